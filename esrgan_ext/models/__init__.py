@@ -1,0 +1,9 @@
+"""The networks as plain nn.Modules; weights come from `esrgan_ext.weights`."""
+
+from __future__ import annotations
+
+from esrgan_ext.models.network import SRNetwork
+from esrgan_ext.models.rrdbnet import RRDBNet, RRDBNetConfig
+from esrgan_ext.models.srresnet import SRResNet, SRResNetConfig
+
+__all__ = ["RRDBNet", "RRDBNetConfig", "SRNetwork", "SRResNet", "SRResNetConfig"]

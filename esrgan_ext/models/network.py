@@ -1,0 +1,107 @@
+"""What every super-resolution network here has in common.
+
+A network maps N,C,H,W to N,C,scale*H,scale*W. Inference asks for the result as strips of
+finished rows, so that a large image needs no second copy and a caller can show what is done.
+Nothing here knows files, devices, tiles or value ranges.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esrgan_ext.ops.eager import OnWork
+
+
+class SRNetwork(nn.Module, ABC):
+    """Base class of the generators.
+
+    Attributes
+    ----------
+    scale : int
+        Output pixels per input pixel along each axis: 1, 2, 4 or 8.
+    in_channels, out_channels : int
+        Channels of the image that goes in and comes out.
+    alignment : int
+        Where a window is cut out of an image, its top left corner must be a multiple of this
+        (the pixel-unshuffle factor, else 1).
+    """
+
+    scale: int
+    in_channels: int
+    out_channels: int
+    alignment: int = 1
+
+    @abstractmethod
+    def plain_forward(self, x: Tensor) -> Tensor:
+        """The definition in differentiable torch operations: training, export, comparison."""
+
+    @abstractmethod
+    def strips(self, x: Tensor, on_work: OnWork | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Run without gradients and yield ``(first_row, rows)`` from the top of the output.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, in_channels, H, W)
+        on_work : callable or None
+            Called with multiply-accumulates done since the last call; may raise to stop.
+            The calls of one run sum to `macs(H, W)` times N, within a few per cent.
+
+        Yields
+        ------
+        (int, Tensor of shape (N, out_channels, h, scale * W))
+            The heights h add up to ``scale * H``.
+        """
+
+    @abstractmethod
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates of one image of ``height`` x ``width`` pixels, directly counted."""
+
+    def forward(self, x: Tensor, on_work: OnWork | None = None) -> Tensor:
+        """Upscale a batch.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, in_channels, H, W)
+            Floating point, nominally in [0, 1]; any memory format.
+        on_work : callable or None
+            See `strips`. Ignored where gradients are recorded.
+
+        Returns
+        -------
+        Tensor, shape (N, out_channels, scale * H, scale * W)
+
+        Raises
+        ------
+        ValueError
+            If x is not 4-D or its channel count is not `in_channels`.
+        """
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"expected N,{self.in_channels},H,W, got a tensor of shape {tuple(x.shape)}"
+            )
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.plain_forward(x)
+        n, _, height, width = x.shape
+        out = x.new_empty((n, self.out_channels, height * self.scale, width * self.scale))
+        for top, rows in self.strips(x, on_work):
+            out[:, :, top : top + rows.shape[2]] = rows
+        return out
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad H and W at the bottom and right to a multiple, by reflection as Real-ESRGAN does.
+
+    Sides too short to reflect (1 to 3 pixels) repeat their last row or column.
+    """
+    height, width = x.shape[-2:]
+    below, right = -height % multiple, -width % multiple
+    if right:
+        x = F.pad(x, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
+    if below:
+        x = F.pad(x, (0, 0, 0, below), mode="reflect" if below < height else "replicate")
+    return x
