@@ -8,6 +8,7 @@ Nothing here is differentiable.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,7 @@ class DenseBlockWeights:
             torch.cat([w.detach()[:, lo:hi] for w in weights[source:]]).contiguous(
                 memory_format=torch.channels_last
             )
-            for source, (lo, hi) in enumerate(zip(bounds, bounds[1:], strict=False))
+            for source, (lo, hi) in enumerate(pairwise(bounds))
         ]
 
 

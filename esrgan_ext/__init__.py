@@ -1,0 +1,79 @@
+"""ESRGAN-family image upscaling from a script.
+
+Everything public is here and loaded on first use: importing this package imports neither
+torch nor anything else of weight, and compiles nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from esrgan_ext.errors import (
+        ArchitectureMismatch,
+        DeviceError,
+        DownloadError,
+        EsrganError,
+        ImageError,
+        ImageFileError,
+        ModelError,
+        OptionError,
+        OutOfMemory,
+        UpscaleCancelled,
+    )
+    from esrgan_ext.inference import Upscaler, upscale
+    from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
+
+_HOME = {
+    "Upscaler": "esrgan_ext.inference",
+    "upscale": "esrgan_ext.inference",
+    "ModelInfo": "esrgan_ext.weights",
+    "interpolate": "esrgan_ext.weights",
+    "list_models": "esrgan_ext.weights",
+    "load_model": "esrgan_ext.weights",
+    "ArchitectureMismatch": "esrgan_ext.errors",
+    "DeviceError": "esrgan_ext.errors",
+    "DownloadError": "esrgan_ext.errors",
+    "EsrganError": "esrgan_ext.errors",
+    "ImageError": "esrgan_ext.errors",
+    "ImageFileError": "esrgan_ext.errors",
+    "ModelError": "esrgan_ext.errors",
+    "OptionError": "esrgan_ext.errors",
+    "OutOfMemory": "esrgan_ext.errors",
+    "UpscaleCancelled": "esrgan_ext.errors",
+}
+
+__all__ = [
+    "ArchitectureMismatch",
+    "DeviceError",
+    "DownloadError",
+    "EsrganError",
+    "ImageError",
+    "ImageFileError",
+    "ModelError",
+    "ModelInfo",
+    "OptionError",
+    "OutOfMemory",
+    "UpscaleCancelled",
+    "Upscaler",
+    "__version__",
+    "interpolate",
+    "list_models",
+    "load_model",
+    "upscale",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
