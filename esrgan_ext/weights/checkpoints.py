@@ -1,0 +1,151 @@
+"""Reads weight files into plain state dicts: `.pth`, `.safetensors`, ncnn `.param` with `.bin`.
+
+No file can run code: pickles are only ever read with ``torch.load(weights_only=True)``.
+Which network the tensors belong to is found out in `layouts`.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from esrgan_ext.errors import ModelError
+from esrgan_ext.weights import ncnn
+
+TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
+SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".param", ".bin")
+
+# Under which key a training checkpoint keeps the generator, the one to prefer first:
+# Real-ESRGAN's `params_ema` is the averaged network, which is the one to use.
+WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
+
+# Our own files say under this key what the tensors cannot (see `export`).
+METADATA_KEY = "esrgan_ext"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a weights file holds.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        As named in the file.
+    metadata : dict
+        What `export.save_model` wrote beside them, else empty. Not trusted: it came with the
+        file.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
+    """Read a weights file of any supported format.
+
+    Parameters
+    ----------
+    path : Path
+        `.pth`, `.pt`, `.ckpt`, `.safetensors`, or one of a pair `.param` and `.bin`.
+    shapes_only : bool
+        Leave the numbers in the file as far as the format allows; for tables of models.
+
+    Returns
+    -------
+    Checkpoint
+        Tensors on the CPU, or on the meta device for an ncnn file with `shapes_only`.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, damaged, of another kind, or a pickle that holds more than tensors.
+        The message names the file.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
+    suffix = path.suffix.lower()
+    if suffix in (".param", ".bin"):
+        param, binary = ncnn_pair(path)
+        state = ncnn.read_shapes(param) if shapes_only else ncnn.read_ncnn(param, binary)
+        return Checkpoint(state)
+    if suffix == ".safetensors":
+        return _read_safetensors(path)
+    if suffix in TORCH_SUFFIXES:
+        return _read_torch(path, shapes_only)
+    raise ModelError(
+        f"{path}: {suffix or 'a file without suffix'} is not a weights format; "
+        f"use one of {', '.join(SUFFIXES)}"
+    )
+
+
+def ncnn_pair(path: Path) -> tuple[Path, Path]:
+    """The `.param` and `.bin` of which `path` is one; ModelError where the other is missing."""
+    param, binary = path.with_suffix(".param"), path.with_suffix(".bin")
+    for part in (param, binary):
+        if not part.is_file():
+            raise ModelError(f"{path}: an ncnn model is two files, and {part.name} is missing")
+    return param, binary
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            text = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
+    if not tensors:
+        raise ModelError(f"{path}: holds no tensors")
+    try:
+        metadata = json.loads(text)
+    except json.JSONDecodeError:
+        metadata = {}
+    return Checkpoint(tensors, metadata if isinstance(metadata, dict) else {})
+
+
+def _read_torch(path: Path, shapes_only: bool) -> Checkpoint:
+    try:
+        mmap = shapes_only and zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error) and "Unsupported" in str(error):
+            raise ModelError(
+                f"{path}: refused, because it holds more than tensors and reading that could run "
+                "code from the file. Ask its author for a .safetensors file"
+            ) from error
+        raise ModelError(f"{path}: not a PyTorch checkpoint, or a damaged one") from error
+    except Exception as error:  # a damaged archive or pickle can raise nearly anything
+        raise ModelError(f"{path}: not a PyTorch checkpoint, or a damaged one") from error
+    return _unwrap(content, path)
+
+
+def _unwrap(content: object, path: Path) -> Checkpoint:
+    if not isinstance(content, Mapping):
+        raise ModelError(
+            f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors"
+        )
+    metadata = content.get(METADATA_KEY, {})
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if not tensors:
+        keys = ", ".join(str(key) for key in list(content)[:4]) or "none"
+        raise ModelError(f"{path}: holds no tensors; its keys are: {keys}")
+    return Checkpoint(tensors, dict(metadata) if isinstance(metadata, Mapping) else {})

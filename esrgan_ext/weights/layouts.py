@@ -1,0 +1,275 @@
+"""Turns any key layout of an ESRGAN checkpoint into the canonical one and reads the network's
+shape off its tensors.
+
+Layouts (n = number of upsamplings, B = number of blocks):
+
+==============  ==================================  ==================  ====================
+part            old (ESRGAN 2018, ESRGAN+)          new (ESRGAN, BSRGAN)  canonical (Real-ESRGAN)
+==============  ==================================  ==================  ====================
+first           model.0                             conv_first          conv_first
+dense block     model.1.sub.N.RDB1.conv1.0          RRDB_trunk.N.RDB1.conv1  body.N.rdb1.conv1
+ESRGAN+ 1x1     model.1.sub.N.RDB1.conv1x1          same with conv1x1   same with conv1x1
+end of trunk    model.1.sub.B                       trunk_conv          conv_body
+upsampling k    model.{3k}                          upconvK             conv_upK
+last two        model.{3n+2}, model.{3n+4}          HRconv, conv_last   conv_hr, conv_last
+==============  ==================================  ==================  ====================
+
+The old indices are those of an nn.Sequential, in which upsampling and LeakyReLU count too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esrgan_ext.errors import ModelError
+from esrgan_ext.models import RRDBNet, RRDBNetConfig, SRNetwork, SRResNet, SRResNetConfig
+
+Config = RRDBNetConfig | SRResNetConfig
+
+# Channels that an image can have. Where conv_first takes another number, or four times what
+# comes out, the network unshuffles its input first.
+IMAGE_CHANNELS = (1, 2, 3, 4)
+
+_PREFIXES = ("module.", "_orig_mod.")
+_NEW_TO_CANONICAL = {
+    "trunk_conv": "conv_body",
+    "HRconv": "conv_hr",
+}
+_NEW_BLOCK = re.compile(r"RRDB_trunk\.(\d+)\.RDB([123])\.(conv[1-5]|conv1x1)\.(weight|bias)")
+_NEW_UP = re.compile(r"upconv(\d+)\.(weight|bias)")
+_OLD_BLOCK = re.compile(
+    r"model\.1\.sub\.(\d+)\.RDB([123])\.(?:(conv[1-5])\.0|(conv1x1))\.(weight|bias)"
+)
+_OLD_TRUNK_END = re.compile(r"model\.1\.sub\.(\d+)\.(weight|bias)")
+_OLD_TOP = re.compile(r"model\.(\d+)\.(weight|bias)")
+_BODY = re.compile(r"body\.(\d+)\.")
+_UP = re.compile(r"(?:conv_up|upsample\.)(\d+)\.")
+
+
+@dataclass(frozen=True)
+class CanonicalState:
+    """A state dict with canonical names and the network that it belongs to."""
+
+    config: Config
+    tensors: dict[str, Tensor]
+
+    def build(self) -> SRNetwork:
+        """The network with these weights: float32, CPU, eval mode."""
+        with torch.device("meta"):
+            network = _network(self.config)
+        network.load_state_dict(self.tensors, assign=True)
+        return network.eval()
+
+
+def canonical(
+    state: Mapping[str, Tensor], source: str, hint: Mapping[str, Any] | None = None
+) -> CanonicalState:
+    """Recognise a checkpoint.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        Any of the layouts above, possibly behind ``module.``; any floating dtype.
+    source : str
+        File name for messages.
+    hint : mapping, optional
+        Fields of the configuration, as `export.save_model` writes them into a file. They decide
+        only where the tensors allow several answers (see Notes).
+
+    Returns
+    -------
+    CanonicalState
+        Tensors in network order.
+
+    Raises
+    ------
+    ModelError
+        The layout is unknown, tensors are missing, left over or of the wrong shape.
+
+    Notes
+    -----
+    Whether the input is unshuffled is not written in the tensors. It is taken to be where
+    conv_first has 4 or 16 times as many inputs as conv_last has outputs, or more inputs than an
+    image has channels.
+    """
+    named = _strip_prefixes(state)
+    if "act_first.weight" in named:
+        config: Config = _srresnet_config(named, source)
+    else:
+        named = _rename(named, source)
+        config = _rrdbnet_config(named, source, hint or {})
+    with torch.device("meta"):
+        expected = _network(config).state_dict()
+    _compare(named, expected, source)
+    return CanonicalState(config, {name: named[name] for name in expected})
+
+
+def _network(config: Config) -> SRNetwork:
+    return SRResNet(config) if isinstance(config, SRResNetConfig) else RRDBNet(config)
+
+
+def _strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    named = dict(state)
+    changed = True
+    while changed:
+        changed = False
+        for prefix in _PREFIXES:
+            if named and all(key.startswith(prefix) for key in named):
+                named = {key.removeprefix(prefix): value for key, value in named.items()}
+                changed = True
+    return named
+
+
+def _unknown(state: Mapping[str, Tensor], source: str, reason: str = "") -> ModelError:
+    seen = ", ".join(list(state)[:4]) or "none"
+    return ModelError(
+        f"{source}: not an ESRGAN network{reason and f' ({reason})'}. "
+        f"{len(state)} tensors, the first are: {seen}"
+    )
+
+
+def _rename(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    if "body.0.rdb1.conv1.weight" in state:
+        return state
+    if "RRDB_trunk.0.RDB1.conv1.weight" in state:
+        return {_from_new(key): value for key, value in state.items()}
+    if "model.1.sub.0.RDB1.conv1.0.weight" in state:
+        names = _from_old(state, source)
+        return {names.get(key, key): value for key, value in state.items()}
+    if "model.1.sub.0.res.0.weight" in state or "recon_trunk.0.conv1.weight" in state:
+        raise _unknown(state, source, "this SRResNet has another structure than SRGAN's")
+    raise _unknown(state, source)
+
+
+def _from_new(key: str) -> str:
+    if match := _NEW_BLOCK.fullmatch(key):
+        block, dense, conv, kind = match.groups()
+        return f"body.{block}.rdb{dense}.{conv}.{kind}"
+    if match := _NEW_UP.fullmatch(key):
+        return f"conv_up{match[1]}.{match[2]}"
+    module, _, kind = key.rpartition(".")
+    return f"{_NEW_TO_CANONICAL.get(module, module)}.{kind}"
+
+
+def _from_old(state: Mapping[str, Tensor], source: str) -> dict[str, str]:
+    """Map the keys of the old layout; keys that do not belong to it are left out."""
+    top = {int(match[1]) for key in state if (match := _OLD_TOP.fullmatch(key))}
+    last = max(top, default=0)
+    ups, rest = divmod(last - 4, 3)
+    if rest or ups < 0:
+        raise _unknown(state, source, f"no convolution can stand at model.{last}")
+    modules = {0: "conv_first", 3 * ups + 2: "conv_hr", 3 * ups + 4: "conv_last"}
+    modules |= {3 * k: f"conv_up{k}" for k in range(1, ups + 1)}
+    names = {}
+    for key in state:
+        if match := _OLD_BLOCK.fullmatch(key):
+            block, dense, conv, conv1x1, kind = match.groups()
+            names[key] = f"body.{block}.rdb{dense}.{conv or conv1x1}.{kind}"
+        elif match := _OLD_TRUNK_END.fullmatch(key):
+            names[key] = f"conv_body.{match[2]}"
+        elif (match := _OLD_TOP.fullmatch(key)) and int(match[1]) in modules:
+            names[key] = f"{modules[int(match[1])]}.{match[2]}"
+    return names
+
+
+def _shape(state: Mapping[str, Tensor], key: str, source: str, dims: int = 4) -> torch.Size:
+    if key not in state:
+        raise ModelError(f"{source}: the tensor {key} is missing")
+    if state[key].ndim != dims:
+        raise ModelError(f"{source}: {key} has shape {_text(state[key])}, expected {dims} axes")
+    return state[key].shape
+
+
+def _count(state: Mapping[str, Tensor], pattern: re.Pattern[str], first: int) -> int:
+    """Number of consecutive indices from `first` that `pattern` finds among the keys."""
+    found = {int(match[1]) for key in state if (match := pattern.match(key))}
+    count = 0
+    while first + count in found:
+        count += 1
+    return count
+
+
+def _rrdbnet_config(
+    state: Mapping[str, Tensor], source: str, hint: Mapping[str, Any]
+) -> RRDBNetConfig:
+    nf, first_inputs = _shape(state, "conv_first.weight", source)[:2]
+    out_channels = _shape(state, "conv_last.weight", source)[0]
+    gc = _shape(state, "body.0.rdb1.conv1.weight", source)[0]
+    zoom = 2 ** _count(state, _UP, 1)
+    configs = [
+        RRDBNetConfig(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            nf=nf,
+            nb=_count(state, _BODY, 0),
+            gc=gc,
+            scale=zoom // unshuffle,
+            unshuffle=unshuffle,
+            plus="body.0.rdb1.conv1x1.weight" in state,
+        )
+        for in_channels, unshuffle in _input_candidates(first_inputs, out_channels)
+        if zoom % unshuffle == 0 and zoom // unshuffle in (1, 2, 4, 8)
+    ]
+    if not configs:
+        raise ModelError(
+            f"{source}: {first_inputs} input channels, {out_channels} output channels and "
+            f"{zoom}x upsampling in the network do not make a scale of 1, 2, 4 or 8"
+        )
+    for config in configs:
+        if all(hint.get(field.name) == getattr(config, field.name) for field in fields(config)):
+            return config
+    return configs[0]
+
+
+def _input_candidates(inputs: int, outputs: int) -> Iterator[tuple[int, int]]:
+    """(image channels, unshuffle factor) that conv_first's inputs can mean, likeliest first."""
+    factors = [u for u in (1, 2, 4) if inputs % u**2 == 0]
+    same = [u for u in factors if inputs // u**2 == outputs]
+    rest = [u for u in factors if u not in same and inputs // u**2 in IMAGE_CHANNELS]
+    unusual = [1] if 1 not in (*same, *rest) else []
+    for unshuffle in (*same, *rest, *unusual):
+        yield inputs // unshuffle**2, unshuffle
+
+
+def _srresnet_config(state: Mapping[str, Tensor], source: str) -> SRResNetConfig:
+    nf, in_channels = _shape(state, "conv_first.weight", source)[:2]
+    stages = _count(state, _UP, 0)
+    if stages > 3:
+        raise ModelError(f"{source}: a scale of {2**stages} is not supported, only 1, 2, 4 and 8")
+    return SRResNetConfig(
+        in_channels=in_channels,
+        out_channels=_shape(state, "conv_last.weight", source)[0],
+        nf=nf,
+        nb=_count(state, _BODY, 0),
+        scale=2**stages,
+        batch_norm="bn_body.weight" in state,
+    )
+
+
+def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    missing = [key for key in expected if key not in found]
+    if missing:
+        raise ModelError(f"{source}: {_some(missing)} missing; the file is damaged or not ours")
+    extra = [key for key in found if key not in expected]
+    if extra:
+        raise ModelError(f"{source}: {_some(extra)} unknown; a variant that is not supported")
+    for key, tensor in expected.items():
+        if found[key].shape != tensor.shape:
+            raise ModelError(
+                f"{source}: {key} has shape {_text(found[key])}, expected {_text(tensor)}"
+            )
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"tensor{'s' if len(keys) > 1 else ''} {', '.join(keys[:3])}{more}"
+
+
+def _text(tensor: Tensor) -> str:
+    return "x".join(str(side) for side in tensor.shape) or "()"
