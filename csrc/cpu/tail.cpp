@@ -29,12 +29,12 @@ Tail::Tail(const NetworkShape& shape, int height, int width, const Kernels& kern
       step.kind = Kind::kUpsample;
       // Phase 1 in front of the first and phase 0 behind the last: one output more than pixels.
       step.tiling =
-          Tiling::of(height + 1, width + 1, kUpsampleTileOutput, 1, kSingleTaskTiles);
+          Tiling::of(height + 1, width + 1, kUpsampleTileOutput, 1, kTaskTiles);
       height *= 2;
       width *= 2;
     } else if (i + 1 < layers.size()) {
       step.kind = Kind::kConvolution;
-      step.tiling = Tiling::of(height, width, kTileOutput, 1, kSingleTaskTiles);
+      step.tiling = Tiling::of(height, width, kTileOutput, 1, kTaskTiles);
     } else {
       step.kind = Kind::kLast;
       step.tiling = Tiling::of(height, width, kLastRows, 1, kLastColumns / kLastRows);
@@ -44,9 +44,9 @@ Tail::Tail(const NetworkShape& shape, int height, int width, const Kernels& kern
     steps_.push_back(std::move(step));
     if (i > 0) steps_[i].in = &steps_[i - 1].out;
   }
-  point_stride_ = plane_stride(std::ptrdiff_t{kSingleTaskTiles} * kernels.segment_channels);
+  point_stride_ = plane_stride(std::ptrdiff_t{kTaskTiles} * kernels.segment_channels);
   segment_stride_ = kPoints * point_stride_ + kLineFloats;
-  product_stride_ = plane_stride(std::ptrdiff_t{kSingleTaskTiles} * shape.nf);
+  product_stride_ = plane_stride(std::ptrdiff_t{kTaskTiles} * shape.nf);
 }
 
 std::size_t Tail::scratch_v_floats() const {

@@ -5,16 +5,11 @@
 namespace esrgan {
 namespace {
 
-// Groups between a layer and the next one.
-constexpr int kLag = 2;
-// A group's V is made by layer 0 and read until layer 4 is done, 4 * kLag steps later; one more
-// group so that the writer need not wait for a reader that runs beside it.
-constexpr int kRingGroups = (kLayers - 1) * kLag + 2;
-// The next block's first layer reads what the last layer of this one wrote up to one group further
-// down, so a block lasts at least this many steps even in an image of fewer groups.
-constexpr int kMinSteps = (kLayers - 1) * kLag + 2;
-// A growth map's rows are read one group up and down, kLag groups later.
-constexpr int kGrowthGroups = kLag + 3;
+// Groups between a layer and the next one: one for the filter's reach and, where a group has fewer
+// tasks than there are threads, one more so that no thread waits for a task handed out just before.
+int lag_of(const Tiling& tiling, int threads) {
+  return tiling.parts >= threads ? 1 : 2;
+}
 
 // Every layer has a group in work at once; with more threads than layers the groups have to be
 // larger, so that there are at least two tasks a thread.
@@ -30,17 +25,22 @@ Trunk::Trunk(const TrunkShape& shape, int height, int width, int threads, const 
   const int columns = (width + kTileOutput - 1) / kTileOutput;
   const int rows = std::max(1, (group_tiles(threads) + columns / 2) / columns);
   tiling_ = Tiling::of(height, width, kTileOutput, rows, kTaskTiles);
+  lag_ = lag_of(tiling_, threads);
   image_ = FeatureMap(height, width, shape.nf, height);
   if (shape.residual_in_residual) inner_ = FeatureMap(height, width, shape.nf, height);
   if (shape.blocks == 0) return;
 
-  const int growth_rows = kGrowthGroups * tiling_.rows_per_group * kTileOutput;
+  // A growth map's rows are read one group up and down, `lag_` groups later.
+  growth_groups_ = lag_ + 3;
+  const int growth_rows = growth_groups_ * tiling_.rows_per_group * kTileOutput;
   for (FeatureMap& map : growth_) map = FeatureMap(height, width, shape.gc, growth_rows);
 
   const int channels = shape.nf + (kLayers - 1) * shape.gc;
   const int segments = channels / kernels.segment_channels;
   const int tiles = tiling_.max_part_tiles();
-  slots_ = std::min(kRingGroups, shape.blocks * tiling_.groups());
+  // A group's V is made by layer 0 and read until layer 4 is done, 4 lags later; one more group so
+  // that the writer need not wait for a reader that runs beside it.
+  slots_ = std::min((kLayers - 1) * lag_ + 2, shape.blocks * tiling_.groups());
   point_stride_ = plane_stride(static_cast<std::ptrdiff_t>(tiles) * kernels.segment_channels);
   segment_stride_ = kPoints * point_stride_ + kLineFloats;
   part_stride_ = segments * segment_stride_;
@@ -61,11 +61,13 @@ void Trunk::append_to(Schedule& schedule, int source) {
     const int added = schedule.add_stage(groups, tiling_.parts);
     if (i == 0) first_stage_ = added;
   }
-  const int steps = std::max(groups, kMinSteps);
-  const int all = shape_.blocks * steps + (kLayers - 1) * kLag;
+  // The next block's first layer reads what the last layer of this one wrote up to one group
+  // further down, so a block lasts at least this many steps even in an image of fewer groups.
+  const int steps = std::max(groups, (kLayers - 1) * lag_ + 2);
+  const int all = shape_.blocks * steps + (kLayers - 1) * lag_;
   for (int step = 0; step < all; ++step) {
     for (int layer = 0; layer < kLayers; ++layer) {
-      const int at = step - kLag * layer;
+      const int at = step - lag_ * layer;
       if (at < 0 || at >= shape_.blocks * steps || at % steps >= groups) continue;
       schedule.append(stage(at / steps, layer), at % steps);
     }
@@ -94,7 +96,7 @@ Waits Trunk::waits(int stage_number, int group) const {
   // this layer's input depends on it.
   if (at.layer == 0) wait_back(waits, at.block, kLayers - 1, group, slots_, slots_);
   if (at.layer < kLayers - 1)
-    wait_back(waits, at.block, at.layer + 1, group, kGrowthGroups + 1, kGrowthGroups - 1);
+    wait_back(waits, at.block, at.layer + 1, group, growth_groups_ + 1, growth_groups_ - 1);
   return waits;
 }
 

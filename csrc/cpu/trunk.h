@@ -3,10 +3,9 @@
 // A dense block's five convolutions all read the block's input and what the earlier ones gave.
 // Each of these feature maps is transformed once ("V", the Winograd tiles) and read by all later
 // convolutions of the block, so no concatenation exists. V is 2.25 times the size of the pixels,
-// too much to keep for the whole image, so the layers run staggered: layer L works two groups of
-// tile rows behind layer L - 1 (one for the filter's reach, one so that no thread waits for a task
-// handed out just before), and V lives in a ring of ten groups. The ring runs on from one block
-// into the next, so no thread ever idles between blocks.
+// too much to keep for the whole image, so the layers run staggered: layer L works one or two
+// groups of tile rows behind layer L - 1, and V lives in a ring of 6 or 10 groups. The ring runs on
+// from one block into the next, so no thread ever idles between blocks.
 #pragma once
 
 #include <cstdint>
@@ -86,6 +85,7 @@ class Trunk {
   float* out_ = nullptr;
   int source_ = -1, first_stage_ = 0;
 
+  int lag_ = 2, growth_groups_ = 0;
   int slots_ = 0;
   std::ptrdiff_t point_stride_ = 0, segment_stride_ = 0, part_stride_ = 0, slot_stride_ = 0;
   std::ptrdiff_t product_stride_ = 0;
