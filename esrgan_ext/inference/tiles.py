@@ -31,20 +31,12 @@ class Rect:
 
 
 def split(area: Rect, tile: int) -> list[Rect]:
-    """Cut an area into cores of at most ``tile`` x ``tile`` pixels, row by row.
-
-    The cores are as equal as whole pixels allow, so that no sliver is left at the end.
-    """
-    rows = _cuts(area.y0, area.y1, tile)
-    columns = _cuts(area.x0, area.x1, tile)
-    return [Rect(y0, y1, x0, x1) for y0, y1 in rows for x0, x1 in columns]
-
-
-def _cuts(start: int, stop: int, tile: int) -> list[tuple[int, int]]:
-    length = stop - start
-    count = -(-length // tile)
-    edges = [start + length * k // count for k in range(count + 1)]
-    return [(edges[k], edges[k + 1]) for k in range(count)]
+    """Cut an area into cores of ``tile`` x ``tile`` pixels, row by row; the last may be smaller."""
+    return [
+        Rect(y, min(y + tile, area.y1), x, min(x + tile, area.x1))
+        for y in range(area.y0, area.y1, tile)
+        for x in range(area.x0, area.x1, tile)
+    ]
 
 
 def window(core: Rect, overlap: int, height: int, width: int, alignment: int = 1) -> Rect:
@@ -62,7 +54,13 @@ def window(core: Rect, overlap: int, height: int, width: int, alignment: int = 1
     )
 
 
-def largest_tile(window_pixels: int, overlap: int, smallest: int) -> int:
-    """The largest tile whose square window has at most ``window_pixels`` pixels."""
-    side = int(max(window_pixels, 0) ** 0.5) - 2 * overlap
-    return max(side, smallest)
+def even_tile(height: int, width: int, window_pixels: int, overlap: int, smallest: int) -> int:
+    """The tile to cut an image into, so that no window has more than ``window_pixels`` pixels.
+
+    The largest tile that fits, reduced until the last row and column are not mere slivers:
+    as many tiles, of less overlap in all.
+    """
+    if height * width <= window_pixels:
+        return max(height, width)
+    largest = max(int(max(window_pixels, 0) ** 0.5) - 2 * overlap, smallest)
+    return max(-(-side // -(-side // largest)) for side in (height, width))

@@ -21,7 +21,7 @@ from esrgan_ext.inference.engine import Engine, is_out_of_memory, release_memory
 from esrgan_ext.inference.job import Job, JobImage, OnTile
 from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.resample import PieceResampler
-from esrgan_ext.inference.tiles import Rect, largest_tile, split, window
+from esrgan_ext.inference.tiles import Rect, even_tile, split, window
 from esrgan_ext.models import SRNetwork
 
 # Context where the catalogue says nothing about a model: what the most demanding of the
@@ -306,9 +306,7 @@ class Upscaler:
         ):  # the result is allocated, but fills its memory only as it is written
             free -= reserved
         pixels = max(0, free) // self._engine.bytes_per_pixel(layout.together)
-        if layout.height * layout.width <= pixels:
-            return max(layout.height, layout.width)
-        return largest_tile(pixels, self.overlap, SMALLEST_TILE)
+        return even_tile(layout.height, layout.width, pixels, self.overlap, SMALLEST_TILE)
 
     def _batch(self, window_pixels: int) -> int:
         limit = CPU_BATCH_PIXELS if self.device.is_cpu else GPU_BATCH_PIXELS
