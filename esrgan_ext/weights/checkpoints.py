@@ -154,16 +154,14 @@ def _unwrap(content: object, path: Path) -> Checkpoint:
             f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors"
         )
     metadata = content.get(METADATA_KEY, {})
-    for key in WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    wrapped = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+    inner: Mapping[Any, Any] = wrapped[0] if wrapped else content
     tensors = {
         key: value
-        for key, value in content.items()
+        for key, value in inner.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
     if not tensors:
-        keys = ", ".join(str(key) for key in list(content)[:4]) or "none"
+        keys = ", ".join(str(key) for key in list(inner)[:4]) or "none"
         raise ModelError(f"{path}: holds no tensors; its keys are: {keys}")
     return Checkpoint(tensors, dict(metadata) if isinstance(metadata, Mapping) else {})

@@ -6,13 +6,15 @@ network here; batch, height and width stay free.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,20 @@ def _mirrored(image: Tensor, multiple: int, axis: int) -> Tensor:
     return image.index_select(axis, torch.where(index > last, mirrored, index))
 
 
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep back the exporter's notes, which are about its own internals and torchvision."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _write_onnx(network: nn.Module, path: Path) -> None:
     assert isinstance(network, SRNetwork)
     plain = build_network(network.config)  # type: ignore[arg-type]
@@ -198,8 +214,7 @@ def _write_onnx(network: nn.Module, path: Path) -> None:
     side = 4 * network.alignment + 1 if isinstance(network, RRDBNet) else 5
     image = torch.zeros(2, network.in_channels, side, side + 1)
     auto = torch.export.Dim.DYNAMIC
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's notes are about its own internals
+    with _quiet_exporter():
         torch.onnx.export(
             module,
             (image,),

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -181,17 +182,28 @@ def _config(network: SRNetwork) -> Config:
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    """The state as float32 on the CPU, without copying what is so already."""
-    return {
-        name: value.detach().to("cpu", torch.float32) if value.is_floating_point() else value.cpu()
-        for name, value in network.state_dict().items()
-    }
+    """The state as float32, CPU, channels-last, without copying what is so already."""
+    state = {}
+    for name, value in network.state_dict().items():
+        value = value.detach().cpu()
+        if value.is_floating_point():
+            value = value.to(torch.float32).contiguous(memory_format=_memory_format(value))
+        state[name] = value
+    return state
+
+
+def _memory_format(tensor: Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
 
 
 def _empty_like(network: SRNetwork) -> SRNetwork:
+    """A network of the same configuration with memory for its numbers, none of them set."""
     copy = build_network(_config(network))
-    copy = copy.to_empty(device="cpu").to(torch.float32)
-    copy = copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = {
+        name: torch.empty(value.shape, dtype=value.dtype, memory_format=_memory_format(value))
+        for name, value in copy.state_dict().items()
+    }
+    copy.load_state_dict(state, assign=True)
     return copy.eval().requires_grad_(False)
 
 
@@ -217,23 +229,31 @@ def _shape(state: Mapping[str, Tensor], name: str) -> str:
     return "x".join(str(side) for side in state[name].shape) if name in state else "(absent)"
 
 
-@torch.no_grad()
 def _mix_into(
     target: Tensor, name: str, tensors: Sequence[Tensor], factors: Sequence[float]
 ) -> None:
-    """Write the weighted sum into `target`, rounding to float32 after each operation."""
-    whole = [tensor for tensor, factor in zip(tensors, factors, strict=True) if factor == 1.0]
+    """Write the weighted sum into `target`, rounding to float32 after each operation.
+
+    In NumPy, because the 351 to 702 small tensors of a network are each a parallel region for
+    torch: where other work keeps the cores busy, waiting for its threads took seconds instead
+    of the 50 ms that one thread needs.
+    """
+    out = target.numpy()
+    arrays = [tensor.numpy() for tensor in tensors]
+    whole = [array for array, factor in zip(arrays, factors, strict=True) if factor == 1.0]
     if not target.is_floating_point():
-        target.copy_(tensors[0])  # BatchNorm's counter of batches; it has no part in inference
+        out[...] = arrays[0]  # BatchNorm's counter of batches; it has no part in inference
     elif whole and sum(factor != 0.0 for factor in factors) == 1:
         # Not 0 * other + 1 * this, which would turn -0.0 into 0.0.
-        target.copy_(whole[0])
+        out[...] = whole[0]
     else:
-        torch.mul(tensors[0], factors[0], out=target)
-        for tensor, factor in zip(tensors[1:], factors[1:], strict=True):
-            target.add_(tensor * factor)
+        np.multiply(arrays[0], np.float32(factors[0]), out=out)
+        for array, factor in zip(arrays[1:], factors[1:], strict=True):
+            out += array * np.float32(factor)
         if name.endswith("running_var"):
-            target.clamp_(min=0.0)  # extrapolation can leave the range in which sqrt exists
+            np.maximum(out, 0.0, out=out)  # extrapolation can leave the range of sqrt
+    # Torch does not see NumPy write; weights that kernels packed must be seen to be outdated.
+    torch.autograd.graph.increment_version(target)
 
 
 def _mixed_info(infos: Sequence[ModelInfo], alpha: float) -> ModelInfo:
