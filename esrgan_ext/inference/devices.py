@@ -140,11 +140,12 @@ def _control_group_free() -> int | None:
         ),
     ):
         try:
-            limit = Path(limit_file).read_text().strip()
+            text = Path(limit_file).read_text().strip()
+            limit = None if text == "max" else int(text)
             usage = int(Path(usage_file).read_text())
         except (OSError, ValueError):
             continue
-        if limit == "max" or int(limit) > 1 << 60:  # version 1 writes a huge number for "none"
+        if limit is None or limit > 1 << 60:  # version 1 writes a huge number for "none"
             return None
-        return max(0, int(limit) - usage)
+        return max(0, limit - usage)
     return None

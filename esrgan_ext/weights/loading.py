@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,13 +65,20 @@ def load_model(
 
 
 def _ready(name: str, tensor: Tensor, path: os.PathLike[str]) -> Tensor:
-    """A tensor in the dtype and memory format in which networks run fastest."""
+    """A copy in the dtype and memory format in which networks run fastest.
+
+    In NumPy: for torch each of the hundreds of small tensors is a parallel region, and on a
+    busy machine waiting for its threads took 20 seconds.
+    """
     if not tensor.is_floating_point():
         return tensor.clone()
-    if not torch.isfinite(tensor).all():
+    numbers = tensor.to(torch.float32).numpy()
+    if not np.isfinite(numbers).all():
         raise ModelError(f"{path}: {name} holds NaN or infinity; the file is damaged")
-    layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-    return tensor.to(torch.float32, memory_format=layout, copy=True)
+    if numbers.ndim != 4:
+        return torch.from_numpy(numbers.copy())
+    channels_last = np.array(numbers.transpose(0, 2, 3, 1), order="C", copy=True)
+    return torch.from_numpy(channels_last).permute(0, 3, 1, 2)
 
 
 def info_of(network: nn.Module) -> ModelInfo:
