@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import nn
 
 from esrgan_ext.errors import OptionError, OutOfMemory
 from esrgan_ext.inference import arrays
@@ -23,6 +25,10 @@ from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.resample import PieceResampler
 from esrgan_ext.inference.tiles import Rect, even_tile, split, window
 from esrgan_ext.models import SRNetwork
+from esrgan_ext.weights import load_model
+
+Model = str | os.PathLike[str] | nn.Module
+"""A catalogue name, a file, or a network."""
 
 # Context where the catalogue says nothing about a model: what the most demanding of the
 # published ones needs before 8-bit results differ by at most one level.
@@ -89,7 +95,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: object = "realesrgan-x4plus",
+        model: Model = "realesrgan-x4plus",
         outscale: float | None = None,
         tile: int | str = "auto",
         overlap: int | str = "auto",
@@ -315,7 +321,7 @@ class Upscaler:
 
 def upscale(
     image: np.ndarray,
-    model: object = "realesrgan-x4plus",
+    model: Model = "realesrgan-x4plus",
     outscale: float | None = None,
     tile: int | str = "auto",
     overlap: int | str = "auto",
@@ -372,9 +378,7 @@ def _whole_number(name: str, value: int | str, smallest: int) -> int | None:
     return int(value)
 
 
-def _network(model: object) -> SRNetwork:
-    from esrgan_ext.weights import load_model
-
+def _network(model: Model) -> SRNetwork:
     network = load_model(model)
     if not isinstance(network, SRNetwork):
         raise OptionError(
