@@ -5,12 +5,14 @@ it before any memory is asked for."""
 from __future__ import annotations
 
 import io
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import imagesize
+import tifffile
 
 from esrgan_ext.errors import ImageFileError
 from esrgan_ext.inference.formats import avif, bmp, jpeg, png, webp
@@ -151,27 +153,64 @@ def _of_format(head: bytes, format: Format, file: BinaryIO) -> ImageHeader:
         info = jpeg.inspect(head if len(head) < _HEAD_BYTES else file.read(), complete=False)
         return ImageHeader("jpeg", info.width, info.height, False, info.bits)
     if format == "webp":
-        found = webp.inspect(head, complete=False)
+        riff = webp.inspect(head, complete=False)
         return ImageHeader(
-            "webp", found.width, found.height, found.has_alpha, 8, animated=found.animated
+            "webp", riff.width, riff.height, riff.has_alpha, 8, animated=riff.animated
         )
     if format == "bmp":
         bitmap = bmp.inspect(head)
         return ImageHeader("bmp", bitmap.width, bitmap.height, bitmap.bits == 32, 8)
     if format == "gif":
         width, height = struct.unpack_from("<HH", head, 6)
-        return ImageHeader("gif", width, height, None, 8)
+        return ImageHeader("gif", width, height, False, 8)  # OpenCV drops its transparency
     if format == "avif":
-        size = avif.inspect(head)
-        return ImageHeader("avif", size.width, size.height)
+        found = avif.inspect(head)
+        return ImageHeader("avif", found.width, found.height, found.has_alpha, found.bits)
     file.seek(0)
+    if format == "tiff":
+        return _tiff(file)
     try:
         width, height = imagesize.get(file, exif_rotation=False)
     except Exception as error:  # it raises whatever its parsing meets
         raise ImageFileError(f"the {format.upper()} has a damaged header") from error
     if width < 0 or height < 0:
         raise ImageFileError(f"the {format.upper()} has a damaged header")
-    return ImageHeader(format, int(width), int(height))
+    alpha, bits = _jp2_samples(head) if format == "jp2" else (False, _pnm_bits(head))
+    return ImageHeader(format, int(width), int(height), alpha, bits)
+
+
+def _tiff(file: BinaryIO) -> ImageHeader:
+    try:
+        with tifffile.TiffFile(file) as tif:
+            page = tif.pages.first
+            return ImageHeader(
+                "tiff",
+                page.imagewidth,
+                page.imagelength,
+                bool(page.extrasamples),
+                page.bitspersample,
+            )
+    except Exception as error:  # tifffile raises whatever its parsing of a damaged file meets
+        raise ImageFileError("the TIFF is truncated or damaged: its header cannot be read") from (
+            error
+        )
+
+
+def _jp2_samples(head: bytes) -> tuple[bool | None, int | None]:
+    """Whether there is alpha, and bits a sample: JP2's image header box (ISO 15444-1, I.5.3.1)."""
+    at = head.find(b"ihdr")
+    if at < 0 or at + 15 > len(head):  # a bare codestream
+        return None, None
+    channels, depth = struct.unpack_from(">HB", head, at + 12)
+    return channels in (2, 4), (depth & 0x7F) + 1
+
+
+def _pnm_bits(head: bytes) -> int:
+    """8, or 16 where the largest value needs it."""
+    tokens = re.sub(rb"#[^\n]*", b"", head[:4096]).split(maxsplit=4)
+    if tokens[0] in (b"P1", b"P4") or len(tokens) < 4 or not tokens[3].isdigit():
+        return 8
+    return 16 if int(tokens[3]) > 255 else 8
 
 
 def _png(head: bytes) -> ImageHeader:

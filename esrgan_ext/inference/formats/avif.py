@@ -20,11 +20,14 @@ _ORIENTATION = {
 
 @dataclass(frozen=True)
 class AvifInfo:
-    """Size as stored, the orientation in EXIF's numbers, the ICC profile."""
+    """Size as stored, the orientation in EXIF's numbers, bits a sample (8, 10, 12), the ICC
+    profile."""
 
     width: int
     height: int
     orientation: int
+    has_alpha: bool
+    bits: int
     icc: bytes | None = None
 
 
@@ -50,7 +53,15 @@ def inspect(data: bytes) -> AvifInfo:
     turns = re.search(rb"\0\0\0\x09irot(.)", data, re.DOTALL)
     mirror = re.search(rb"\0\0\0\x09imir(.)", data, re.DOTALL)
     key = (turns[1][0] & 3 if turns else 0, mirror[1][0] & 1 if mirror else None)
-    return AvifInfo(width, height, _ORIENTATION[key], _profile(data))
+    alpha = b":auxiliary:alpha" in data or b":auxid:1\0" in data
+    return AvifInfo(width, height, _ORIENTATION[key], alpha, _bits(data), _profile(data))
+
+
+def _bits(data: bytes) -> int:
+    """Out of AV1's configuration box: byte 2 has the flags high_bitdepth and twelve_bit."""
+    at = data.find(b"av1C")
+    flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
+    return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
 
 
 def _profile(data: bytes) -> bytes | None:

@@ -124,6 +124,7 @@ def decode(data: bytes, format: str) -> Decoded:
     colour: tuple[tuple[bytes, bytes], ...] = ()
     lossless = format not in ("jpeg", "avif", "jp2")
     icc: bytes | None = None
+    bits = 16
     to_decode, png_info = data, None
     if format == "png":
         png_info = png.inspect(data)
@@ -136,7 +137,8 @@ def decode(data: bytes, format: str) -> Decoded:
     elif format == "bmp":
         dpi = bmp.inspect(data).dpi
     elif format == "avif":
-        icc = avif.inspect(data).icc
+        container = avif.inspect(data)
+        icc, bits = container.icc, container.bits
 
     try:
         with codec_messages() as messages:
@@ -155,6 +157,11 @@ def decode(data: bytes, format: str) -> Decoded:
         raise ImageFileError(f"the {format.upper()} is damaged or of a kind not supported{reason}")
     if any("premature end" in message.lower() for message in messages):
         raise ImageFileError("the JPEG is damaged: its pixels end before the picture does")
+    if pixels.dtype == np.uint16 and bits < 16:
+        # OpenCV leaves AVIF's 10 and 12 bits at the low end; repeating the upper bits below
+        # takes 0 to 0 and the largest value to 65535.
+        wide: np.ndarray = np.asarray(pixels, np.uint16)
+        pixels = (wide << (16 - bits)) | (wide >> (2 * bits - 16))
     notes = tuple(f"the decoder says: {message}" for message in messages if "JPEG" in message)
     found = {int(kind): block.tobytes() for kind, block in zip(kinds, blocks, strict=False)}
     xmp = xmp or found.get(_XMP)
