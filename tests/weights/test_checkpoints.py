@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from esrgan_ext.errors import ModelError, OptionError
-from esrgan_ext.weights import load_model
+from esrgan_ext.weights import load_model, save_model
 from tests.conftest import make_network
 
 
@@ -68,6 +72,24 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str, kept: float) -
     path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
     with pytest.raises(ModelError, match=r"cut\.\w+: not a .*damaged"):
         load_model(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    suffix=st.sampled_from([".pth", ".safetensors"]),
+    position=st.floats(0, 1, exclude_max=True),
+    flipped=st.integers(1, 255),
+)
+def test_files_with_a_flipped_byte_are_read_or_refused_but_never_crash(
+    suffix: str, position: float, flipped: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_model(make_network(), Path(folder) / f"net{suffix}")
+        data = bytearray(path.read_bytes())
+        data[int(position * len(data))] ^= flipped
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(ModelError):
+            load_model(path)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
