@@ -3,6 +3,7 @@ terminal, plain lines elsewhere (a log file, a pipe)."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,10 @@ class Display(Protocol):
 
 def console() -> Console:
     """Standard output; paths and messages are not coloured by guesses at what they mean."""
-    return Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = 160  # a pipe has no width to wrap at
+    return out
 
 
 class Lines:
