@@ -22,14 +22,15 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from esrgan_ext.inference.folder import FileJob, Outcome
+    from esrgan_ext.inference.batch import Outcome
+    from esrgan_ext.inference.folder import FileJob
 
 # Elsewhere than on a terminal an image that takes long says so from time to time.
 _LINE_SECONDS = 30.0
 
 
 class Display(Protocol):
-    """What is told about a job; see `inference.folder.Events`."""
+    """What is told about a job; see `inference.batch.Events`."""
 
     def started(self, job: FileJob, number: int, total: int) -> None: ...
 

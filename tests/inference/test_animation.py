@@ -13,7 +13,6 @@ from esrgan_ext.inference import animation
 from esrgan_ext.inference.files import ImageFile, Metadata
 from esrgan_ext.inference.upscaler import upscale
 from esrgan_ext.weights import interpolate
-
 from tests.conftest import make_network
 
 
