@@ -81,13 +81,16 @@ class TestPixels:
         np.testing.assert_array_equal(found.pixels, expected)
         assert found.channel_axis == (2 if expected.ndim == 3 else False)
 
-    @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".webp"])
-    @pytest.mark.parametrize("channels", [0, 2, 3, 4])
+    @pytest.mark.parametrize(
+        ("suffix", "channels"),
+        [
+            *itertools.product((".png", ".tif"), (0, 2, 3, 4)),
+            *itertools.product((".bmp", ".webp"), (3, 4)),  # these store gray as colour
+        ],
+    )
     def test_another_program_reads_what_is_written(
         self, pixels, tmp_path, suffix, channels
     ) -> None:
-        if suffix in (".bmp", ".webp") and channels in (0, 2):
-            pytest.skip("this format stores gray as colour")
         ours = pixels[..., :channels] if channels else pixels[..., 0]
         lossless = tmp_path / "source.webp"
         Image.fromarray(pixels[..., :3]).save(lossless, lossless=True)
