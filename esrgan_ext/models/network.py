@@ -61,6 +61,15 @@ class SRNetwork(nn.Module, ABC):
     def macs(self, height: int, width: int) -> int:
         """Multiply-accumulates of one image of ``height`` x ``width`` pixels, directly counted."""
 
+    @abstractmethod
+    def activation_bytes(self, height: int, width: int, itemsize: int) -> int:
+        """Peak bytes that `strips` needs beside the weights for one image of that size."""
+
+    @property
+    @abstractmethod
+    def reach(self) -> int:
+        """Radius of the receptive field in input pixels: no output pixel sees further."""
+
     def forward(self, x: Tensor, on_work: OnWork | None = None) -> Tensor:
         """Upscale a batch.
 

@@ -96,16 +96,16 @@ class ResidualDenseBlock(nn.Module):
         self.conv1x1 = nn.Conv2d(nf, gc, 1, bias=False) if plus else None
         self._packed: tuple[tuple[object, ...], eager.DenseBlockWeights] | None = None
 
-    def convolutions(self) -> list[nn.Conv2d]:
-        return [self.conv1, self.conv2, self.conv3, self.conv4, self.conv5]
+    def weights_and_biases(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The five convolutions' parameters in order."""
+        layers = (self.conv1, self.conv2, self.conv3, self.conv4, self.conv5)
+        return [c.weight for c in layers], [c.bias for c in layers if c.bias is not None]
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv1x1 is not None:
             return self._plus(x)
-        layers = self.convolutions()
-        return reference.dense_block(
-            x, [c.weight for c in layers], [c.bias for c in layers], NEGATIVE_SLOPE, RESIDUAL_SCALE
-        )
+        weights, biases = self.weights_and_biases()
+        return reference.dense_block(x, weights, biases, NEGATIVE_SLOPE, RESIDUAL_SCALE)
 
     def _plus(self, x: Tensor) -> Tensor:
         """ESRGAN+: x enters the second output, the second output enters the fourth."""
@@ -124,21 +124,15 @@ class ResidualDenseBlock(nn.Module):
                 on_work(self.macs_per_pixel() * x.shape[0] * x.shape[2] * x.shape[3])
             return y
         if x.dtype in (torch.float16, torch.bfloat16):
-            layers = self.convolutions()
+            weights, biases = self.weights_and_biases()
             return eager.dense_block_buffered(
-                x,
-                [c.weight for c in layers],
-                [c.bias for c in layers],  # type: ignore[misc]
-                NEGATIVE_SLOPE,
-                RESIDUAL_SCALE,
-                on_work,
+                x, weights, biases, NEGATIVE_SLOPE, RESIDUAL_SCALE, on_work
             )
         return eager.dense_block(x, self._packed_weights(), NEGATIVE_SLOPE, RESIDUAL_SCALE, on_work)
 
     def _packed_weights(self) -> eager.DenseBlockWeights:
         """The regrouped weights, made anew when any parameter was replaced or written to."""
-        layers = self.convolutions()
-        weights, biases = [c.weight for c in layers], [c.bias for c in layers]
+        weights, biases = self.weights_and_biases()
         if any(p.is_inference() for p in [*weights, *biases]):  # these keep no version to compare
             return eager.DenseBlockWeights(weights, biases)
         key = tuple((p.data_ptr(), p._version, p.dtype, p.device) for p in [*weights, *biases])
@@ -266,3 +260,22 @@ class RRDBNet(SRNetwork):
             tail += up.weight.numel() * zoom
         tail += (self.conv_hr.weight.numel() + self.conv_last.weight.numel()) * zoom
         return pixels * (trunk + tail)
+
+    def activation_bytes(self, height: int, width: int, itemsize: int) -> int:
+        config = self.config
+        pixels = -(-height // config.unshuffle) * -(-width // config.unshuffle)
+        # While x's share of a dense block is added up: the skip over the trunk, over the RRDB and
+        # over the block, the sums, one partial sum, and one contiguous output of gc channels.
+        trunk = 3 * config.nf + 2 * (config.nf + 4 * config.gc) + config.gc
+        zoom = 4**config.upsamplings
+        # Two layers at full resolution and the strip that comes out, for a strip and its halo.
+        rows = max(TAIL_HALO, TAIL_STRIP_PIXELS // max(1, width)) + 2 * TAIL_HALO
+        strip_pixels = min(pixels, rows * -(-width // config.unshuffle))
+        tail = strip_pixels * zoom * (2 * config.nf + 2 * config.out_channels)
+        return (pixels * trunk + tail) * itemsize
+
+    @property
+    def reach(self) -> int:
+        # One pixel each for conv_first and conv_body, five for each of the three dense blocks of
+        # an RRDB, and at most four low-resolution pixels for what follows the trunk.
+        return (2 + 15 * self.config.nb + TAIL_HALO) * self.config.unshuffle

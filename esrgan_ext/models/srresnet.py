@@ -126,3 +126,13 @@ class SRResNet(SRNetwork):
             total += count(stage) * 4**k
         total += count(self.conv_last) * 4**self.config.upsamplings
         return total * height * width
+
+    def activation_bytes(self, height: int, width: int, itemsize: int) -> int:
+        # The last upsampling stage: 4 * nf channels before the shuffle, nf after it and after
+        # its activation, at the output's resolution.
+        zoom = 4**self.config.upsamplings
+        return height * width * itemsize * self.config.nf * max(6, 3 * zoom)
+
+    @property
+    def reach(self) -> int:
+        return 4 + 2 * self.config.nb + 1 + self.config.upsamplings + 4

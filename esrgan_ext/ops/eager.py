@@ -17,10 +17,10 @@ from torch import Tensor
 OnWork = Callable[[int], None]
 """Called with the multiply-accumulates done since the last call; may raise to stop the work."""
 
-# A strip of at most this many multiply-accumulates takes about 0.1 s on two CPU cores
-# (measured there: oneDNN runs 3x3 convolutions at 100 to 180 GMAC/s), so a cancel is heard at once.
+# A strip of about this many multiply-accumulates takes 0.05 s on two AVX-512 cores (oneDNN runs
+# 3x3 convolutions there at 100 to 180 GMAC/s) and under 0.5 s on a tenth of that.
 # On a GPU kernels only enqueue, and strips would leave most of the multiprocessors idle.
-CPU_STRIP_MACS = 10_000_000_000
+CPU_STRIP_MACS = 5_000_000_000
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, on_work: OnWork | None) -> Tensor:

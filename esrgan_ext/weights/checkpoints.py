@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,17 @@ WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
 
 # Our own files say under this key what the tensors cannot (see `export`).
 METADATA_KEY = "esrgan_ext"
+
+
+# How torch.load words its refusal of objects that are not plain tensors. 147 and 149 are the
+# operations STACK_GLOBAL and FRAME of newer pickles, which torch.save does not write.
+_SIGNS_OF_OBJECTS = (
+    "Unsupported global",
+    "Unsupported class",
+    "Trying to",
+    "Unsupported operand 147",
+    "Unsupported operand 149",
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
     Returns
     -------
     Checkpoint
-        Tensors on the CPU, or on the meta device for an ncnn file with `shapes_only`.
+        Tensors on the CPU; with `shapes_only` they may be on the meta device or mapped files.
 
     Raises
     ------
@@ -78,7 +90,7 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
         state = ncnn.read_shapes(param) if shapes_only else ncnn.read_ncnn(param, binary)
         return Checkpoint(state)
     if suffix == ".safetensors":
-        return _read_safetensors(path)
+        return _read_safetensors(path, shapes_only)
     if suffix in TORCH_SUFFIXES:
         return _read_torch(path, shapes_only)
     raise ModelError(
@@ -96,10 +108,15 @@ def ncnn_pair(path: Path) -> tuple[Path, Path]:
     return param, binary
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path, shapes_only: bool) -> Checkpoint:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {
+                key: torch.empty(file.get_slice(key).get_shape(), device="meta")
+                if shapes_only
+                else file.get_tensor(key)
+                for key in file.keys()  # noqa: SIM118
+            }
             text = (file.metadata() or {}).get(METADATA_KEY, "{}")
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
@@ -114,12 +131,16 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 def _read_torch(path: Path, shapes_only: bool) -> Checkpoint:
     try:
-        mmap = shapes_only and zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        path.open("rb").close()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        mmap = shapes_only and zipfile.is_zipfile(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on damaged files before it fails
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) and "Unsupported" in str(error):
+        if any(sign in str(error) for sign in _SIGNS_OF_OBJECTS):
             raise ModelError(
                 f"{path}: refused, because it holds more than tensors and reading that could run "
                 "code from the file. Ask its author for a .safetensors file"
@@ -136,16 +157,14 @@ def _unwrap(content: object, path: Path) -> Checkpoint:
             f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors"
         )
     metadata = content.get(METADATA_KEY, {})
-    for key in WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    wrapped = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+    inner: Mapping[Any, Any] = wrapped[0] if wrapped else content
     tensors = {
         key: value
-        for key, value in content.items()
+        for key, value in inner.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
     if not tensors:
-        keys = ", ".join(str(key) for key in list(content)[:4]) or "none"
+        keys = ", ".join(str(key) for key in list(inner)[:4]) or "none"
         raise ModelError(f"{path}: holds no tensors; its keys are: {keys}")
     return Checkpoint(tensors, dict(metadata) if isinstance(metadata, Mapping) else {})

@@ -60,9 +60,8 @@ class CanonicalState:
     tensors: dict[str, Tensor]
 
     def build(self) -> SRNetwork:
-        """The network with these weights: float32, CPU, eval mode."""
-        with torch.device("meta"):
-            network = _network(self.config)
+        """The network made of these very tensors, in eval mode."""
+        network = build_network(self.config)
         network.load_state_dict(self.tensors, assign=True)
         return network.eval()
 
@@ -104,14 +103,15 @@ def canonical(
     else:
         named = _rename(named, source)
         config = _rrdbnet_config(named, source, hint or {})
-    with torch.device("meta"):
-        expected = _network(config).state_dict()
+    expected = build_network(config).state_dict()
     _compare(named, expected, source)
     return CanonicalState(config, {name: named[name] for name in expected})
 
 
-def _network(config: Config) -> SRNetwork:
-    return SRResNet(config) if isinstance(config, SRResNetConfig) else RRDBNet(config)
+def build_network(config: Config) -> SRNetwork:
+    """The network of a configuration on the meta device: it has shapes but no numbers yet."""
+    with torch.device("meta"):
+        return SRResNet(config) if isinstance(config, SRResNetConfig) else RRDBNet(config)
 
 
 def _strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,57 @@
+"""The command line: `esrgan upscale | models | export | interpolate | info`.
+
+Nothing heavy is imported here or at the top of the command modules, so that `esrgan --help`
+answers at once; each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from esrgan_ext import __version__
+from esrgan_ext.cli import info, mix, models, upscale
+
+app = typer.Typer(
+    name="esrgan",
+    help="Upscale images with the ESRGAN family of networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's help is prettier and takes twice as long to appear
+)
+app.command("upscale")(upscale.command)
+app.command("models")(models.list_command)
+app.command("export")(models.export_command)
+app.command("interpolate")(mix.command)
+app.command("info")(info.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"esrgan-ext {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Upscale images with the ESRGAN family of networks."""
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    # An exception, unlike the default, lets partial files be removed on the way out.
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """The console script."""
+    signal.signal(signal.SIGTERM, _terminated)
+    app()

@@ -1,0 +1,97 @@
+"""`esrgan info`: what a bug report needs to say about a machine."""
+
+from __future__ import annotations
+
+import typer
+
+from esrgan_ext.cli.errors import reports_errors
+
+_PACKAGES = (
+    "torch", "numpy", "opencv-python-headless", "tifffile", "safetensors", "onnx", "napari", "dask",
+)  # fmt: skip
+# Wheels of OpenCV that share one import name; two of them at once overwrite each other's files.
+_OPENCV_WHEELS = (
+    "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless",
+)  # fmt: skip
+
+
+@reports_errors
+def command() -> None:
+    """Print versions, devices, free memory, and what runs on what."""
+    for title, rows in (
+        ("versions", _versions()),
+        ("memory", _memory()),
+        ("devices", _devices()),
+        ("operators", _operators()),
+    ):
+        typer.echo(title)
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:
+            typer.echo(f"  {name:<{width}}  {value}")
+
+
+def _versions() -> list[tuple[str, str]]:
+    import platform
+    from importlib import metadata
+
+    from esrgan_ext import __version__
+
+    rows = [
+        ("esrgan-ext", __version__),
+        ("python", platform.python_version()),
+        ("system", platform.platform()),
+    ]
+    for package in _PACKAGES:
+        try:
+            rows.append((package, metadata.version(package)))
+        except metadata.PackageNotFoundError:
+            rows.append((package, "not installed"))
+    for package in _OPENCV_WHEELS:
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+        rows.append((package, f"{version}: in conflict with opencv-python-headless, uninstall it"))
+    return rows
+
+
+def _memory() -> list[tuple[str, str]]:
+    import psutil
+
+    from esrgan_ext.inference.devices import free_ram
+
+    total = psutil.virtual_memory().total
+    return [("RAM", f"{free_ram() / 2**30:.1f} of {total / 2**30:.1f} GiB free")]
+
+
+def _devices() -> list[tuple[str, str]]:
+    """Every device with its name, memory and the precisions it runs; the first is `auto`."""
+    from esrgan_ext.errors import DeviceError
+    from esrgan_ext.inference.devices import PRECISIONS, available_devices, choose_device
+
+    rows = []
+    for number, device in enumerate(available_devices()):
+        chosen = choose_device(device)
+        usable = []
+        for precision in PRECISIONS:
+            try:
+                choose_device(device, precision)
+            except DeviceError:
+                continue
+            usable.append(f"{precision} (auto)" if precision == chosen.precision else precision)
+        details = [chosen.name, ", ".join(usable)]
+        if device.type == "cuda":
+            import torch
+
+            free, total = torch.cuda.mem_get_info(device)
+            details.append(f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+        name = f"{device} (auto)" if number == 0 else str(device)
+        rows.append((name, "; ".join(details)))
+    return rows
+
+
+def _operators() -> list[tuple[str, str]]:
+    """What runs the networks; `esrgan_ext.ops` knows."""
+    from esrgan_ext import ops
+
+    return [("dense block", ops.backend())]

@@ -1,0 +1,70 @@
+"""`esrgan models` and `esrgan export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from esrgan_ext.cli.errors import reports_errors
+
+if TYPE_CHECKING:
+    from esrgan_ext.weights import ModelInfo
+
+
+@reports_errors
+def list_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Everything known, as JSON.")] = False,
+) -> None:
+    """List the models that can be named."""
+    from esrgan_ext.weights import list_models
+
+    models = list_models()
+    if as_json:
+        import dataclasses
+        import json
+
+        rows = [dataclasses.asdict(model) for model in models]
+        typer.echo(json.dumps(rows, indent=2, default=str))
+        return
+
+    from rich.table import Table
+
+    from esrgan_ext.cli import display
+
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
+    table.add_column("name", no_wrap=True)
+    table.add_column("scale", justify="right")
+    table.add_column("blocks", justify="right")
+    table.add_column("for")
+    table.add_column("license", no_wrap=True)
+    table.add_column("weights", no_wrap=True)
+    for model in models:
+        table.add_row(
+            model.name, f"x{model.scale}", str(model.blocks), model.purpose, model.license,
+            _place(model),
+        )  # fmt: skip
+    display.console().print(table, soft_wrap=False)
+
+
+def _place(model: ModelInfo) -> str:
+    if model.path is not None:
+        return "here"
+    return "download"
+
+
+@reports_errors
+def export_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or file.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A .safetensors, .pth or .onnx file to write.")
+    ],
+) -> None:
+    """Write a model's weights to a file: safetensors, PyTorch or ONNX by the suffix."""
+    from esrgan_ext.cli import display
+    from esrgan_ext.cli.loading import load
+    from esrgan_ext.weights import export_model
+
+    written = export_model(load(model, display.console()), target)
+    typer.echo(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")

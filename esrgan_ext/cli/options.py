@@ -1,0 +1,92 @@
+"""Options that several commands share, and the reading of values that are a number or a word."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import typer
+
+from esrgan_ext.errors import OptionError
+
+DEFAULT_MODEL = "realesrgan-x4plus"
+
+Outscale = Annotated[
+    float | None,
+    typer.Option(
+        "--outscale", "-s", help="Output pixels per input pixel. Default: the model's scale."
+    ),
+]
+Tile = Annotated[
+    str,
+    typer.Option("--tile", "-t", help="Side of a tile in input pixels; auto: as large as fits."),
+]
+Overlap = Annotated[
+    str,
+    typer.Option("--overlap", help="Context around a tile in input pixels; auto: the model's."),
+]
+Device = Annotated[
+    str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", metavar="NAME")
+]
+Precision = Annotated[
+    str, typer.Option("--precision", "-p", help="auto, fp32, fp16 or bf16.", metavar="NAME")
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        help="Turn down images whose header claims more pixels. Default: 268435456 (2^28).",
+    ),
+]
+
+
+def number_or_auto(name: str, text: str) -> int | str:
+    """A whole number, or "auto".
+
+    Raises
+    ------
+    OptionError
+        It is neither.
+    """
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(
+            f"--{name} must be auto or a whole number of pixels, not {text!r}"
+        ) from None
+
+
+def data_range(text: str | None) -> tuple[float, float] | Literal["auto"] | None:
+    """None, "auto", or two numbers "LOW,HIGH".
+
+    Raises
+    ------
+    OptionError
+        It is none of these, or the numbers are not finite and ascending.
+    """
+    if text is None or text == "auto":
+        return "auto" if text else None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"--data-range must be auto or LOW,HIGH, not {text!r}") from None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise OptionError(f"--data-range must be two finite numbers, LOW < HIGH, not {text!r}")
+    return low, high
+
+
+def limit(max_pixels: int | None) -> int:
+    """The limit on pixels, with its default.
+
+    Raises
+    ------
+    OptionError
+        It is not positive.
+    """
+    from esrgan_ext.inference.headers import MAX_PIXELS
+
+    if max_pixels is not None and max_pixels < 1:
+        raise OptionError(f"--max-pixels must be at least 1, not {max_pixels}")
+    return MAX_PIXELS if max_pixels is None else max_pixels

@@ -1,0 +1,158 @@
+"""`esrgan upscale`: an image or a folder of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from esrgan_ext.cli import options
+from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say_error
+from esrgan_ext.errors import OptionError
+
+if TYPE_CHECKING:
+    from esrgan_ext.inference.batch import Events, Outcome
+    from esrgan_ext.inference.folder import FileJob
+
+
+@reports_errors
+def command(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")] = Path(
+        "LR"
+    ),
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT", help="A folder; for one image also a file name."),
+    ] = Path("results"),
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A name (see `esrgan models`) or a file.")
+    ] = options.DEFAULT_MODEL,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Take the folders below INPUT too.")
+    ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="png, jpg, webp, tif, bmp, avif, jp2 or ppm. Default: each input's own. PNG is "
+            "written where a format cannot hold the result's alpha or 16 bits.",
+        ),
+    ] = None,
+    suffix: Annotated[
+        str, typer.Option("--suffix", help="Added to each result's name, as in --suffix _x4.")
+    ] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do again what has a result already.")
+    ] = False,
+    outscale: options.Outscale = None,
+    tile: options.Tile = "auto",
+    overlap: options.Overlap = "auto",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="Average the 8 flips and rotations: 8 times the work."),
+    ] = False,
+    data_range: Annotated[
+        str | None,
+        typer.Option(
+            "--data-range",
+            metavar="LOW,HIGH",
+            help="Values that mean black and white; auto: the image's own minimum and maximum. "
+            "Default: the range of the integer type, 0,1 for floats.",
+        ),
+    ] = None,
+    quality: Annotated[
+        int, typer.Option("--quality", "-q", help="Of JPEG, AVIF and lossy WebP, 1 to 100.")
+    ] = 95,
+    max_pixels: options.MaxPixels = None,
+) -> None:
+    """Upscale an image, or every image in a folder.
+
+    Results keep relative path, name and format; what has a result already is skipped. Exit code:
+    0 all done, 1 some failed, 2 bad arguments, 130 interrupted.
+    """
+    tile_side = options.number_or_auto("tile", tile)
+    overlap_pixels = options.number_or_auto("overlap", overlap)
+    value_range = options.data_range(data_range)
+    limit = options.limit(max_pixels)
+    if not 1 <= quality <= 100:
+        raise OptionError(f"--quality must be between 1 and 100, not {quality}")
+    if outscale is not None and not 0 < outscale < float("inf"):
+        raise OptionError(f"--outscale must be a positive number, not {outscale}")
+
+    from esrgan_ext.cli import display
+    from esrgan_ext.inference import folder
+    from esrgan_ext.weights import find_model
+
+    naming = folder.Naming(format, suffix)
+    factor = float(find_model(model).scale) if outscale is None else outscale
+    plan = folder.plan(
+        source, target, naming=naming, recursive=recursive, overwrite=overwrite, factor=factor
+    )
+    out = display.console()
+    _say_skipped(plan.skipped)
+    if not plan.jobs:
+        return
+
+    from esrgan_ext.cli.loading import load
+    from esrgan_ext.inference import Upscaler, batch
+
+    upscaler = Upscaler(
+        model=load(model, out),
+        outscale=outscale,
+        tile=tile_side,
+        overlap=overlap_pixels,
+        device=device,
+        precision=precision,
+        data_range=value_range,
+        ensemble=ensemble,
+    )
+    outcomes: list[Outcome] = []
+    try:
+        with display.shown(out) as shown:
+            outcomes = batch.run(
+                plan.jobs,
+                batch.FileUpscaler(upscaler),
+                _Counting(shown, outcomes),
+                max_pixels=limit,
+                quality=quality,
+            )
+    except KeyboardInterrupt:
+        done = sum(outcome.state == "done" for outcome in outcomes)
+        say_error(
+            f"interrupted: {done} of {len(plan.jobs)} done; the same command goes on", label=""
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    _report_failures(outcomes)
+
+
+class _Counting:
+    """Passes everything on to the display, and keeps the outcomes for a run that is cut short."""
+
+    def __init__(self, shown: Events, outcomes: list[Outcome]) -> None:
+        self.started, self.progress = shown.started, shown.progress
+        self._finished, self._outcomes = shown.finished, outcomes
+
+    def finished(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._finished(outcome)
+
+
+def _say_skipped(skipped: tuple[FileJob, ...]) -> None:
+    if len(skipped) == 1:
+        typer.echo(f"{skipped[0].target} exists: skipped (--overwrite does it again)")
+    elif skipped:
+        typer.echo(f"{len(skipped)} results exist: skipped (--overwrite does them again)")
+
+
+def _report_failures(outcomes: list[Outcome]) -> None:
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if not failed:
+        return
+    say_error(f"{len(failed)} of {len(outcomes)} failed:", label="")
+    for outcome in failed:
+        say_error(f"{outcome.job.source}: {outcome.reason}", label="  ")
+    raise typer.Exit(FAILED)

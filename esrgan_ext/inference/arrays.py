@@ -1,0 +1,312 @@
+"""How an image array is read and written: axes, value ranges, NaN.
+
+The one place that knows dtypes and channel layouts. An array is a grid of *images*, each with
+one to four channels that belong together (or one channel of many that do not); the network
+sees float32 planes in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from esrgan_ext.errors import ImageError, OptionError
+from esrgan_ext.inference.tiles import Rect
+
+DataRange = tuple[float, float] | Literal["auto"] | None
+
+GRAY, GRAY_ALPHA, RGB, RGBA = 1, 2, 3, 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which axes of an array are space, channels and stack.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the whole array.
+    y_axis, x_axis : int
+    channel_axis : int or None
+    together : int
+        Channels of one image: 1 to 4. With more than four channels along `channel_axis`
+        every channel is an image of its own and this is 1.
+    """
+
+    shape: tuple[int, ...]
+    y_axis: int
+    x_axis: int
+    channel_axis: int | None
+    together: int
+
+    @property
+    def height(self) -> int:
+        return self.shape[self.y_axis]
+
+    @property
+    def width(self) -> int:
+        return self.shape[self.x_axis]
+
+    @property
+    def _joined_axes(self) -> set[int]:
+        """The axes that run within one image."""
+        joined = {self.y_axis, self.x_axis}
+        if self.channel_axis is not None and self.together == self.shape[self.channel_axis]:
+            joined.add(self.channel_axis)
+        return joined
+
+    def images(self) -> list[tuple[int, ...]]:
+        """The index of every image along the axes that are not its own, in C order."""
+        outer = [n for axis, n in enumerate(self.shape) if axis not in self._joined_axes]
+        return list(np.ndindex(*outer))
+
+    def slices(self, image: tuple[int, ...], area: Rect) -> tuple[int | slice, ...]:
+        """The full index of an area of one image in an array of this layout."""
+        remaining = iter(image)
+        index: list[int | slice] = []
+        for axis in range(len(self.shape)):
+            if axis == self.y_axis:
+                index.append(slice(area.y0, area.y1))
+            elif axis == self.x_axis:
+                index.append(slice(area.x0, area.x1))
+            elif axis in self._joined_axes:
+                index.append(slice(None))
+            else:
+                index.append(next(remaining))
+        return tuple(index)
+
+    def read(self, array: np.ndarray, image: tuple[int, ...], area: Rect) -> np.ndarray:
+        """An area of one image as a view of shape (together, h, w)."""
+        block = array[self.slices(image, area)]
+        if self.channel_axis is None or self.channel_axis not in self._joined_axes:
+            return block[None]
+        return np.moveaxis(block, self._channel_position, 0)
+
+    def arrange(self, channels: np.ndarray) -> np.ndarray:
+        """The inverse of `read`: (together, h, w) in the axis order of the array, as a view."""
+        if self.channel_axis is None or self.channel_axis not in self._joined_axes:
+            return channels[0]
+        return np.moveaxis(channels, 0, self._channel_position)
+
+    @property
+    def _channel_position(self) -> int:
+        """Where the channel axis stands among the three axes of one image."""
+        assert self.channel_axis is not None
+        return sum(axis < self.channel_axis for axis in (self.y_axis, self.x_axis))
+
+    def resized(self, height: int, width: int) -> Layout:
+        """The layout of the result."""
+        shape = list(self.shape)
+        shape[self.y_axis], shape[self.x_axis] = height, width
+        return Layout(tuple(shape), self.y_axis, self.x_axis, self.channel_axis, self.together)
+
+
+def layout_of(shape: tuple[int, ...], channel_axis: int | bool | None) -> Layout:
+    """Find the axes of an image array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        At least two axes, none of length 0.
+    channel_axis : int, None or False
+        None: 2-D is gray, 3-D whose last axis is 3 or 4 is RGB or RGBA, everything else is a
+        stack of planes over the last two axes. An axis number names the channels (1 gray,
+        2 gray + alpha, 3 RGB, 4 RGBA, more: each by itself). False: always a stack of planes.
+
+    Raises
+    ------
+    ImageError
+        If the array has fewer than two axes or no pixels.
+    OptionError
+        If `channel_axis` is not an axis of the array or leaves fewer than two.
+    """
+    ndim = len(shape)
+    if ndim < 2:
+        raise ImageError(f"an image has at least two axes, this array has shape {shape}")
+    if 0 in shape:
+        raise ImageError(f"the image has no pixels: its shape is {shape}")
+    if channel_axis is True or not (
+        channel_axis is None or channel_axis is False or isinstance(channel_axis, int | np.integer)
+    ):
+        raise OptionError(
+            f"channel_axis must be an axis number, None or False, not {channel_axis!r}"
+        )
+    if channel_axis is None and ndim == 3 and shape[-1] in (RGB, RGBA):
+        channel_axis = 2
+    if channel_axis is None or channel_axis is False:
+        return Layout(shape, ndim - 2, ndim - 1, None, 1)
+    axis = int(channel_axis)
+    if not -ndim <= axis < ndim or ndim < 3:
+        raise OptionError(
+            f"channel_axis={axis} does not leave two axes of an array of shape {shape}"
+        )
+    axis %= ndim
+    y_axis, x_axis = [k for k in range(ndim) if k != axis][-2:]
+    together = shape[axis] if shape[axis] <= RGBA else 1
+    return Layout(shape, y_axis, x_axis, axis, together)
+
+
+@dataclass(frozen=True)
+class ValueMap:
+    """The linear map between an array's values and the network's [0, 1].
+
+    Attributes
+    ----------
+    dtype : numpy dtype
+        The array's, and the result's.
+    low, high : float
+        The values that become 0 and 1. Equal for a constant image, which stays constant.
+    """
+
+    dtype: np.dtype
+    low: float
+    high: float
+
+    def normalise(self, values: np.ndarray) -> np.ndarray:
+        """Array values to float32 in [0, 1] (beyond it where they lie outside the range)."""
+        span = self.high - self.low or 1.0
+        if self.dtype.kind in "bu" and self.dtype.itemsize <= 2 and self.low == 0:
+            return values.astype(np.float32) * np.float32(1 / span)
+        # In double first: float32 would lose the low bits of a large offset.
+        return ((values.astype(np.float64) - self.low) / span).astype(np.float32)
+
+    def restore(self, values: np.ndarray) -> np.ndarray:
+        """Network output back to the array's dtype and range.
+
+        Integers are rounded half to even and clipped to the type's range, bool is cut at 1/2,
+        floats are not clipped.
+        """
+        span = self.high - self.low
+        if self.dtype.kind == "b":
+            return values >= 0.5
+        if self.dtype.kind in "iu":
+            limits = np.iinfo(self.dtype)
+            if self.dtype.itemsize > 2 or self.low != 0:  # more digits than float32 has
+                values = values.astype(np.float64)
+            scaled = np.rint(values * span + self.low)
+            if self.dtype.itemsize == 8:  # the type's largest value is no double: stay below it
+                return np.clip(
+                    scaled, float(limits.min), np.nextafter(float(limits.max), 0)
+                ).astype(self.dtype)
+            return np.clip(scaled, limits.min, limits.max).astype(self.dtype)
+        if self.low == 0 and span == 1:
+            return values.astype(self.dtype)
+        return (values.astype(np.float64) * span + self.low).astype(self.dtype)
+
+
+def value_map(array: np.ndarray, data_range: DataRange) -> ValueMap:
+    """Choose the value range of an array.
+
+    Parameters
+    ----------
+    array : ndarray
+        bool, any integer type, float16, float32 or float64.
+    data_range : (low, high), 'auto' or None
+        None: the type's range for integers, [0, 1] for floats. 'auto': minimum and maximum of
+        the finite values of the whole array.
+
+    Raises
+    ------
+    ImageError
+        If the dtype is none of these.
+    OptionError
+        If the range is not two finite numbers with low < high.
+    """
+    dtype = array.dtype
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise ImageError(
+            f"cannot upscale an array of dtype {dtype}; bool, integers and float16/32/64 work"
+        )
+    if data_range is None:
+        if dtype.kind in "iu":
+            limits = np.iinfo(dtype)
+            return ValueMap(dtype, float(limits.min), float(limits.max))
+        return ValueMap(dtype, 0.0, 1.0)
+    if isinstance(data_range, str):
+        if data_range != "auto":
+            raise OptionError(f"data_range must be (low, high), 'auto' or None, not {data_range!r}")
+        return ValueMap(dtype, *_finite_extent(array))
+    try:
+        low, high = (float(v) for v in data_range)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"data_range must be (low, high), 'auto' or None, not {data_range!r}"
+        ) from error
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise OptionError(f"data_range needs two finite numbers, low < high, not ({low}, {high})")
+    return ValueMap(dtype, low, high)
+
+
+def _finite_extent(array: np.ndarray) -> tuple[float, float]:
+    """Minimum and maximum of the finite values; (0, 1) where there are none."""
+    if array.dtype.kind != "f":
+        return float(array.min()), float(array.max())
+    low, high = np.inf, -np.inf
+    for plane in array.reshape(-1, *array.shape[-2:]) if array.ndim > 2 else [array]:
+        finite = plane[np.isfinite(plane)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return (low, high) if low <= high else (0.0, 1.0)
+
+
+def check_finite(image: np.ndarray) -> int:
+    """Count the NaN of an array; infinities raise ImageError."""
+    if image.dtype.kind != "f":
+        return 0
+    if np.isinf(image).any():
+        raise ImageError(
+            "the image holds infinite values; replace them first (NaN is allowed and kept)"
+        )
+    return int(np.isnan(image).sum())
+
+
+def fill_nan(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Fill the NaN pixels of a plane from the nearest valid pixel.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (H, W), floating point
+
+    Returns
+    -------
+    filled : ndarray, shape (H, W)
+        The plane itself where it holds no NaN; zeros where it holds nothing else.
+    mask : ndarray of bool, shape (H, W), or None
+        True where NaN was; None where there was none.
+    """
+    mask = np.isnan(plane)
+    if not mask.any():
+        return plane, None
+    if mask.all():
+        return np.zeros_like(plane), mask
+    # Each valid pixel is a zero of the distance transform with a label of its own; every
+    # other pixel gets the label of the nearest one.
+    _, labels = cv2.distanceTransformWithLabels(
+        mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    value_of = np.zeros(labels.max() + 1, plane.dtype)
+    value_of[labels[~mask]] = plane[~mask]
+    return value_of[labels], mask
+
+
+def nearest_mask(mask: np.ndarray, target_size: tuple[int, int], area: Rect) -> np.ndarray:
+    """The area of a boolean mask resized to `target_size` by the nearest pixel.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (H, W)
+    target_size : (int, int)
+        Height and width of the whole resized mask.
+    area : Rect
+        The part of it that is wanted.
+
+    Returns
+    -------
+    ndarray of bool, shape (area.height, area.width)
+    """
+    rows = ((np.arange(area.y0, area.y1) + 0.5) * mask.shape[0] / target_size[0]).astype(np.intp)
+    columns = ((np.arange(area.x0, area.x1) + 0.5) * mask.shape[1] / target_size[1]).astype(np.intp)
+    return mask[np.ix_(rows, columns)]

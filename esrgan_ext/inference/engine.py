@@ -1,0 +1,257 @@
+"""Runs a network over one window of pixels: precision, ensemble, channels, out-of-memory.
+
+Takes and gives float32 numpy arrays in [0, 1]; knows neither files nor whole images.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esrgan_ext.errors import ImageError, OptionError
+from esrgan_ext.inference.devices import Device
+from esrgan_ext.models import SRNetwork
+from esrgan_ext.ops.eager import OnWork
+
+# Convolutions on a GPU only enqueue. Waiting for them once per this many multiply-accumulates
+# (0.1 s on a GPU of 10 TFLOP/s) keeps progress and cancel honest and costs microseconds.
+GPU_SYNC_MACS = 500_000_000_000
+
+
+class Engine:
+    """A network made ready on a device.
+
+    Parameters
+    ----------
+    network : SRNetwork
+        Left as it is; a copy in the right precision goes to the device where those differ.
+    device : Device
+    ensemble : bool
+        Average the results of the 8 flips and rotations.
+    """
+
+    def __init__(self, network: SRNetwork, device: Device, ensemble: bool) -> None:
+        if network.in_channels != network.out_channels:
+            raise OptionError(
+                f"the model maps {network.in_channels} channels to {network.out_channels}; "
+                "upscaling needs as many out as in"
+            )
+        self.network = network
+        self.device = device
+        self.ensemble = ensemble
+        self._ready = _placed(network, device.device, device.dtype)
+        self._float32: SRNetwork | None = None
+
+    @property
+    def scale(self) -> int:
+        return self.network.scale
+
+    def groups(self, channels: int) -> list[tuple[int, ...]]:
+        """The channels of one image that go through the network together.
+
+        Gray and alpha go by themselves, repeated to RGB for a 3-channel network.
+
+        Raises
+        ------
+        ImageError
+            If the network takes no image with so many channels.
+        """
+        wanted = self.network.in_channels
+        if channels == wanted:
+            return [tuple(range(channels))]
+        if wanted in (1, 3):
+            if channels in (1, 2):
+                return [(k,) for k in range(channels)]
+            if channels == 4 and wanted == 3:
+                return [(0, 1, 2), (3,)]
+        hint = "; pass each channel as a plane with channel_axis=False" if wanted == 1 else ""
+        raise ImageError(
+            f"the image has {channels} channels, the model takes {wanted}: "
+            f"choose another model{hint}"
+        )
+
+    def macs(self, height: int, width: int, channels: int) -> int:
+        """Multiply-accumulates for one image of that size."""
+        runs = len(self.groups(channels)) * (8 if self.ensemble else 1)
+        return runs * self.network.macs(height, width)
+
+    def bytes_per_pixel(self, channels: int) -> int:
+        """Peak bytes per input pixel of a window, the weights not counted.
+
+        Taken at 1000 x 1000 pixels, where what does not grow with the image hardly counts.
+        """
+        itemsize = self.device.dtype.itemsize
+        result = self.network.scale**2 * self.network.out_channels * 4
+        # Groups before the last one and the ensemble's sum wait as whole float32 results.
+        waiting = len(self.groups(channels)) - 1 + (3 if self.ensemble else 1)
+        side = 1000
+        return self.network.activation_bytes(side, side, itemsize) // side**2 + waiting * result
+
+    def rows(self, window: np.ndarray, on_work: OnWork) -> Iterator[tuple[int, np.ndarray]]:
+        """Upscale a batch of windows, handing out finished rows from the top.
+
+        Parameters
+        ----------
+        window : ndarray, shape (N, C, h, w), float32
+            C as accepted by `groups`.
+        on_work : callable
+            Called with multiply-accumulates; may raise to stop.
+
+        Yields
+        ------
+        (int, ndarray of shape (N, C, n, scale * w), float32)
+            First row within the window's result, and the rows.
+
+        Raises
+        ------
+        ImageError
+            If the network's result is not finite in float32 either.
+        """
+        groups = self.groups(window.shape[1])
+        *earlier, last = groups
+        finished = [self._whole(window[:, g], on_work) for g in earlier]
+        for top, rows in self._collapsed(window[:, last], on_work):
+            if not finished:
+                yield top, rows
+                continue
+            below = top + rows.shape[2]
+            yield top, np.concatenate([*(f[:, :, top:below] for f in finished), rows], 1)
+
+    def _whole(self, planes: np.ndarray, on_work: OnWork) -> np.ndarray:
+        return np.concatenate([rows for _, rows in self._collapsed(planes, on_work)], 2)
+
+    def _collapsed(self, planes: np.ndarray, on_work: OnWork) -> Iterator[tuple[int, np.ndarray]]:
+        """Run one group of channels; a single one is repeated and its results averaged."""
+        wanted = self.network.in_channels
+        repeated = planes.shape[1] < wanted
+        if repeated:
+            planes = np.repeat(planes, wanted, axis=1)
+        for top, rows in self._checked(planes, on_work):
+            values = rows.to(torch.float32)
+            if repeated:
+                values = values.mean(1, keepdim=True)
+            yield top, values.cpu().numpy()
+
+    def _checked(self, planes: np.ndarray, on_work: OnWork) -> Iterator[tuple[int, Tensor]]:
+        """Run in the chosen precision; what overflows there is done again in float32."""
+        if self.device.precision == "fp32":
+            for top, rows in self._run(self._ready, planes, on_work):
+                yield top, _finite(rows)
+            return
+        whole = torch.cat([rows for _, rows in self._run(self._ready, planes, on_work)], 2)
+        if not bool(torch.isfinite(whole).all()):
+            warnings.warn(
+                f"{self.device.precision} overflowed on part of the image; "
+                "that part is computed again in fp32",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            if self._float32 is None:
+                self._float32 = _placed(self.network, self.device.device, torch.float32)
+            whole = torch.cat([rows for _, rows in self._run(self._float32, planes, on_work)], 2)
+        yield 0, _finite(whole)
+
+    def _run(
+        self, network: SRNetwork, planes: np.ndarray, on_work: OnWork
+    ) -> Iterator[tuple[int, Tensor]]:
+        with torch.inference_mode():
+            x = torch.from_numpy(np.ascontiguousarray(planes))
+            x = x.to(self.device.device, next(network.parameters()).dtype)
+        if self.device.device.type == "cuda":
+            on_work = _Synchronised(on_work, self.device.device)
+        if self.ensemble:
+            with torch.inference_mode():
+                result = ensemble(network, x, on_work)
+            yield 0, result
+            return
+        strips = network.strips(x, on_work)
+        while True:
+            # Entered anew for each strip: the mode belongs to the thread, and between two
+            # strips that is the caller's.
+            with torch.inference_mode():
+                strip = next(strips, None)
+            if strip is None:
+                return
+            yield strip
+
+
+class _Synchronised:
+    """Waits for the GPU now and then, so that reported work is done work."""
+
+    def __init__(self, on_work: OnWork, device: torch.device) -> None:
+        self._on_work, self._device = on_work, device
+        self._enqueued = 0
+
+    def __call__(self, macs: int) -> None:
+        self._enqueued += macs
+        if self._enqueued >= GPU_SYNC_MACS:
+            torch.cuda.synchronize(self._device)
+            self._enqueued = 0
+        self._on_work(macs)
+
+
+def ensemble(network: SRNetwork, x: Tensor, on_work: OnWork | None = None) -> Tensor:
+    """Mean of the results of the 8 flips and rotations, each turned back (arXiv 1511.02228).
+
+    Parameters
+    ----------
+    network : SRNetwork
+    x : Tensor, shape (N, C, H, W)
+    on_work : callable or None
+
+    Returns
+    -------
+    Tensor, shape (N, C, scale * H, scale * W)
+    """
+    total: Tensor | None = None
+    for flipped in (False, True):
+        for turns in range(4):
+            variant = torch.rot90(x.flip(3) if flipped else x, turns, (2, 3))
+            y = torch.rot90(network(variant.contiguous(), on_work), -turns, (2, 3))
+            y = y.flip(3) if flipped else y
+            total = y.to(torch.float32, copy=True) if total is None else total.add_(y)
+    assert total is not None
+    return total.div_(8)
+
+
+def _placed(network: SRNetwork, device: torch.device, dtype: torch.dtype) -> SRNetwork:
+    """The network itself where it is right as it stands, else a converted copy."""
+    first = next(network.parameters())
+    right = first.device == device and first.dtype == dtype and not network.training
+    if right:
+        return network
+    placed = copy.deepcopy(network).to(device=device, dtype=dtype).eval()
+    return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _finite(rows: Tensor) -> Tensor:
+    if not bool(torch.isfinite(rows).all()):
+        raise ImageError(
+            "the network's result is not finite: the image's values lie far outside its range "
+            "(give data_range), or the model's weights are damaged"
+        )
+    return rows
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whichever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # torch's CPU allocator, and MPS, raise a plain RuntimeError.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text
+    )
+
+
+def release_memory(device: Device) -> None:
+    """Give back what a failed attempt still holds."""
+    gc.collect()
+    if device.device.type == "cuda":
+        torch.cuda.empty_cache()

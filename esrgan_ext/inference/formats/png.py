@@ -1,0 +1,250 @@
+"""PNG chunks: whether the file is complete, the chunks that OpenCV drops (pHYs, iTXt with XMP,
+the gray value that stands for transparent), and gray+alpha, which OpenCV reads as BGRA and
+cannot write. Reference: PNG specification, third edition (W3C, 2025)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from esrgan_ext.errors import ImageFileError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
+_COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB")
+_INCH_IN_METRES = 0.0254
+# An XMP packet beyond this is no photograph's metadata but a decompression bomb.
+_MAX_TEXT_BYTES = 1 << 24
+
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6
+
+
+@dataclass(frozen=True)
+class PngInfo:
+    """What the chunks say.
+
+    Attributes
+    ----------
+    bits
+        Bits a sample (1, 2, 4, 8, 16).
+    colour_type
+        0 gray, 2 RGB, 3 palette, 4 gray+alpha, 6 RGBA.
+    transparent_gray
+        The stored gray value that means transparent (a gray PNG with tRNS), else None.
+    has_alpha
+        An alpha channel, or transparency of any other kind.
+    """
+
+    width: int
+    height: int
+    bits: int
+    colour_type: int
+    has_alpha: bool = False
+    transparent_gray: int | None = None
+    animated: bool = False
+    dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield (type, data) of every chunk up to and including IEND, checking lengths and CRCs.
+
+    Raises
+    ------
+    ImageFileError
+        A chunk is cut off or damaged, or the file ends without IEND. A damaged ancillary
+        chunk is passed over, as the specification asks.
+    """
+    view = memoryview(data)
+    position = len(SIGNATURE)
+    while True:
+        if position + 8 > len(view):
+            raise ImageFileError("the PNG is truncated: it ends before its IEND chunk")
+        (length,) = struct.unpack_from(">I", view, position)
+        kind = bytes(view[position + 4 : position + 8])
+        end = position + 8 + length
+        if end + 4 > len(view):
+            raise ImageFileError(
+                f"the PNG is truncated: its {_printable(kind)} chunk needs "
+                f"{end + 4 - len(view)} more bytes"
+            )
+        body = view[position + 8 : end]
+        (crc,) = struct.unpack_from(">I", view, end)
+        intact = zlib.crc32(view[position + 4 : end]) == crc
+        if not intact and not kind[0] & 0x20:  # bit 5 of the first letter: ancillary
+            raise ImageFileError(f"the PNG is damaged: its {_printable(kind)} chunk fails its CRC")
+        if intact:
+            yield kind, body
+        if kind == b"IEND":
+            return
+        position = end + 4
+
+
+def inspect(data: bytes | memoryview, *, complete: bool = True) -> PngInfo:
+    """Read the chunks of a PNG.
+
+    Parameters
+    ----------
+    data
+        The file, or its beginning.
+    complete
+        Demand the chunks up to IEND; otherwise stop at the first pixels, or where `data` ends.
+
+    Raises
+    ------
+    ImageFileError
+        The file is truncated or damaged.
+    """
+    width = height = bits = colour_type = 0
+    has_alpha = animated = pixels_seen = False
+    transparent_gray: int | None = None
+    dpi: tuple[float, float] | None = None
+    xmp: bytes | None = None
+    colour: list[tuple[bytes, bytes]] = []
+    for number, (kind, body) in enumerate(chunks(data)):
+        if number == 0:
+            if kind != b"IHDR" or len(body) != 13:
+                raise ImageFileError("the PNG is damaged: it does not begin with an IHDR chunk")
+            width, height, bits, colour_type = struct.unpack_from(">IIBB", body)
+            has_alpha = colour_type in (GRAY_ALPHA, RGBA)
+        elif kind == b"tRNS":
+            has_alpha = True
+            if colour_type == GRAY and len(body) == 2:
+                (transparent_gray,) = struct.unpack(">H", body)
+        elif kind == b"acTL":
+            animated = True
+        elif kind == b"pHYs" and len(body) == 9:
+            dpi = _density(body) or dpi
+        elif kind == b"iTXt":
+            xmp = _xmp(bytes(body)) or xmp
+        elif kind in _COLOUR_CHUNKS and len(body) <= 32:
+            colour.append((kind, bytes(body)))
+        elif kind == b"IDAT":
+            pixels_seen = True
+            if not complete:
+                break
+    if complete and not pixels_seen:
+        raise ImageFileError("the PNG is damaged: it has no pixels (no IDAT chunk)")
+    return PngInfo(
+        width, height, bits, colour_type, has_alpha, transparent_gray, animated, dpi, xmp,
+        tuple(colour),
+    )  # fmt: skip
+
+
+def pixel_chunks(data: bytes) -> bytes:
+    """The PNG with the chunks alone that decide about pixels and about the metadata OpenCV
+    carries. libpng complains on stderr about the others, which nobody reads here."""
+    kept = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"iCCP", b"cICP")
+    return SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks(data) if kind in kept)
+
+
+def insert(
+    data: bytes,
+    *,
+    dpi: tuple[float, float] | None = None,
+    xmp: bytes | None = None,
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = (),
+) -> bytes:
+    """The PNG with a resolution, an XMP packet and colour chunks added after its IHDR.
+
+    XMP goes into an iTXt chunk, as Adobe's specification (part 3, 1.1.5) demands; OpenCV writes
+    it into a tEXt chunk, where other programs do not look. A chunk that the file has already is
+    left alone.
+    """
+    present = {kind for kind, _ in chunks(data)}
+    added = [_chunk(kind, body) for kind, body in colour_chunks if kind not in present]
+    if dpi is not None and b"pHYs" not in present:
+        per_metre = [min(max(round(value / _INCH_IN_METRES), 0), 2**31 - 1) for value in dpi]
+        added.append(_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    if xmp is not None:
+        added.append(_chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + xmp))
+    after_ihdr = len(SIGNATURE) + 8 + 13 + 4
+    return data[:after_ihdr] + b"".join(added) + data[after_ihdr:]
+
+
+def metadata_chunks(
+    *, exif: bytes | None, icc: bytes | None, cicp: bytes | None
+) -> list[tuple[bytes, bytes]]:
+    """Chunks for metadata that OpenCV writes into the images it encodes, for those it cannot."""
+    made = []
+    if cicp:
+        made.append((b"cICP", cicp))
+    if icc:
+        made.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
+    if exif:
+        made.append((b"eXIf", exif))
+    return made
+
+
+def encode_gray_alpha(pixels: np.ndarray, *, level: int = 6) -> bytes:
+    """Encode gray+alpha pixels, which OpenCV's encoder does not know.
+
+    Parameters
+    ----------
+    pixels
+        H, W, 2 of uint8 or uint16.
+    level
+        Effort of zlib, 0 to 9.
+    """
+    height, width, _ = pixels.shape
+    bits = 8 * pixels.dtype.itemsize
+    raw = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">"))
+    rows = raw.view(np.uint8).reshape(height, -1)
+    step = 2 * pixels.dtype.itemsize  # bytes a pixel: a filter looks one pixel back
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    # Filters 1 (difference to the left) and 2 (to the row above); a row takes the one with the
+    # smaller sum of absolute differences, the specification's own advice (12.7).
+    left = rows.copy()
+    left[:, step:] -= rows[:, :-step]
+    above = rows.copy()
+    above[1:] -= rows[:-1]
+    cost_left = np.abs(left.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64)
+    cost_above = np.abs(above.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64)
+    by_above = cost_above < cost_left
+    filtered[:, 0] = np.where(by_above, 2, 1)
+    filtered[:, 1:] = np.where(by_above[:, None], above, left)
+    header = struct.pack(">IIBBBBB", width, height, bits, GRAY_ALPHA, 0, 0, 0)
+    return (
+        SIGNATURE
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", zlib.compress(filtered.data, level))
+        + _chunk(b"IEND", b"")
+    )
+
+
+def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
+    crc = zlib.crc32(body, zlib.crc32(kind))
+    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", crc)))
+
+
+def _printable(kind: bytes) -> str:
+    return kind.decode("ascii") if kind.isalpha() else repr(kind)
+
+
+def _density(body: memoryview) -> tuple[float, float] | None:
+    x, y, unit = struct.unpack(">IIB", body)
+    if unit != 1 or not x or not y:  # unit 0 gives the pixel's aspect ratio only
+        return None
+    return x * _INCH_IN_METRES, y * _INCH_IN_METRES
+
+
+def _xmp(body: bytes) -> bytes | None:
+    """The packet of an iTXt chunk: keyword, 0, compressed?, method, language, 0, keyword, 0."""
+    if not body.startswith(_XMP_KEYWORD + b"\0") or len(body) < len(_XMP_KEYWORD) + 3:
+        return None
+    compressed = body[len(_XMP_KEYWORD) + 1]
+    parts = body[len(_XMP_KEYWORD) + 3 :].split(b"\0", 2)
+    if len(parts) < 3:
+        return None
+    if not compressed:
+        return parts[2] or None
+    try:
+        unpacked = zlib.decompressobj().decompress(parts[2], _MAX_TEXT_BYTES)
+    except zlib.error:
+        return None
+    return unpacked or None

@@ -1,0 +1,66 @@
+"""Cuts an image into tiles: which pixels each tile writes, and which ones the network sees.
+
+Pure integer geometry; knows nothing of networks or arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rect:
+    """Rows y0..y1 and columns x0..x1 of an image, end exclusive."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
+def split(area: Rect, tile: int) -> list[Rect]:
+    """Cut an area into cores of ``tile`` x ``tile`` pixels, row by row; the last may be smaller."""
+    return [
+        Rect(y, min(y + tile, area.y1), x, min(x + tile, area.x1))
+        for y in range(area.y0, area.y1, tile)
+        for x in range(area.x0, area.x1, tile)
+    ]
+
+
+def window(core: Rect, overlap: int, height: int, width: int, alignment: int = 1) -> Rect:
+    """The pixels that the network sees for a core: ``overlap`` more on each side.
+
+    Clipped at the image's border, where the network's own zero padding is wanted; the top
+    left corner is moved outwards to a multiple of ``alignment``.
+    """
+    y0, x0 = max(core.y0 - overlap, 0), max(core.x0 - overlap, 0)
+    return Rect(
+        y0 - y0 % alignment,
+        min(core.y1 + overlap, height),
+        x0 - x0 % alignment,
+        min(core.x1 + overlap, width),
+    )
+
+
+def even_tile(height: int, width: int, window_pixels: int, overlap: int, smallest: int) -> int:
+    """The tile to cut an image into, so that no window has more than ``window_pixels`` pixels.
+
+    The largest tile that fits, reduced until the last row and column are not mere slivers:
+    as many tiles, of less overlap in all.
+    """
+    if height * width <= window_pixels:
+        return max(height, width)
+    largest = max(int(max(window_pixels, 0) ** 0.5) - 2 * overlap, smallest)
+    return max(-(-side // -(-side // largest)) for side in (height, width))

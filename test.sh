@@ -1,0 +1,14 @@
+#!/bin/sh
+# Sets up everything the tests need, in a virtual environment, and runs them.
+#   ./test.sh [arguments of pytest]
+# ESRGAN_TEST_VENV names the environment (default: .venv-test in this folder).
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+venv=${ESRGAN_TEST_VENV:-$here/.venv-test}
+. "$here/scripts/environment.sh"
+make_environment "$venv"
+# torch first: the extension is compiled against it, outside of pip's isolated environment.
+"$venv/bin/python" -m pip install -q -c "$here/constraints.txt" torch numpy setuptools wheel ninja pybind11
+"$venv/bin/python" -m pip install -q -c "$here/constraints.txt" --no-build-isolation -e "$here[test]"
+cd "$here"
+exec "$venv/bin/python" -m pytest "$@"
