@@ -42,6 +42,9 @@ inline std::ptrdiff_t plane_stride(std::ptrdiff_t floats) {
 // Channels-last rows with zeros to the left (1 pixel, for the filter) and right (for the filter
 // and the last, partial tile). Rows outside of the image read as zeros. A map may keep fewer rows
 // than the image has: row y then lies where row y - rows_kept lay.
+//
+// Whoever writes a row for the first time clears its margins: the system clears pages as they are
+// touched first, and that is best shared between the threads.
 class FeatureMap {
  public:
   static constexpr int kLeft = 1, kRight = 6;  // the last tile reaches at most 5 columns further
@@ -54,13 +57,16 @@ class FeatureMap {
         rows_kept_(rows_kept),
         stride_(static_cast<std::ptrdiff_t>(kLeft + width + kRight) * channels),
         data_((static_cast<std::size_t>(rows_kept) + 1) * stride_) {
-    for (int i = 0; i < rows_kept; ++i) {
-      float* row = data_.get() + i * stride_;
-      std::memset(row, 0, sizeof(float) * kLeft * channels);
-      std::memset(row + static_cast<std::ptrdiff_t>(kLeft + width) * channels, 0,
-                  sizeof(float) * kRight * channels);
-    }
     std::memset(data_.get() + rows_kept * stride_, 0, sizeof(float) * stride_);
+  }
+
+  void clear_margins(int first_row, int last_row) {
+    for (int y = first_row; y <= last_row; ++y) {
+      float* pixels = row(y);
+      std::memset(pixels - kLeft * channels_, 0, sizeof(float) * kLeft * channels_);
+      std::memset(pixels + static_cast<std::ptrdiff_t>(width_) * channels_, 0,
+                  sizeof(float) * kRight * channels_);
+    }
   }
 
   int height() const { return height_; }

@@ -205,7 +205,7 @@ class NetworkJob : public Job {
     Scratch& scratch = scratch_[static_cast<std::size_t>(thread)];
     if (trunk_.owns(task.stage)) trunk_.work(task, scratch);
     else if (tail_.owns(task.stage)) tail_.work(task, scratch);
-    else if (task.stage == first_stage_) convolve_first(task, trunk_.image());
+    else if (task.stage == first_stage_) start(task);
     else convolve_body(task, scratch);
   }
 
@@ -222,6 +222,16 @@ class NetworkJob : public Job {
   }
 
  private:
+  void start(const Task& task) {
+    if (task.part == 0) {
+      const int rows = tiling_.rows_per_group * kTileOutput;
+      const int last = std::min((task.group + 1) * rows, trunk_.image().height()) - 1;
+      trunk_.image().clear_margins(task.group * rows, last);
+      trunk_.inner().clear_margins(task.group * rows, last);
+    }
+    convolve_first(task, trunk_.image());
+  }
+
   void convolve_first(const Task& task, FeatureMap& out) const {
     std::vector<const float*> rows;
     FirstConvolution f;
@@ -329,6 +339,7 @@ class DenseBlockJob : public Job {
     const int rows = trunk_.tiling().rows_per_group * kTileOutput;
     const std::ptrdiff_t floats = static_cast<std::ptrdiff_t>(image.width()) * image.channels();
     const int end = std::min((task.group + 1) * rows, image.height());
+    image.clear_margins(task.group * rows, end - 1);
     for (int y = task.group * rows; y < end; ++y)
       std::copy(x_ + y * floats, x_ + (y + 1) * floats, image.row(y));
   }
@@ -358,6 +369,11 @@ const char* unsupported(const DenseBlockShape& s) {
 
 int convolution_count(const NetworkShape& s) {
   return 4 + 3 * kLayers * s.rrdbs + s.upsamplings;
+}
+
+Channels convolution_channels(const NetworkShape& shape, int convolution) {
+  const Layout layout = layout_of(shape);
+  return {layout[convolution].in_channels, layout[convolution].out_channels};
 }
 
 std::size_t packed_floats(const NetworkShape& shape) {

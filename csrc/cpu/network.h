@@ -35,6 +35,11 @@ const char* unsupported(const DenseBlockShape& shape);
 // Convolutions of the network in its own order.
 int convolution_count(const NetworkShape& shape);
 
+struct Channels {
+  int in, out;
+};
+Channels convolution_channels(const NetworkShape& shape, int convolution);
+
 std::size_t packed_floats(const NetworkShape& shape);
 std::size_t packed_floats(const DenseBlockShape& shape);
 

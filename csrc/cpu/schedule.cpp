@@ -41,6 +41,11 @@ bool Schedule::run(Job& job, int threads, const Control& control) {
   ticket_ = 0;
   announced_ = 0;
   stopped_ = false;
+  if (control.total) {
+    std::int64_t total = 0;
+    for (const Task& task : tasks_) total += job.cost(task);
+    control.total->store(total, std::memory_order_relaxed);
+  }
   on_threads(threads, [&](int thread) { worker(job, thread, control); });
   return !stopped_;
 }

@@ -18,8 +18,9 @@ namespace esrgan {
 // Words that the caller and the running network share. Each may be null.
 struct Control {
   const std::atomic<std::int64_t>* cancel = nullptr;  // non-zero: stop soon
-  std::atomic<std::int64_t>* work = nullptr;          // multiplications finished (direct form)
+  std::atomic<std::int64_t>* work = nullptr;          // grows by the cost of each finished task
   std::atomic<std::int64_t>* rows = nullptr;          // output rows finished from the top
+  std::atomic<std::int64_t>* total = nullptr;         // set to the cost of all tasks
 };
 
 struct Task {

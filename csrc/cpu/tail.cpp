@@ -39,8 +39,10 @@ Tail::Tail(const NetworkShape& shape, int height, int width, const Kernels& kern
       step.kind = Kind::kLast;
       step.tiling = Tiling::of(height, width, kLastRows, 1, kLastColumns / kLastRows);
     }
-    if (step.kind != Kind::kLast)
+    if (step.kind != Kind::kLast) {
       step.out = FeatureMap(height, width, shape.nf, std::min(height, kRowsKept));
+      step.out.clear_margins(0, step.out.rows_kept() - 1);
+    }
     steps_.push_back(std::move(step));
     if (i > 0) steps_[i].in = &steps_[i - 1].out;
   }

@@ -33,7 +33,10 @@ Trunk::Trunk(const TrunkShape& shape, int height, int width, int threads, const 
   // A growth map's rows are read one group up and down, `lag_` groups later.
   growth_groups_ = lag_ + 3;
   const int growth_rows = growth_groups_ * tiling_.rows_per_group * kTileOutput;
-  for (FeatureMap& map : growth_) map = FeatureMap(height, width, shape.gc, growth_rows);
+  for (FeatureMap& map : growth_) {
+    map = FeatureMap(height, width, shape.gc, growth_rows);
+    map.clear_margins(0, growth_rows - 1);
+  }
 
   const int channels = shape.nf + (kLayers - 1) * shape.gc;
   const int segments = channels / kernels.segment_channels;

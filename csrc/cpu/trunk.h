@@ -39,6 +39,7 @@ class Trunk {
         std::vector<PackedConvolution> layers);
 
   // The trunk's input, to be written by whoever feeds the trunk; with RRDBs also its output.
+  // The margins of both maps are the feeder's business too.
   FeatureMap& image() { return image_; }
   // What blocks within an RRDB work on; free once the trunk has finished.
   FeatureMap& inner() { return inner_; }
