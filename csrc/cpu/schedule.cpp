@@ -1,6 +1,7 @@
 #include "schedule.h"
 
 #include <algorithm>
+#include <cassert>
 #include <chrono>
 
 #include "parallel_for.h"
@@ -36,6 +37,7 @@ void Schedule::append(int stage, int group) {
 }
 
 bool Schedule::run(Job& job, int threads, const Control& control) {
+  assert(order_is_valid(job));
   done_.reset(new std::atomic<int>[counters_]);
   for (int i = 0; i < counters_; ++i) done_[i].store(0, std::memory_order_relaxed);
   ticket_ = 0;

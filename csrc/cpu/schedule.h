@@ -68,13 +68,12 @@ class Schedule {
   // the call: nothing survives a fork, and callers in several threads do not meet.
   bool run(Job& job, int threads, const Control& control);
 
-  // Whether the order of tickets satisfies every wait (a property of the job, checked by tests).
-  bool order_is_valid(const Job& job) const;
-
  private:
   struct Stage {
     int groups, parts, first_counter;
   };
+  // Whether every task comes after those it waits for; asserted in debug builds.
+  bool order_is_valid(const Job& job) const;
   void worker(Job& job, int thread, const Control& control);
   bool ready(const Waits& waits) const;
   void sleep_until_ready(const Waits& waits, const Control& control);
