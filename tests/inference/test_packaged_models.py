@@ -18,6 +18,7 @@ def large_photo() -> np.ndarray:
     return cv2.imread(str(ROOT / "tests" / "data" / "astronaut_320.png"))[..., ::-1]
 
 
+@pytest.mark.timeout(1200)  # tens of seconds in pure torch, more where other work runs
 @pytest.mark.parametrize("model", MODELS)
 def test_tiles_leave_no_seam(model, large_photo):
     network = esr.load_model(model)
