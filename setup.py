@@ -52,7 +52,7 @@ def extension() -> dict:
                 self.extensions = []
 
     sources = sorted(str(p) for p in [*CSRC.glob("*.cpp"), *(CSRC / "cpu").glob("*.cpp")])
-    flags = ["-O3", "-DNDEBUG"]
+    flags = ["-O3", "-DNDEBUG", "-g0"]
     return {
         "cmdclass": {**commands, "build_ext": BuildIfPossible},
         "ext_modules": [CppExtension("esrgan_ext._C", sources, extra_compile_args=flags)],
