@@ -221,9 +221,11 @@ esrgan::ImageView view(const Tensor& t, int64_t n) {
           static_cast<std::ptrdiff_t>(t.stride(3))};
 }
 
-// `control`: four int64 that other threads may look at meanwhile: [0] set to 1 to stop,
+// `control`: five int64 that other threads may look at meanwhile: [0] set to 1 to stop,
 // [1] work done so far over all images, [2] rows finished from the top of the last image's output,
-// [3] the work of one image.
+// [3] the work of one image; and [4] the number of threads, 0 for torch's. A caller that runs this
+// in a thread of its own passes what torch says in the thread that asked: a new thread's OpenMP
+// must not be touched after a fork.
 void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, Tensor& out,
                   const std::optional<Tensor>& control) {
   const esrgan::NetworkShape s = network_shape(shape);
@@ -240,21 +242,24 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
               "out has the wrong type or shape: ", out.sizes());
   TORCH_CHECK(x.size(2) < (1 << 20) && x.size(3) < (1 << 20), "image too large: ", x.sizes());
   esrgan::Control words;
+  int threads = 0;
   if (control) {
     TORCH_CHECK(control->scalar_type() == at::kLong && control->is_contiguous() &&
-                    control->numel() >= 4 && control->device().is_cpu(),
-                "control must be four contiguous int64 on the CPU");
+                    control->numel() >= 5 && control->device().is_cpu(),
+                "control must be five contiguous int64 on the CPU");
     static_assert(sizeof(std::atomic<std::int64_t>) == sizeof(int64_t), "");
     auto* words_in_tensor =
         reinterpret_cast<std::atomic<std::int64_t>*>(control->mutable_data_ptr<int64_t>());
     words = {words_in_tensor, words_in_tensor + 1, words_in_tensor + 2, words_in_tensor + 3};
+    threads = static_cast<int>(words_in_tensor[4].load());
   }
   if (out.numel() == 0) return;
+  if (threads < 1) threads = at::get_num_threads();
   for (int64_t n = 0; n < x.size(0); ++n) {
     esrgan::Control of_image = words;
     if (n + 1 < x.size(0)) of_image.rows = nullptr;
     if (!esrgan::run(s, packed.const_data_ptr<float>(), view(x, n), view(out, n),
-                     at::get_num_threads(), of_image))
+                     threads, of_image))
       return;
   }
 }

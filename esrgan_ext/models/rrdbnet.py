@@ -247,6 +247,16 @@ class RRDBNet(SRNetwork):
             if strip.shape[2]:
                 yield top * zoom, strip
 
+    def forward(self, x: Tensor, on_work: OnWork | None = None) -> Tensor:
+        inference = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        valid = x.ndim == 4 and x.shape[1] == self.in_channels and x.numel() > 0
+        if on_work is None and inference and valid:
+            unshuffled = self._unshuffled(x)
+            if self._runs_natively(unshuffled):  # the kernels write the result in one piece
+                y = native.run(self._native_shape(), self._packed_network(), unshuffled)
+                return y[..., : x.shape[2] * self.scale, : x.shape[3] * self.scale]
+        return super().forward(x, on_work)
+
     def _native_shape(self) -> native.NetworkShape:
         c = self.config
         return native.NetworkShape(
@@ -259,13 +269,16 @@ class RRDBNet(SRNetwork):
             return False
         return all(p.dtype == torch.float32 and p.device == x.device for p in self.parameters())
 
+    def _packed_network(self) -> Tensor:
+        layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
+        return self._native_weights.get(
+            self._native_shape(), [c.weight for c in layers], [c.bias for c in layers]
+        )
+
     def _native_strips(
         self, x: Tensor, height: int, width: int, on_work: OnWork | None
     ) -> Iterator[tuple[int, Tensor]]:
-        layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
-        packed = self._native_weights.get(
-            self._native_shape(), [c.weight for c in layers], [c.bias for c in layers]
-        )
+        packed = self._packed_network()
         macs = self.macs(height // self.scale, width // self.scale) * x.shape[0]
         for top, rows in native.strips(self._native_shape(), packed, x, on_work, macs):
             rows = rows[:, :, : max(0, height - top), :width]

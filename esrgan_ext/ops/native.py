@@ -20,7 +20,7 @@ from esrgan_ext.ops import extension
 _FIRST_LOOK, _LOOK = 0.002, 0.05
 
 # Words of the control tensor, see `rrdbnet_into` in csrc/ops.cpp.
-_CANCEL, _DONE, _ROWS, _TOTAL = range(4)
+_CANCEL, _DONE, _ROWS, _TOTAL, _THREADS = range(5)
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,9 @@ def strips(
     zoom = 2**shape.upsamplings
     height, width = x.shape[2] * zoom, x.shape[3] * zoom
     out = x.new_empty((x.shape[0], shape.out_channels, height, width))
-    control = torch.zeros(4, dtype=torch.int64)
+    control = torch.zeros(5, dtype=torch.int64)
     words = control.numpy()  # written by the kernels meanwhile
+    words[_THREADS] = torch.get_num_threads()
     failed: list[BaseException] = []
 
     def work() -> None:
