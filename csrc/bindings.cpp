@@ -1,9 +1,11 @@
-// The Python module: build information and the weights' fingerprint. No heavy torch headers,
+// The Python module: build information, the weights' fingerprint, the machine's peak. No heavy torch headers,
 // so it compiles in seconds; the operators are in ops.cpp and reach Python through torch.ops.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/headeronly/version.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -11,6 +13,7 @@
 
 #include "cpu/fingerprint.h"
 #include "cpu/kernels.h"
+#include "cpu/parallel_for.h"
 
 namespace {
 
@@ -43,10 +46,30 @@ std::uint64_t fingerprint(const std::vector<std::pair<std::uintptr_t, std::size_
   return hash;
 }
 
+// Billions of float operations a second that `threads` threads reach on registers alone.
+double peak_gflops(int threads, double seconds) {
+  const py::gil_scoped_release no_gil;
+  const esrgan::Kernels& kernels = esrgan::kernels_for(32);
+  constexpr long kRounds = 1 << 18;
+  std::atomic<long long> rounds{0};
+  std::atomic<float> keep{0};
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  esrgan::on_threads(threads, [&](int thread) {
+    while (std::chrono::duration<double>(Clock::now() - start).count() < seconds) {
+      keep = kernels.multiply_adds(kRounds, 0.5f + 0.001f * static_cast<float>(thread));
+      rounds += kRounds;
+    }
+  });
+  const double elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+  return 2.0 * static_cast<double>(rounds) * kernels.peak_vectors * kernels.lanes / elapsed / 1e9;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled operators of esrgan_ext, registered under torch.ops.esrgan_ext.";
   m.def("build_info", &build_info);
   m.def("fingerprint", &fingerprint);
+  m.def("peak_gflops", &peak_gflops, py::arg("threads"), py::arg("seconds"));
 }

@@ -4,6 +4,7 @@
 
 #include "direct.h"
 #include "multiply.h"
+#include "peak.h"
 #include "tile_transforms.h"
 
 namespace esrgan {
@@ -33,7 +34,9 @@ constexpr Kernels table(const char* name) {
           multiply<kVectors, Channels>,
           transform_output,
           first_convolution,
-          last_convolution};
+          last_convolution,
+          kPeakSums,
+          multiply_adds};
 }
 
 }  // namespace

@@ -98,6 +98,8 @@ struct Kernels {
   void (*transform_output)(const OutputTransform&);
   void (*first_convolution)(const FirstConvolution&);
   void (*last_convolution)(const LastConvolution&);
+  int peak_vectors;  // multiply-adds of a whole vector in each round of:
+  float (*multiply_adds)(long rounds, float factor);
 };
 
 constexpr int kMaxLastOutputs = 4;

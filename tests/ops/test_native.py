@@ -193,4 +193,6 @@ def test_operators_pass_opcheck() -> None:
 def test_a_network_of_other_widths_says_so() -> None:
     assert "nf must be" in torch.ops.esrgan_ext.rrdbnet_unsupported([3, 3, 48, 32, 1, 2])
     with pytest.raises(RuntimeError, match="nf must be"):
-        torch.ops.esrgan_ext.rrdbnet_pack([], [], [3, 3, 48, 32, 1, 2])
+        torch.ops.esrgan_ext.rrdbnet_pack(
+            [torch.zeros(48, 3, 3, 3)], [torch.zeros(48)], [3, 3, 48, 32, 1, 2]
+        )
