@@ -38,9 +38,12 @@ __attribute__((noinline)) void panel(const float* v, std::ptrdiff_t segment_stri
   constexpr int kTurns = Channels / kStep;
   constexpr int kLine = 16;  // floats
   // Cache lines of a panel's segment, and of the next slab of weights (all of it within the
-  // three panels of a task), spread over the turns.
+  // panels of one task), spread over the turns.
   constexpr int kLinesPerTurn = (Tiles * Channels / kLine + kTurns - 1) / kTurns;
-  constexpr int kWeightLinesPerTurn = 3;
+  constexpr int kWeightLines = Channels * Vectors * kLanes / kLine;
+  constexpr int kTaskPanels = (kTaskTiles + kTilePanel - 1) / kTilePanel;
+  constexpr int kWeightLinesPerTurn =
+      (kWeightLines + kTaskPanels * kTurns - 1) / (kTaskPanels * kTurns);
   // A sum of K products in one chain rounds K times, and by ever larger values: the error grows
   // with sqrt(K / 2). Chains of 64 channels, added up in `out` (which is in L1), lose 4 to 5 dB less
   // than one of 192 and cost 2 %.
