@@ -271,9 +271,8 @@ class RRDBNet(SRNetwork):
 
     def _packed_network(self) -> Tensor:
         layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
-        return self._native_weights.get(
-            self._native_shape(), [c.weight for c in layers], [c.bias for c in layers]
-        )
+        biases = [c.bias for c in layers if c.bias is not None]
+        return self._native_weights.get(self._native_shape(), [c.weight for c in layers], biases)
 
     def _native_strips(
         self, x: Tensor, height: int, width: int, on_work: OnWork | None
