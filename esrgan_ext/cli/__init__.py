@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's help is prettier and takes twice as long to appear
 )
 app.command("upscale")(upscale.command)
 app.command("models")(models.list_command)

@@ -3,6 +3,7 @@ terminal, plain lines elsewhere (a log file, a pipe)."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +22,15 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from esrgan_ext.inference.folder import FileJob, Outcome
+    from esrgan_ext.inference.batch import Outcome
+    from esrgan_ext.inference.folder import FileJob
 
 # Elsewhere than on a terminal an image that takes long says so from time to time.
 _LINE_SECONDS = 30.0
 
 
 class Display(Protocol):
-    """What is told about a job; see `inference.folder.Events`."""
+    """What is told about a job; see `inference.batch.Events`."""
 
     def started(self, job: FileJob, number: int, total: int) -> None: ...
 
@@ -39,7 +41,10 @@ class Display(Protocol):
 
 def console() -> Console:
     """Standard output; paths and messages are not coloured by guesses at what they mean."""
-    return Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = 160  # a pipe has no width to wrap at
+    return out
 
 
 class Lines:

@@ -33,12 +33,12 @@ def list_command(
 
     from esrgan_ext.cli import display
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     table.add_column("name", no_wrap=True)
     table.add_column("scale", justify="right")
     table.add_column("blocks", justify="right")
-    table.add_column("for", min_width=24)
-    table.add_column("license")
+    table.add_column("for")
+    table.add_column("license", no_wrap=True)
     table.add_column("weights", no_wrap=True)
     for model in models:
         table.add_row(
@@ -51,7 +51,7 @@ def list_command(
 def _place(model: ModelInfo) -> str:
     if model.path is not None:
         return "here"
-    return f"download, {model.size_bytes / 1e6:.0f} MB" if model.size_bytes else "download"
+    return "download"
 
 
 @reports_errors

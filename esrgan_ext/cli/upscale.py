@@ -12,7 +12,8 @@ from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say_error
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
-    from esrgan_ext.inference.folder import Events, FileJob, Outcome
+    from esrgan_ext.inference.batch import Events, Outcome
+    from esrgan_ext.inference.folder import FileJob
 
 
 @reports_errors
@@ -97,7 +98,7 @@ def command(
         return
 
     from esrgan_ext.cli.loading import load
-    from esrgan_ext.inference import Upscaler
+    from esrgan_ext.inference import Upscaler, batch
 
     upscaler = Upscaler(
         model=load(model, out),
@@ -112,9 +113,9 @@ def command(
     outcomes: list[Outcome] = []
     try:
         with display.shown(out) as shown:
-            outcomes = folder.run(
+            outcomes = batch.run(
                 plan.jobs,
-                folder.FileUpscaler(upscaler),
+                batch.FileUpscaler(upscaler),
                 _Counting(shown, outcomes),
                 max_pixels=limit,
                 quality=quality,

@@ -1,51 +1,21 @@
-"""Upscales a file or a folder of files: which result belongs to which input is settled, and
-conflicts are found, before work starts; a file that fails does not stop the others. What the
-user sees of it is the caller's business, told through `Events`."""
+"""Settles which result belongs to which input, for a file or a folder of files; conflicts are
+found here, before work starts. The work itself is `batch`'s."""
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
 
-import numpy as np
-
-from esrgan_ext.errors import EsrganError, ImageFileError, OptionError, UpscaleCancelled
-from esrgan_ext.inference.files import ImageFile, can_hold, read_image, write_image
-from esrgan_ext.inference.headers import MAX_PIXELS, SUFFIXES, ImageHeader, read_header
-from esrgan_ext.inference.progress import Progress
+from esrgan_ext.errors import ImageFileError, OptionError
+from esrgan_ext.inference.files import can_hold
+from esrgan_ext.inference.headers import SUFFIXES, ImageHeader, read_header
 
 #: Suffixes that `--format` takes.
 FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "avif", "jp2", "ppm")
-
-if TYPE_CHECKING:
-    from esrgan_ext.inference.upscaler import Upscaler
-
-# A result up to this size is written while the network works on the next image; a larger one is
-# written first, because two of them at once may not fit into memory.
-_OVERLAP_BYTES = 256 << 20
-
-Upscale = Callable[[ImageFile, Progress], np.ndarray]
-"""Upscales one image: pixels of the same axes and dtype come back."""
-
-
-class FileUpscaler:
-    """Upscales the images of files with one `Upscaler`, whichever their channel axis is."""
-
-    def __init__(self, upscaler: Upscaler) -> None:
-        self._upscaler = upscaler
-
-    def __call__(self, image: ImageFile, progress: Progress) -> np.ndarray:
-        upscaler = copy.copy(self._upscaler)  # shares the network, and all that is ready for it
-        upscaler.channel_axis = image.channel_axis
-        return upscaler(image.pixels, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -84,30 +54,6 @@ class Plan:
 
     jobs: tuple[FileJob, ...]
     skipped: tuple[FileJob, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job; `reason` says why it failed."""
-
-    job: FileJob
-    state: Literal["done", "failed"]
-    reason: str = ""
-    seconds: float = 0.0
-    size: tuple[int, int] | None = None
-
-
-class Events(Protocol):
-    """What the caller hears. All calls come from the thread that called `run`."""
-
-    def started(self, job: FileJob, number: int, total: int) -> None:
-        """Work on the `number`-th of `total` jobs (counted from 1) begins."""
-
-    def progress(self, done: int, total: int) -> bool | None:
-        """`done` of `total` input pixels of the current job; False stops everything."""
-
-    def finished(self, outcome: Outcome) -> None:
-        """The result is on disk, or the job has failed."""
 
 
 def plan(
@@ -171,107 +117,6 @@ def plan(
     if todo:
         _require_writable(target if target.is_dir() or source.is_dir() else todo[0].target.parent)
     return Plan(todo, tuple(job for job in jobs if job in present))
-
-
-def run(
-    jobs: Sequence[FileJob],
-    upscale: Upscale,
-    events: Events,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    quality: int = 95,
-) -> list[Outcome]:
-    """Do the jobs, one after the other; the files of the next and the previous one are read and
-    written meanwhile.
-
-    Whatever interrupts it (Ctrl-C, `events.progress` returning False), results that are
-    finished are on disk, and no partial file is.
-
-    Parameters
-    ----------
-    upscale
-        From a file's pixels to the result's.
-    max_pixels, quality
-        See `read_image` and `write_image`.
-
-    Returns
-    -------
-    list of Outcome
-        One a job, in their order.
-    """
-    outcomes: list[Outcome] = []
-    writing: tuple[FileJob, float, tuple[int, int], Future[None]] | None = None
-
-    def settle() -> None:
-        """Wait for the writer; its outcome is the job's."""
-        nonlocal writing
-        if writing is None:
-            return
-        job, seconds, size, future = writing
-        writing = None
-        error = future.exception()
-        if error is not None and not isinstance(error, (EsrganError, MemoryError, OSError)):
-            raise error
-        state: Literal["done", "failed"] = "done" if error is None else "failed"
-        reason = "" if error is None else _reason(error, job)
-        outcomes.append(Outcome(job, state, reason, seconds, size))
-        events.finished(outcomes[-1])
-
-    with (
-        ThreadPoolExecutor(1, "esrgan-read") as reader,
-        ThreadPoolExecutor(1, "esrgan-write") as writer,
-    ):
-        upcoming = (
-            reader.submit(read_image, jobs[0].source, max_pixels=max_pixels) if jobs else None
-        )
-        for number, job in enumerate(jobs, start=1):
-            assert upcoming is not None
-            events.started(job, number, len(jobs))
-            begin = time.monotonic()
-            current, upcoming = upcoming, None
-            try:
-                image = current.result()
-            except (EsrganError, MemoryError, OSError) as error:
-                image, failure = None, error
-            del current
-            if number < len(jobs):
-                upcoming = reader.submit(read_image, jobs[number].source, max_pixels=max_pixels)
-            result = None
-            if image is not None:
-                try:
-                    result = upscale(image, events.progress)
-                except UpscaleCancelled:
-                    settle()
-                    raise
-                except (EsrganError, MemoryError) as error:
-                    failure = error
-            settle()
-            if image is None or result is None:
-                reason = _reason(failure, job)
-                outcomes.append(Outcome(job, "failed", reason, time.monotonic() - begin))
-                events.finished(outcomes[-1])
-                continue
-            rows = result.ndim - (3 if image.channel_axis is not False else 2)
-            size = (result.shape[rows + 1], result.shape[rows])
-            future = writer.submit(_write, job, result, image, quality)
-            writing = (job, time.monotonic() - begin, size, future)
-            if result.nbytes > _OVERLAP_BYTES:
-                settle()
-            del image, result, future
-        settle()
-    return outcomes
-
-
-def _write(job: FileJob, pixels: np.ndarray, image: ImageFile, quality: int) -> None:
-    write_image(job.target, pixels, like=image, quality=quality)
-
-
-def _reason(error: BaseException, job: FileJob) -> str:
-    """The error's message without the name of the file that it is listed under."""
-    if isinstance(error, MemoryError) and not str(error):
-        return "not enough memory"
-    text = str(error) or type(error).__name__
-    return text.removeprefix(f"{job.source}: ")
 
 
 def _images(folder: Path, recursive: bool, excluded: Path) -> Iterator[Path]:

@@ -33,13 +33,14 @@ WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
 METADATA_KEY = "esrgan_ext"
 
 
-# How torch.load words its refusal of objects that are not plain tensors; 147 is the operation
-# STACK_GLOBAL of newer pickles, which looks up a class or function.
+# How torch.load words its refusal of objects that are not plain tensors. 147 and 149 are the
+# operations STACK_GLOBAL and FRAME of newer pickles, which torch.save does not write.
 _SIGNS_OF_OBJECTS = (
     "Unsupported global",
     "Unsupported class",
     "Trying to",
     "Unsupported operand 147",
+    "Unsupported operand 149",
 )
 
 
@@ -130,12 +131,14 @@ def _read_safetensors(path: Path, shapes_only: bool) -> Checkpoint:
 
 def _read_torch(path: Path, shapes_only: bool) -> Checkpoint:
     try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
         mmap = shapes_only and zipfile.is_zipfile(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on damaged files before it fails
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         if any(sign in str(error) for sign in _SIGNS_OF_OBJECTS):
             raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def test_other_number_formats_are_refused(pair: tuple[Path, Path], flag: int) ->
         ("1 1 blob0 blob1 ", "1 1 nowhere blob1 ", "computed nowhere"),
         ("0=5 1=3", "0=5 1=", "line 4: not a valid layer"),
         ("-23310=1,2", "-23310=3,2", "not a valid layer"),
+        ("0=5 1=3", "0=inf 1=3", "not a finite number"),
     ],
 )
 def test_graphs_of_other_networks_are_refused(
@@ -153,6 +155,25 @@ def test_a_graph_whose_skip_is_missing_is_refused(pair: tuple[Path, Path]) -> No
     assert skip != trunk
     with pytest.raises(ModelError, match="stands where conv_up1 should be"):
         read_ncnn(*pair)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    position=st.floats(0, 1, exclude_max=True),
+    text=st.sampled_from(["", "-", "9", "=", " ", ",", "\n", "1e999", "nan", "Split", "-23300=0,"]),
+    removed=st.integers(0, 12),
+)
+def test_edited_graphs_are_read_or_refused_but_never_crash(
+    position: float, text: str, removed: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        param, binary = write_ncnn(make_network(nf=2, gc=1), Path(folder))
+        content = param.read_text()
+        at = int(position * len(content))
+        param.write_text(content[:at] + text + content[at + removed :])
+        with contextlib.suppress(ModelError):
+            state = read_ncnn(param, binary)
+            assert set(state) == set(make_network(nf=2, gc=1).state_dict())
 
 
 @pytest.mark.parametrize("suffix", [".param", ".bin"])

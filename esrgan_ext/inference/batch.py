@@ -1,0 +1,181 @@
+"""Upscales one file after the other: the next one is read and the previous one written while the
+network works, and a file that fails does not stop the others. What the user sees of it is the
+caller's business, told through `Events`."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from esrgan_ext.errors import EsrganError, UpscaleCancelled
+from esrgan_ext.inference.files import ImageFile, read_image, write_image
+from esrgan_ext.inference.folder import FileJob
+from esrgan_ext.inference.headers import MAX_PIXELS
+from esrgan_ext.inference.progress import Progress
+
+if TYPE_CHECKING:
+    from esrgan_ext.inference.upscaler import Upscaler
+
+# A result up to this size is written while the network works on the next image; a larger one is
+# written first, because two of them at once may not fit into memory.
+_OVERLAP_BYTES = 256 << 20
+
+# What a file may fail of without stopping the others; anything else is a bug, and stops.
+_EXPECTED = (EsrganError, MemoryError, OSError)
+
+Upscale = Callable[[ImageFile, Progress], np.ndarray]
+"""Upscales one image: pixels of the same axes and dtype come back."""
+
+
+class FileUpscaler:
+    """Upscales the images of files with one `Upscaler`, whichever their channel axis is."""
+
+    def __init__(self, upscaler: Upscaler) -> None:
+        self._upscaler = upscaler
+
+    def __call__(self, image: ImageFile, progress: Progress) -> np.ndarray:
+        upscaler = copy.copy(self._upscaler)  # shares the network, and all that is ready for it
+        upscaler.channel_axis = image.channel_axis
+        return upscaler(image.pixels, progress=progress)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job; `reason` says why it failed."""
+
+    job: FileJob
+    state: Literal["done", "failed"]
+    reason: str = ""
+    seconds: float = 0.0
+    size: tuple[int, int] | None = None
+
+
+class Events(Protocol):
+    """What the caller hears. All calls come from the thread that called `run`."""
+
+    def started(self, job: FileJob, number: int, total: int) -> None:
+        """Work on the `number`-th of `total` jobs (counted from 1) begins."""
+
+    def progress(self, done: int, total: int) -> bool | None:
+        """`done` of `total` input pixels of the current job; False stops everything."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """The result is on disk, or the job has failed."""
+
+
+def run(
+    jobs: Sequence[FileJob],
+    upscale: Upscale,
+    events: Events,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    quality: int = 95,
+) -> list[Outcome]:
+    """Do the jobs, one after the other; the files of the next and the previous one are read and
+    written meanwhile.
+
+    Whatever interrupts it (Ctrl-C, `events.progress` returning False), results that are
+    finished are on disk, and no partial file is.
+
+    Parameters
+    ----------
+    upscale
+        From a file's pixels to the result's.
+    max_pixels, quality
+        See `read_image` and `write_image`.
+
+    Returns
+    -------
+    list of Outcome
+        One a job, in their order.
+    """
+    outcomes: list[Outcome] = []
+    with (
+        ThreadPoolExecutor(1, "esrgan-read") as reading,
+        ThreadPoolExecutor(1, "esrgan-write") as writing,
+    ):
+        writer = _Writer(writing, events, outcomes)
+
+        def progress(done: int, total: int) -> bool | None:
+            writer.report(wait=False)
+            return events.progress(done, total)
+
+        def read(number: int) -> Future[ImageFile] | None:
+            if number >= len(jobs):
+                return None
+            return reading.submit(read_image, jobs[number].source, max_pixels=max_pixels)
+
+        upcoming = read(0)
+        try:
+            for number, job in enumerate(jobs):
+                events.started(job, number + 1, len(jobs))
+                begin = time.monotonic()
+                current, upcoming = upcoming, None
+                try:
+                    assert current is not None
+                    # Waited for before the next is asked for: one image ahead, not two.
+                    current.exception()
+                    upcoming = read(number + 1)
+                    image = current.result()
+                    pixels = upscale(image, progress)
+                except UpscaleCancelled:
+                    raise
+                except _EXPECTED as error:
+                    writer.report(wait=True)
+                    seconds = time.monotonic() - begin
+                    outcomes.append(Outcome(job, "failed", _reason(error, job), seconds))
+                    events.finished(outcomes[-1])
+                    continue
+                writer.report(wait=True)
+                writer.start(job, pixels, image, quality, time.monotonic() - begin)
+                del current, image, pixels
+        finally:
+            writer.report(wait=True)
+    return outcomes
+
+
+class _Writer:
+    """Writes one result at a time in the background; its outcomes are told in the caller's
+    thread."""
+
+    def __init__(self, pool: ThreadPoolExecutor, events: Events, outcomes: list[Outcome]) -> None:
+        self._pool, self._events, self._outcomes = pool, events, outcomes
+        self._current: tuple[Outcome, Future[None]] | None = None
+
+    def start(
+        self, job: FileJob, pixels: np.ndarray, image: ImageFile, quality: int, seconds: float
+    ) -> None:
+        rows = pixels.ndim - (3 if image.channel_axis is not False else 2)
+        outcome = Outcome(job, "done", "", seconds, (pixels.shape[rows + 1], pixels.shape[rows]))
+        future = self._pool.submit(write_image, job.target, pixels, like=image, quality=quality)
+        self._current = outcome, future
+        if pixels.nbytes > _OVERLAP_BYTES:
+            self.report(wait=True)
+
+    def report(self, *, wait: bool) -> None:
+        """Tell what became of the current result, if it is known or `wait` is set."""
+        if self._current is None or not (wait or self._current[1].done()):
+            return
+        outcome, future = self._current
+        error = future.exception()
+        self._current = None
+        if error is not None and not isinstance(error, _EXPECTED):
+            raise error
+        if error is not None:
+            outcome = replace(outcome, state="failed", reason=_reason(error, outcome.job))
+        self._outcomes.append(outcome)
+        self._events.finished(outcome)
+
+
+def _reason(error: BaseException, job: FileJob) -> str:
+    """The error's message without the name of the file that it is listed under."""
+    if isinstance(error, MemoryError) and not str(error):
+        return "not enough memory"
+    text = str(error) or type(error).__name__
+    return text.removeprefix(f"{job.source}: ")

@@ -1,0 +1,149 @@
+"""Which result belongs to which input, and what is refused before work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from esrgan_ext.errors import OptionError
+from esrgan_ext.inference import folder
+from esrgan_ext.inference.files import write_image
+from esrgan_ext.inference.folder import Naming
+
+
+def image(path: Path, channels: int = 3, dtype: type = np.uint8, side: int = 6) -> Path:
+    shape = (side, side + 1, channels) if channels > 1 else (side, side + 1)
+    write_image(path, np.random.default_rng(0).integers(0, 255, shape).astype(dtype))
+    return path
+
+
+def targets(plan: folder.Plan, base: Path) -> dict[str, str]:
+    return {
+        job.source.name: job.target.relative_to(base).as_posix()
+        for job in (*plan.jobs, *plan.skipped)
+    }
+
+
+class TestPlan:
+    def test_results_keep_relative_path_stem_and_suffix(self, tmp_path) -> None:
+        source, out = tmp_path / "in", tmp_path / "out"
+        for name in ("a.png", "b.JPG", "below/c.tif", "below/deeper/d.webp"):
+            image(source / name)
+        (source / "notes.txt").write_text("no image")
+        (source / ".hidden.png").write_text("no image")
+
+        flat = folder.plan(source, out)
+        deep = folder.plan(source, out, recursive=True)
+
+        assert targets(flat, out) == {"a.png": "a.png", "b.JPG": "b.JPG"}
+        assert targets(deep, out) == {
+            "a.png": "a.png",
+            "b.JPG": "b.JPG",
+            "c.tif": "below/c.tif",
+            "d.webp": "below/deeper/d.webp",
+        }
+
+    @pytest.mark.parametrize(
+        ("channels", "dtype", "format", "expected"),
+        [
+            (3, np.uint8, "jpg", "x_rlt.jpg"),
+            (4, np.uint8, "jpg", "x_rlt.png"),
+            (2, np.uint8, "jpg", "x_rlt.png"),
+            (3, np.uint16, "jpg", "x_rlt.png"),
+            (1, np.uint16, "webp", "x_rlt.png"),
+            (4, np.uint8, "webp", "x_rlt.webp"),
+            (4, np.uint16, "tif", "x_rlt.tif"),
+            (3, np.uint8, None, "x_rlt.png"),
+        ],
+    )
+    def test_png_where_the_format_cannot_hold_the_result(
+        self, tmp_path, channels, dtype, format, expected
+    ) -> None:
+        source = image(tmp_path / "x.png", channels, dtype)
+        plan = folder.plan(source, tmp_path / "out", naming=Naming(format, "_rlt"))
+        assert [job.target.name for job in plan.jobs] == [expected]
+
+    @pytest.mark.parametrize(
+        ("dtype", "expected"), [(np.uint8, "x.jpg"), (np.uint16, "x.png"), (np.float32, "x.tif")]
+    )
+    def test_a_tiffs_depth_is_known_beforehand(self, tmp_path, dtype, expected) -> None:
+        tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 8), dtype))
+        plan = folder.plan(tmp_path / "x.tif", tmp_path / "out", naming=Naming("jpg"))
+        assert [job.target.name for job in plan.jobs] == [expected]
+
+    def test_results_too_large_for_their_format_become_png(self, tmp_path) -> None:
+        write_image(tmp_path / "wide.webp", np.zeros((2, 5000, 3), np.uint8))
+        for factor, name in ((2.0, "wide.webp"), (4.0, "wide.png")):
+            plan = folder.plan(tmp_path / "wide.webp", tmp_path / "out", factor=factor)
+            assert [job.target.name for job in plan.jobs] == [name]
+
+    def test_one_file_to_a_named_result(self, tmp_path) -> None:
+        source = image(tmp_path / "a.png")
+        plan = folder.plan(source, tmp_path / "new" / "b.jpg")
+        assert [job.target for job in plan.jobs] == [tmp_path / "new" / "b.jpg"]
+        with pytest.raises(OptionError, match="--format"):
+            folder.plan(source, tmp_path / "b.jpg", naming=Naming("png"))
+
+    def test_existing_results_are_skipped_unless_overwritten(self, tmp_path) -> None:
+        source, out = tmp_path / "in", tmp_path / "out"
+        image(source / "a.png")
+        image(source / "b.png")
+        image(out / "a.png")
+        plan = folder.plan(source, out)
+        assert [job.source.name for job in plan.jobs] == ["b.png"]
+        assert [job.source.name for job in plan.skipped] == ["a.png"]
+        assert len(folder.plan(source, out, overwrite=True).jobs) == 2
+
+    def test_two_inputs_for_one_result_are_an_error(self, tmp_path) -> None:
+        source, out = tmp_path / "in", tmp_path / "out"
+        image(source / "a.png")
+        image(source / "a.jpg")
+        assert len(folder.plan(source, out).jobs) == 2
+        with pytest.raises(OptionError, match=r"a\.jpg and .*a\.png would both become .*a\.webp"):
+            folder.plan(source, out, naming=Naming("webp"))
+
+    def test_a_fallback_to_png_counts_too(self, tmp_path) -> None:
+        image(tmp_path / "in" / "a.webp", channels=4)
+        image(tmp_path / "in" / "a.tif", dtype=np.uint16)
+        with pytest.raises(OptionError, match=r"would both become .*a\.png"):
+            folder.plan(tmp_path / "in", tmp_path / "out", naming=Naming("jpg"))
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_results_never_replace_inputs(self, tmp_path, overwrite) -> None:
+        image(tmp_path / "a.png")
+        with pytest.raises(OptionError, match="place of an input"):
+            folder.plan(tmp_path, tmp_path, overwrite=overwrite)
+
+    def test_results_beside_their_inputs_are_not_upscaled_again(self, tmp_path) -> None:
+        image(tmp_path / "a.png")
+        image(tmp_path / "a_x4.png")
+        plan = folder.plan(tmp_path, tmp_path, naming=Naming(suffix="_x4"))
+        assert targets(plan, tmp_path) == {"a.png": "a_x4.png"}
+
+    def test_a_result_folder_inside_the_input_is_left_out(self, tmp_path) -> None:
+        image(tmp_path / "a.png")
+        image(tmp_path / "results" / "a.png")
+        plan = folder.plan(tmp_path, tmp_path / "results", recursive=True, overwrite=True)
+        assert [job.source for job in plan.jobs] == [tmp_path / "a.png"]
+
+    def test_nothing_to_do_is_an_error(self, tmp_path) -> None:
+        with pytest.raises(OptionError, match="no images"):
+            folder.plan(tmp_path, tmp_path / "out")
+        with pytest.raises(OptionError, match="no such file"):
+            folder.plan(tmp_path / "none", tmp_path / "out")
+
+    def test_a_folder_that_cannot_be_written_to(self, tmp_path) -> None:
+        image(tmp_path / "in" / "a.png")
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(OptionError, match="cannot be written to"):
+            folder.plan(tmp_path / "in", tmp_path / "file" / "out")
+        with pytest.raises(OptionError, match="is a file"):
+            folder.plan(tmp_path / "in", tmp_path / "file")
+
+    @pytest.mark.parametrize(("format", "suffix"), [("gif", ""), ("xyz", ""), (None, "/up")])
+    def test_bad_names(self, format, suffix) -> None:
+        with pytest.raises(OptionError):
+            Naming(format, suffix)
