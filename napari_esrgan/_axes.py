@@ -144,9 +144,7 @@ def guess_axes(shape: Sequence[int], rgb: bool, labels: Sequence[str] = ()) -> A
     roles[y], roles[x] = "y", "x"
     outer = [k for k in range(ndim) if k not in (y, x)]
     named = [k for k in outer if names[k] in _CHANNEL_LABELS]
-    short = [
-        k for k in outer if 2 <= shape[k] <= MOST_CHANNELS and names[k] not in _PLANE_LABELS
-    ]
+    short = [k for k in outer if 2 <= shape[k] <= MOST_CHANNELS and names[k] not in _PLANE_LABELS]
     for k in (named or short)[:1]:
         if not rgb:
             roles[k] = "channel"

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_esrgan import _layers, _notices
@@ -32,7 +31,6 @@ class _Before:
 
     selection: frozenset[str]
     active: str | None
-    point: tuple[float, ...]
 
 
 class UpscaleController(QObject):
@@ -73,6 +71,7 @@ class UpscaleController(QObject):
         self._model_name = ""
         self._refreshed = 0.0
         self._pieces = 0
+        self._steps: int | None = None
         self.last_layer_id: str | None = None
 
     @property
@@ -84,7 +83,12 @@ class UpscaleController(QObject):
         return self._runner.cancelling
 
     def start(
-        self, layer: Any, request: UpscaleRequest, model_name: str, job: Job = run_upscale
+        self,
+        layer: Any,
+        request: UpscaleRequest,
+        model_name: str,
+        job: Job = run_upscale,
+        steps: int | None = None,
     ) -> None:
         """Begin a run on a layer.
 
@@ -97,6 +101,8 @@ class UpscaleController(QObject):
             For the result's name.
         job : callable
             What runs in the thread.
+        steps : int or None
+            The result has a further first axis of so many alphas from 0 to 1.
 
         Raises
         ------
@@ -111,11 +117,11 @@ class UpscaleController(QObject):
         self._before = _Before(
             frozenset(str(chosen.unique_id) for chosen in self._viewer.layers.selection),
             None if active is None else str(active.unique_id),
-            tuple(self._viewer.dims.point),
         )
         self._layer = self._result = None
         self._reason = ""
         self._pieces = 0
+        self._steps = steps
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
         layer.events.data.connect(self._on_source_changed)
 
@@ -141,11 +147,15 @@ class UpscaleController(QObject):
         assert request is not None
         self._result = result
         plane = request.shown if request.only_shown else None
+        shape = result.shape if self._steps is None else result.shape[1:]
+        place = _layers.placement(source, request.axes, request.region, shape, plane)
+        if self._steps is not None:
+            place = _layers.with_alpha(place, self._steps)
         arguments = {
             **self._arguments,
-            **_layers.placement(source, request.axes, request.region, result.shape, plane),
+            **place,
             "name": _layers.result_name(
-                source.name, result.shape, request.region, request.axes, self._model_name
+                source.name, shape, request.region, request.axes, self._model_name
             ),
         }
         self._layer = add_result(self._viewer, result.levels, arguments)
@@ -176,6 +186,7 @@ class UpscaleController(QObject):
             self._show(outcome.result)
         else:
             self._layer.refresh(extent=False)
+        assert self._layer is not None
         self._layer.metadata[_layers.METADATA_KEY] = provenance
         self.last_layer_id = str(self._layer.unique_id)
         if outcome.result.path is not None:
@@ -233,10 +244,6 @@ class UpscaleController(QObject):
                     self._select(before)
         finally:
             self._removing = False
-        point = np.asarray(before.point)
-        if len(point) == self._viewer.dims.ndim and self._viewer.dims.ndisplay == 2:
-            for axis in self._viewer.dims.not_displayed:
-                self._viewer.dims.set_point(axis, self._viewer.dims.point[axis])
 
     def _select(self, before: _Before) -> None:
         selection = self._viewer.layers.selection

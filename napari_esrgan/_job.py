@@ -179,7 +179,9 @@ def estimate(request: UpscaleRequest) -> Estimate:
     """
     from esrgan_ext.weights import find_model
 
-    names = [request.model.a, request.model.b] if isinstance(request.model, Mix) else [request.model]
+    names = (
+        [request.model.a, request.model.b] if isinstance(request.model, Mix) else [request.model]
+    )
     infos = [find_model(name) for name in names]
     absent = [info for info in infos if info.path is None]
     sizes = [info.size_bytes for info in absent]
@@ -199,7 +201,12 @@ def estimate(request: UpscaleRequest) -> Estimate:
     )
 
 
-def run_upscale(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> Outcome:
+def run_upscale(
+    request: UpscaleRequest,
+    report: Report,
+    cancelled: Cancelled,
+    network: SRNetwork | None = None,
+) -> Outcome:
     """Upscale what is asked for.
 
     Parameters
@@ -209,6 +216,8 @@ def run_upscale(request: UpscaleRequest, report: Report, cancelled: Cancelled) -
         Gets `Status`, `Progress` and, where the work is long, one `Appear`.
     cancelled : callable
         Asked often; True stops the work within one step of the network.
+    network : SRNetwork or None
+        The request's model, where it is loaded already.
 
     Raises
     ------
@@ -217,7 +226,8 @@ def run_upscale(request: UpscaleRequest, report: Report, cancelled: Cancelled) -
     EsrganError, MemoryError
         In words for the user.
     """
-    network = load_model(request.model, report, cancelled)
+    if network is None:
+        network = load_model(request.model, report, cancelled)
     _stop_if(cancelled)
     report(Status("Reading the layer…"))
     ranges = channel_ranges(request, cancelled)
@@ -251,9 +261,7 @@ def run_upscale(request: UpscaleRequest, report: Report, cancelled: Cancelled) -
         result.discard()
         raise
     _models.learn_speed(upscaler, plan.macs * len(request.planes), taken)
-    notes = dict.fromkeys(
-        str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)
-    )
+    notes = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RuntimeWarning))
     provenance = _provenance(request, upscaler, ranges, tile, taken, result)
     return Outcome(result, provenance, tuple(notes))
 

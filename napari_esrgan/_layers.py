@@ -172,6 +172,27 @@ def placement(
     }
 
 
+def with_alpha(place: dict[str, Any], steps: int) -> dict[str, Any]:
+    """A placement with a further first axis that runs from 0 to 1 in so many steps.
+
+    The slider of that axis then shows alpha itself.
+    """
+    ndim = len(place["scale"])
+    rotate, affine = np.eye(ndim + 1), np.eye(ndim + 2)
+    rotate[1:, 1:], affine[1:, 1:] = place["rotate"], place["affine"]
+    # The shear is the upper triangle of a matrix, row by row: the new axis' row comes first.
+    shear = np.concatenate([np.zeros(ndim), np.asarray(place["shear"], float)])
+    return {
+        "scale": [1 / (steps - 1), *place["scale"]],
+        "translate": [0.0, *place["translate"]],
+        "rotate": rotate,
+        "shear": shear,
+        "affine": affine,
+        "units": ("pixel", *place["units"]),
+        "axis_labels": ("alpha", *place["axis_labels"]),
+    }
+
+
 def appearance(layer: Any) -> dict[str, Any]:
     """How a layer looks, as arguments of another."""
     look = {

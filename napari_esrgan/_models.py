@@ -88,12 +88,13 @@ def load(
     ModelError, DownloadError
         See `esrgan_ext.load_model`.
     """
-    from esrgan_ext.weights import find_model, load_model
+    from esrgan_ext.weights import load_model
+    from esrgan_ext.weights.search import locate
 
     if not isinstance(model, str | os.PathLike):
         return model
-    info = find_model(model)
-    changed = info.path.stat().st_mtime_ns if info.path is not None and info.path.exists() else 0
+    path = locate(model).path
+    changed = path.stat().st_mtime_ns if path is not None and path.exists() else 0
     key = f"{model}|{changed}"
     with _lock:
         if key in _networks:

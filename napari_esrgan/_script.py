@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari_esrgan._job import UpscaleRequest
+
 _TEMPLATE = '''"""Upscales an image as napari's ESRGAN plugin did for {source!r}."""
 
 import sys
@@ -99,6 +101,32 @@ def script(provenance: dict[str, Any]) -> str:
         precision=p["precision"],
         channel_axis=-1 if rgb else False,
         body="\n".join(f"    {line}" for line in lines) + "\n",
+    )
+
+
+def request_script(request: UpscaleRequest, source: str) -> str:
+    """The script for a run that has not been made yet."""
+    model, region = request.model, request.region
+    return script(
+        {
+            "source": source,
+            "model": {
+                "key": model if isinstance(model, str) else None,
+                "mix": None if isinstance(model, str) else [model.a, model.b, model.alpha],
+            },
+            "parameters": {
+                "outscale": request.outscale,
+                "axes": list(request.axes.roles),
+                "rgb": request.axes.rgb,
+                "region": [region.y0, region.y1, region.x0, region.x1],
+                "plane": list(request.shown) if request.only_shown else None,
+                "range": request.value_range.kind,
+                "range_values": list(request.value_range.values or ()) or None,
+                "device": request.device,
+                "precision": request.precision,
+                "tile": request.tile,
+            },
+        }
     )
 
 

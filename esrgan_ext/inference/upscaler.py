@@ -224,9 +224,7 @@ class Upscaler:
                 f"not {out.shape} and {out.dtype}"
             )
         meter = Meter(progress, len(layout.images()) * everything.pixels)
-        job = Job(
-            image, out, layout, result_layout, values, bool(nan_count), on_tile, meter, start
-        )
+        job = Job(image, out, layout, result_layout, values, bool(nan_count), on_tile, meter, start)
         self._run(job)
         meter.finish()
         return out
