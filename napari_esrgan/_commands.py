@@ -100,8 +100,9 @@ def copy_as_python(viewer: napari.Viewer) -> None:
     layer = _active_image(viewer)
     if layer is None:
         return
-    if _layers.METADATA_KEY not in layer.metadata:
+    made = _layers.provenance(layer)
+    if made is None:
         _notices.show_error("select a layer that this plugin has upscaled")
         return
-    QApplication.clipboard().setText(script(layer.metadata[_layers.METADATA_KEY]))
+    QApplication.clipboard().setText(script(made))
     _notices.show_info("the script is on the clipboard")

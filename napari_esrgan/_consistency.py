@@ -130,7 +130,7 @@ def compare(
 def result_to_check(viewer: Any, unique_id: str | None = None) -> Any | None:
     """The active layer where it is a result of ours, else the layer of that id."""
     active = viewer.layers.selection.active
-    if active is not None and _layers.METADATA_KEY in active.metadata:
+    if active is not None and _layers.provenance(active) is not None:
         return active
     return _layers.find_layer(viewer, unique_id)
 
@@ -194,7 +194,9 @@ class ConsistencyController(QObject):
             name=f"{self._arguments['name']} ({text.split(',')[0]})",
             colormap="magma",
             contrast_limits=(0, top),
-            metadata={"esrgan_consistency": {"rmse": outcome.rmse, "range": outcome.value_range}},
+            metadata={
+                _layers.METADATA_KEY: {"rmse": outcome.rmse, "value_range": outcome.value_range}
+            },
             **place,
         )
         self._source = None

@@ -154,6 +154,7 @@ class UpscaleController(QObject):
         arguments = {
             **self._arguments,
             **place,
+            "metadata": {_layers.METADATA_KEY: {"source": source.name}},
             "name": _layers.result_name(
                 source.name, shape, request.region, request.axes, self._model_name
             ),

@@ -30,6 +30,9 @@ from napari_esrgan._ranges import RANGE_LABELS, RangeChoice, RangeKind
 if TYPE_CHECKING:
     from esrgan_ext.weights import ModelInfo
 
+# The names of the packaged models and of the CPU fit into their boxes.
+MINIMUM_WIDTH = 330
+
 MODEL_SUFFIXES = (".pth", ".pt", ".safetensors", ".param", ".bin", ".ckpt")
 
 

@@ -29,7 +29,7 @@ from superqt import QLabeledDoubleSlider
 
 from napari_esrgan import _layers, _mixing, _models, _notices
 from napari_esrgan._controller import UpscaleController, current_request
-from napari_esrgan._form import LayerCombo, ModelCombo
+from napari_esrgan._form import MINIMUM_WIDTH, LayerCombo, ModelCombo
 from napari_esrgan._job import Mix, UpscaleRequest
 from napari_esrgan._messages import Outcome, Progress
 from napari_esrgan._preferences import preferences
@@ -51,12 +51,13 @@ class InterpolateWidget(QWidget):
 
     Parameters
     ----------
-    viewer : napari viewer or ViewerModel
+    napari_viewer : napari viewer or ViewerModel
+        The name is what napari looks for.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self._viewer = viewer
+        self._viewer = viewer = napari_viewer
         self._preferences = preferences()
         self.controller = UpscaleController(viewer, self)
         self._mixer, self._sweep_mixer = _mixing.Mixer(), _mixing.Mixer()
@@ -134,7 +135,7 @@ class InterpolateWidget(QWidget):
         column.addWidget(self.status_label)
         column.addWidget(_wrapped(_notices.HALLUCINATION_NOTE))
         column.addStretch(1)
-        self.setMinimumWidth(290)
+        self.setMinimumWidth(MINIMUM_WIDTH)
 
     def _connect(self) -> None:
         self._preview_timer = QTimer(self)
@@ -289,7 +290,9 @@ class InterpolateWidget(QWidget):
             self._remove_preview()
             chosen = self._viewer.layers.selection.active
             look = _layers.appearance(source)
-            layer = self._viewer.add_image(array, name=PREVIEW_NAME, **look, **place)
+            layer = self._viewer.add_image(
+                array, name=PREVIEW_NAME, metadata={_layers.METADATA_KEY: {}}, **look, **place
+            )
             self._preview_id = str(layer.unique_id)
             if chosen is not None:
                 self._viewer.layers.selection.active = chosen

@@ -12,11 +12,18 @@ import numpy as np
 
 from napari_esrgan._axes import Axes, Region, guess_axes, whole
 
+# Every layer that the plugin makes has this in its metadata: results say what made them.
 METADATA_KEY = "esrgan"
 
 
 class RegionError(ValueError):
     """A region that has no pixels of the layer; the message says why."""
+
+
+def provenance(layer: Any) -> dict[str, Any] | None:
+    """What made a layer, where it is a finished result of this plugin."""
+    found = layer.metadata.get(METADATA_KEY, {})
+    return found if "parameters" in found else None
 
 
 def finest(layer: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # A preview answers within a second; mixing the weights and showing the layer take their part.
 PREVIEW_SECONDS = 0.7
 SMALLEST_PREVIEW = 24
+# Cut off again: at the border of what it sees, a network draws a frame.
+PREVIEW_MARGIN = 4
 
 
 def unfit(a: ModelInfo, b: ModelInfo) -> str | None:
@@ -137,11 +140,30 @@ def preview(
     request = replace(request, region=preview_region(request.region, request.centre, pixels))
     axes, region = request.axes, request.region
     upscaler.data_range = ranges[axes.channel_of(request.shown)]
-    source = np.asarray(request.data[axes.index(request.shown, region.rows, region.columns)])
+    height, width = request.data.shape[axes.y], request.data.shape[axes.x]
+    seen = Region(
+        region.y0 - PREVIEW_MARGIN,
+        region.y1 + PREVIEW_MARGIN,
+        region.x0 - PREVIEW_MARGIN,
+        region.x1 + PREVIEW_MARGIN,
+    ).clipped(height, width)
+    assert seen is not None
+    scale = upscaler.scale
+    source = np.asarray(request.data[axes.index(request.shown, seen.rows, seen.columns)])
     if axes.transposed:
         source = np.swapaxes(source, 0, 1)
     with _models.inference(cancelled):
+        begin = time.perf_counter()
         out = upscaler(source, progress=lambda *_: not cancelled())
+        _models.learn_speed(
+            upscaler,
+            source.shape[0] * source.shape[1] * macs_per_pixel,
+            time.perf_counter() - begin,
+        )
+    out = out[
+        (region.y0 - seen.y0) * scale : (region.y1 - seen.y0) * scale,
+        (region.x0 - seen.x0) * scale : (region.x1 - seen.x0) * scale,
+    ]
     if axes.transposed:
         out = np.swapaxes(out, 0, 1)
     return np.expand_dims(out, axes.outer), request

@@ -137,6 +137,6 @@ def speed(device: Device) -> float:
 
 def learn_speed(upscaler: Upscaler, macs: float, seconds: float) -> None:
     """Remember what a real run did; too short a run says little."""
-    if seconds > 0.5:
+    if seconds > 0.2:
         key = (str(upscaler.device.device), upscaler.device.precision)
         _speeds[key] = macs / seconds

@@ -32,7 +32,14 @@ from superqt import QCollapsible
 
 from napari_esrgan import _layers, _models, _notices
 from napari_esrgan._controller import UpscaleController, current_request
-from napari_esrgan._form import AxesEditor, LayerCombo, ModelCombo, RangeEditor, shrinkable
+from napari_esrgan._form import (
+    MINIMUM_WIDTH,
+    AxesEditor,
+    LayerCombo,
+    ModelCombo,
+    RangeEditor,
+    shrinkable,
+)
 from napari_esrgan._job import Estimate, Mix, UpscaleRequest, estimate
 from napari_esrgan._messages import Progress
 from napari_esrgan._preferences import preferences
@@ -50,12 +57,13 @@ class UpscaleWidget(QWidget):
 
     Parameters
     ----------
-    viewer : napari viewer or ViewerModel
+    napari_viewer : napari viewer or ViewerModel
+        The name is what napari looks for.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self._viewer = viewer
+        self._viewer = viewer = napari_viewer
         self._preferences = preferences()
         self.controller = UpscaleController(viewer, self)
         self._inventory_runner = Runner(self)
@@ -157,7 +165,7 @@ class UpscaleWidget(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
-        self.setMinimumWidth(290)
+        self.setMinimumWidth(MINIMUM_WIDTH)
 
     def _connect(self) -> None:
         self._estimate_timer = QTimer(self)
@@ -358,8 +366,8 @@ class UpscaleWidget(QWidget):
 
         layer = self.layer_combo.layer
         try:
-            if layer is not None and _layers.METADATA_KEY in layer.metadata:
-                text = script(layer.metadata[_layers.METADATA_KEY])
+            if layer is not None and (made := _layers.provenance(layer)) is not None:
+                text = script(made)
             else:
                 request = self.request()
                 assert layer is not None

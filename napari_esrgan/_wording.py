@@ -10,10 +10,8 @@ ENDINGS = {"finished": "Done.", "cancelled": "Cancelled.", "failed": "Failed; se
 
 def duration(seconds: float) -> str:
     """ "8 s", "3 min", "1 h 20 min": as exact as an estimate is."""
-    if seconds < 1:
-        return "less than 1 s"
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"
