@@ -23,12 +23,12 @@ from qtpy.QtWidgets import (
     QPushButton,
     QSpinBox,
     QVBoxLayout,
-    QWidget,
 )
 from superqt import QLabeledDoubleSlider
 
 from napari_esrgan import _layers, _mixing, _models, _notices
 from napari_esrgan._controller import UpscaleController, current_request
+from napari_esrgan._docked import DockedWidget
 from napari_esrgan._form import MINIMUM_WIDTH, LayerCombo, ModelCombo
 from napari_esrgan._job import Mix, UpscaleRequest
 from napari_esrgan._messages import Outcome, Progress
@@ -46,7 +46,7 @@ PREVIEW_NAME = "ESRGAN preview"
 ANIMATIONS = "Animations (*.gif *.webp *.apng *.mp4)"
 
 
-class InterpolateWidget(QWidget):
+class InterpolateWidget(DockedWidget):
     """Mixes two models of one architecture and shows what alpha does.
 
     Parameters
@@ -464,14 +464,14 @@ class InterpolateWidget(QWidget):
         self.save_button.setEnabled(reason is None)
         self.cancel_button.setEnabled(running and not self.controller.cancelling)
 
-    def closeEvent(self, event: Any) -> None:
+    def leave(self) -> None:
         """Closing the dock ends the work and takes the preview away."""
         self.controller.cancel()
         self.preview_runner.cancel()
         self._remove_preview()
         for part in (self.layer_combo, self.region_combo):
             part.disconnect_viewer()
-        super().closeEvent(event)
+        self._preview_timer.stop()
 
 
 def _horizontal() -> Any:

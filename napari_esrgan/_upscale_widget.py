@@ -32,6 +32,7 @@ from superqt import QCollapsible
 
 from napari_esrgan import _layers, _models, _notices
 from napari_esrgan._controller import UpscaleController, current_request
+from napari_esrgan._docked import DockedWidget
 from napari_esrgan._form import (
     MINIMUM_WIDTH,
     AxesEditor,
@@ -52,7 +53,7 @@ from napari_esrgan._wording import ENDINGS, describe_estimate, describe_progress
 ESTIMATE_DELAY_MILLISECONDS = 300
 
 
-class UpscaleWidget(QWidget):
+class UpscaleWidget(DockedWidget):
     """Upscales an image layer with a super-resolution network.
 
     Parameters
@@ -404,13 +405,13 @@ class UpscaleWidget(QWidget):
             self._live = LiveController(self._viewer, self)
         self._live.start(self.layer_combo.layer, request)
 
-    def closeEvent(self, event: Any) -> None:
+    def leave(self) -> None:
         """Closing the dock ends the work; the viewer goes on without us."""
         self.controller.cancel()
         for part in (self.layer_combo, self.region_combo):
             part.disconnect_viewer()
         self._viewer.camera.events.disconnect(self._on_camera)
-        super().closeEvent(event)
+        self._estimate_timer.stop()
 
 
 def _model_label(model: str | Mix) -> str:

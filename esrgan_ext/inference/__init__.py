@@ -1,7 +1,21 @@
-"""Image arrays through a network and back: tiles, devices, files, folders."""
+"""Image arrays through a network and back: tiles, devices, files, folders.
+
+The public names load on first use, so that reading a file needs no torch.
+"""
 
 from __future__ import annotations
 
-from esrgan_ext.inference.upscaler import Upscaler, upscale
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from esrgan_ext.inference.upscaler import Upscaler, upscale
 
 __all__ = ["Upscaler", "upscale"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from esrgan_ext.inference import upscaler
+
+    return getattr(upscaler, name)

@@ -4,7 +4,6 @@ caller's business, told through `Events`."""
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,8 +39,7 @@ class FileUpscaler:
         self._upscaler = upscaler
 
     def __call__(self, image: ImageFile, progress: Progress) -> np.ndarray:
-        upscaler = copy.copy(self._upscaler)  # shares the network, and all that is ready for it
-        upscaler.channel_axis = image.channel_axis
+        upscaler = self._upscaler.with_channel_axis(image.channel_axis)
         return upscaler(image.pixels, progress=progress)
 
 

@@ -185,10 +185,10 @@ def _tiff(file: BinaryIO) -> ImageHeader:
             page = tif.pages.first
             return ImageHeader(
                 "tiff",
-                page.imagewidth,
-                page.imagelength,
+                int(page.imagewidth),
+                int(page.imagelength),
                 bool(page.extrasamples),
-                page.bitspersample,
+                int(page.bitspersample),
             )
     except Exception as error:  # tifffile raises whatever its parsing of a damaged file meets
         raise ImageFileError("the TIFF is truncated or damaged: its header cannot be read") from (

@@ -5,6 +5,7 @@ Axes and values are `arrays`' business, geometry `tiles`', the network `engine`'
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
 import os
@@ -123,6 +124,12 @@ class Upscaler:
     @property
     def scale(self) -> int:
         return self.network.scale
+
+    def with_channel_axis(self, channel_axis: int | bool | None) -> Upscaler:
+        """The same upscaler for arrays of other axes; it shares the network and the device."""
+        other = copy.copy(self)
+        other.channel_axis = channel_axis
+        return other
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result for an image of that size."""

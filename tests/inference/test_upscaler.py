@@ -354,6 +354,15 @@ def test_an_upscaler_can_be_used_again_after_a_cancel(tiny_network):
     assert np.array_equal(upscaler(image), esr.upscale(image, tiny_network))
 
 
+def test_an_upscaler_for_other_axes_shares_the_network(tiny_network):
+    image = random_image((9, 8, 3), np.uint8)
+    upscaler = esr.Upscaler(tiny_network, channel_axis=False)
+    other = upscaler.with_channel_axis(2)
+    assert other.network is upscaler.network
+    assert np.array_equal(other(image), esr.upscale(image, tiny_network))
+    assert upscaler(image).shape == (9, 32, 12)
+
+
 def test_a_result_can_be_written_into_a_given_array(tiny_network, tmp_path):
     image = random_image((8, 9), np.uint8)
     upscaler = esr.Upscaler(tiny_network)

@@ -139,15 +139,19 @@ def test_closing_while_running(docked, qtbot, how):
     viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8))
     widget.model_combo.choose(SLOW_MODEL)
     widget.run()
-    qtbot.waitUntil(lambda: widget.bar.value() > 0, timeout=60_000)
+    bar = widget.bar
+    qtbot.waitUntil(lambda: bar.value() > 0, timeout=60_000)
     if how == "dock":
         viewer.window.remove_dock_widget("all")
     else:
         viewer.close()
-    del widget
     qtbot.waitUntil(
         lambda: not any(t.name == "esrgan-upscale" for t in threading.enumerate()), timeout=60_000
     )
+    if how == "dock":
+        assert widget.controller.last_layer_id is None
+        qtbot.waitUntil(lambda: not widget.controller.running)
+        assert len(viewer.layers) == 1
 
 
 def test_menu_command(make_napari_viewer, qtbot, model_file, monkeypatch):

@@ -1,6 +1,6 @@
 """Reads TIFF through tifffile: single images, stacks of pages, ImageJ and OME files. OpenCV drops
-a TIFF's metadata, so it only unpacks the compressions that tifffile leaves to another package
-(`libtiff`); writing is `tiff_write`'s."""
+a TIFF's metadata, so it only decodes the colour spaces that tifffile does not convert; writing is
+`tiff_write`'s."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import tifffile
 
 from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.formats import exif, libtiff
+from esrgan_ext.inference.formats import exif
 from esrgan_ext.inference.formats.metadata import Metadata
+from esrgan_ext.inference.formats.opencv import codec_messages
 
 ICC_TAG, XMP_TAG, IPTC_TAG = 34675, 700, 33723
-# What tifffile decodes by itself: none, deflate (two codes), LZMA.
-_OWN_COMPRESSIONS = {1, 8, 32946, 34925}
 _UNCOMPRESSED = 1
-_MINISWHITE, _MINISBLACK, _RGB, _PALETTE = 0, 1, 2, 3
+_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_JPEG = 7
 UNIT_PER_INCH = {2: 1.0, 3: 2.54}
 
 
@@ -105,17 +106,13 @@ def _read(tif: tifffile.TiffFile, path: Path) -> tuple[np.ndarray, Metadata, Tif
                 f"the TIFF is truncated: the pixels of page {number + 1} end beyond the file"
             )
     axes = series.axes
-    compression = int(page.compression)
     photometric = int(page.photometric)
     layout = _layout(tif, page)
-    known = photometric in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE)
-    if known and compression in _OWN_COMPRESSIONS:
+    jpeg_colour = photometric == _YCBCR and int(page.compression) == _JPEG  # comes as RGB
+    if jpeg_colour or photometric in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE):
         pixels = series.asarray()
-    elif known and libtiff.can_unpack(page) and not tif.is_bigtiff:
-        pages = [one for one in series.pages if one is not None]
-        pixels = libtiff.unpack(path.read_bytes(), pages).reshape(series.shape)
     else:
-        pixels, axes = libtiff.decode(path.read_bytes(), page, axes, series.shape)
+        pixels, axes = _decode_with_opencv(path.read_bytes(), page, axes, series.shape)
         photometric, layout = _MINISBLACK, replace(layout, orientation=1)
     if photometric == _MINISWHITE:
         pixels = _inverted(pixels)
@@ -131,6 +128,43 @@ def _read(tif: tifffile.TiffFile, path: Path) -> tuple[np.ndarray, Metadata, Tif
     if pixels.size == 0:
         raise ImageFileError(f"the image has no pixels (shape {pixels.shape})")
     return pixels, _metadata(tif, page, path), replace(layout, axes=axes)
+
+
+def _decode_with_opencv(
+    data: bytes, page: Any, axes: str, shape: tuple[int, ...]
+) -> tuple[np.ndarray, str]:
+    """Decode pages of another colour space (CMYK, YCbCr, Lab).
+
+    Returns
+    -------
+    pixels
+        Upright: OpenCV applies the orientation.
+    axes
+        One letter an axis.
+    """
+    cmyk = int(page.photometric) == _CMYK
+    if page.extrasamples and not cmyk:
+        raise ImageFileError(
+            f"a TIFF with alpha in {page.photometric.name} colours is not supported; save it as RGB"
+        )
+    with codec_messages() as messages:
+        done, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    stack = [(n, axis) for n, axis in zip(shape, axes, strict=True) if axis not in "YXS"]
+    number = int(np.prod([n for n, _ in stack]))
+    if not done or len(pages) < number:
+        raise _damaged(messages)
+    colour = pages[0].ndim == 3 and pages[0].shape[2] > 1
+    if colour:
+        # CMYK comes with an opaque alpha.
+        code = cv2.COLOR_BGR2RGB if pages[0].shape[2] == 3 else cv2.COLOR_BGRA2RGB
+        pages = [cv2.cvtColor(one, code) for one in pages[:number]]
+    pixels = np.stack(pages[:number]).reshape(*(n for n, _ in stack), *pages[0].shape)
+    return pixels, "".join(axis for _, axis in stack) + ("YXS" if colour else "YX")
+
+
+def _damaged(messages: list[str]) -> ImageFileError:
+    reason = f": {messages[-1]}" if messages else ""
+    return ImageFileError(f"the TIFF is damaged or of a kind not supported{reason}")
 
 
 def _inverted(pixels: np.ndarray) -> np.ndarray:

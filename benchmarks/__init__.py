@@ -1,0 +1,1 @@
+"""Speed, accuracy and memory against other runtimes, side by side in one run."""

@@ -1,0 +1,43 @@
+"""The published models that come with the installation, on a photo."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+import esrgan_ext as esr
+from tests.conftest import ROOT
+
+MODELS = ["realesrgan-x4plus-anime", "realsr-df2k", "realesrgan-x4plus"]
+
+
+@pytest.fixture(scope="module")
+def large_photo() -> np.ndarray:
+    """uint8, shape (320, 320, 3)."""
+    return cv2.imread(str(ROOT / "tests" / "data" / "astronaut_320.png"))[..., ::-1]
+
+
+@pytest.mark.timeout(1200)  # tens of seconds in pure torch, more where other work runs
+@pytest.mark.parametrize("model", MODELS)
+def test_tiles_leave_no_seam(model, large_photo):
+    network = esr.load_model(model)
+    whole = esr.upscale(large_photo, network, device="cpu").astype(int)
+    tiled = esr.upscale(large_photo, network, tile=192, device="cpu")
+    assert np.abs(tiled - whole).max() <= 1
+    # The same comparison fails with the overlap that other tools take by default.
+    seamed = esr.upscale(large_photo, network, tile=192, overlap=10, device="cpu")
+    assert np.abs(seamed - whole).max() > 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_upscaling_keeps_the_picture(model, photo):
+    """Reduced to its former size, a result is the photo again, but for what GAN models change."""
+    result = esr.upscale(photo[24:88, 30:94], model, device="cpu")
+    assert result.shape == (256, 256, 3)
+    reduced = cv2.resize(result, (64, 64), interpolation=cv2.INTER_AREA).astype(float)
+    error = np.sqrt(np.mean((reduced - photo[24:88, 30:94]) ** 2))
+    assert error < 12
+    # ... and does have detail of its own: it is not the photo enlarged smoothly.
+    smooth = cv2.resize(photo[24:88, 30:94], (256, 256), interpolation=cv2.INTER_CUBIC)
+    assert cv2.Laplacian(result, cv2.CV_64F).std() > 1.5 * cv2.Laplacian(smooth, cv2.CV_64F).std()
