@@ -31,6 +31,7 @@ class _Before:
 
     selection: frozenset[str]
     active: str | None
+    point: tuple[float, ...]
 
 
 class UpscaleController(QObject):
@@ -72,6 +73,7 @@ class UpscaleController(QObject):
         self._refreshed = 0.0
         self._pieces = 0
         self._steps: int | None = None
+        self._point_shown: tuple[float, ...] = ()
         self.last_layer_id: str | None = None
 
     @property
@@ -117,6 +119,7 @@ class UpscaleController(QObject):
         self._before = _Before(
             frozenset(str(chosen.unique_id) for chosen in self._viewer.layers.selection),
             None if active is None else str(active.unique_id),
+            tuple(self._viewer.dims.point),
         )
         self._layer = self._result = None
         self._reason = ""
@@ -160,6 +163,7 @@ class UpscaleController(QObject):
             ),
         }
         self._layer = add_result(self._viewer, result.levels, arguments)
+        self._point_shown = tuple(self._viewer.dims.point)
         self._refreshed = time.monotonic()
 
     def _refresh(self, pieces: int) -> None:
@@ -236,6 +240,9 @@ class UpscaleController(QObject):
         before = self._before
         if shown is None or before is None:
             return
+        # What the user has moved since stays.
+        now = tuple(self._viewer.dims.point)
+        moved = [a != b for a, b in zip(now, self._point_shown, strict=False)]
         self._removing = True
         try:
             if _layers.find_layer(self._viewer, str(shown.unique_id)) is not None:
@@ -245,6 +252,11 @@ class UpscaleController(QObject):
                     self._select(before)
         finally:
             self._removing = False
+        # Adding and removing a layer of finer pixels move the point of the displayed axes.
+        if len(before.point) == len(moved) == self._viewer.dims.ndim:
+            for axis, was in enumerate(before.point):
+                if not moved[axis]:
+                    self._viewer.dims.set_point(axis, was)
 
     def _select(self, before: _Before) -> None:
         selection = self._viewer.layers.selection

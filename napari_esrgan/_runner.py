@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -90,9 +91,10 @@ class Runner(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MILLISECONDS)
         self._timer.timeout.connect(self._poll)
-        # Neither may hold the runner: they outlive it.
-        self._holder = holder = _Holder()
-        self.destroyed.connect(lambda *_: holder.cancel())
+        # Tells the thread to stop when nobody holds this any more. Not through `destroyed`:
+        # a slot in Python that runs while its sender is taken apart is one too late.
+        self._holder = _Holder()
+        weakref.finalize(self, self._holder.cancel)
         if (application := QCoreApplication.instance()) is not None:
             application.aboutToQuit.connect(self.cancel)
 
