@@ -92,9 +92,8 @@ def add_consistency_layer(viewer: napari.Viewer) -> None:
 
 def copy_as_python(viewer: napari.Viewer) -> None:
     """Put a script that computes the active result on the clipboard."""
-    from qtpy.QtWidgets import QApplication
-
     from napari_esrgan import _layers, _notices
+    from napari_esrgan._clipboard import copy_text
     from napari_esrgan._script import script
 
     layer = _active_image(viewer)
@@ -104,5 +103,5 @@ def copy_as_python(viewer: napari.Viewer) -> None:
     if made is None:
         _notices.show_error("select a layer that this plugin has upscaled")
         return
-    QApplication.clipboard().setText(script(made))
+    copy_text(script(made))
     _notices.show_info("the script is on the clipboard")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -141,6 +142,8 @@ class ModelCombo(QWidget):
         self._infos: list[ModelInfo] = []
         self._reasons: dict[str, str] = {}
         self.combo = shrinkable(QComboBox())
+        self._items = QStandardItemModel(self.combo)
+        self.combo.setModel(self._items)
         self.combo.addItem(first)
         self.combo.setItemData(0, first)
         self.button = QToolButton()
@@ -201,7 +204,8 @@ class ModelCombo(QWidget):
         """Models that cannot be chosen now, and why."""
         self._reasons = reasons
         for row, info in enumerate(self._infos):
-            item = self.combo.model().item(row)
+            item = self._items.item(row)
+            assert item is not None
             reason = reasons.get(info.name)
             item.setEnabled(reason is None)
             tip = model_tip(info)

@@ -76,7 +76,7 @@ class InterpolateWidget(DockedWidget):
         self.slider.setOrientation(_horizontal())
         self.slider.setRange(0, 1)
         self.slider.setDecimals(2)
-        self.slider.setSingleStep(0.05)
+        self.slider.setSingleStep(0.05)  # type: ignore[arg-type]  # a proxy that takes floats
         self.slider.setValue(0.5)
         self.slider.setToolTip("0 is model A, 1 is model B")
         self.preview_check = QCheckBox("Live preview")
@@ -269,6 +269,7 @@ class InterpolateWidget(DockedWidget):
         except ValueError as error:
             self.status_label.setText(str(error))
             return
+        assert layer is not None  # else there were no request
         self._previewed = str(layer.unique_id)
         mixer = self._mixer
         self.preview_runner.start(
@@ -297,6 +298,7 @@ class InterpolateWidget(DockedWidget):
             if chosen is not None:
                 self._viewer.layers.selection.active = chosen
         region, mix = request.region, request.model
+        assert isinstance(mix, Mix)
         self.status_label.setText(
             f"Preview of {region.height} × {region.width} pixels at alpha {mix.alpha:.2f}."
         )

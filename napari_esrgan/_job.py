@@ -149,8 +149,8 @@ def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetw
     if isinstance(model, Mix):
         from esrgan_ext import interpolate
 
-        networks = [_models.load(name, downloading) for name in (model.a, model.b)]
-        return interpolate(*networks, alpha=model.alpha)  # type: ignore[return-value]
+        a, b = (_models.load(name, downloading) for name in (model.a, model.b))
+        return interpolate(a, b, model.alpha)  # type: ignore[return-value]
     return _models.load(model, downloading)
 
 

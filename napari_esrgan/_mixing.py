@@ -75,8 +75,8 @@ class Mixer:
 
         with self._lock:
             if self._model is None or self._names != (mix.a, mix.b):
-                networks = [load_model(name, report, cancelled) for name in (mix.a, mix.b)]
-                self._model = InterpolatedModel(*networks, alpha=mix.alpha)
+                a, b = (load_model(name, report, cancelled) for name in (mix.a, mix.b))
+                self._model = InterpolatedModel(a, b, mix.alpha)
                 self._names = (mix.a, mix.b)
             elif self._model.alpha != mix.alpha:
                 with _models.inference(cancelled):

@@ -68,7 +68,7 @@ def level_steps(height: int, width: int) -> list[int]:
 class MemoryResult:
     """A NumPy array; coarser levels are strided views of it."""
 
-    path = None
+    path: Path | None = None
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, y: int, x: int) -> None:
         try:
@@ -110,7 +110,9 @@ class ZarrResult:
 
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        self.path = Path(tempfile.mkdtemp(prefix="esrgan-", suffix=".zarr", dir=folder))
+        self.path: Path | None = Path(
+            tempfile.mkdtemp(prefix="esrgan-", suffix=".zarr", dir=folder)
+        )
         self.shape, self.dtype = shape, dtype
         self._y, self._x = y, x
         self._steps = level_steps(shape[y], shape[x])
@@ -155,6 +157,7 @@ class ZarrResult:
                 array[tuple(target)] = thinned
 
     def discard(self) -> None:
+        assert self.path is not None
         shutil.rmtree(self.path, ignore_errors=True)
 
 

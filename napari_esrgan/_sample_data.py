@@ -18,7 +18,9 @@ def _read(name: str) -> np.ndarray:
             return tifffile.imread(path)
         import cv2
 
-        return np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        assert bgr is not None  # it comes with the package
+        return np.ascontiguousarray(bgr[..., ::-1])
 
 
 def astronaut() -> list[LayerData]:

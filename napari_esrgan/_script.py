@@ -15,6 +15,13 @@ import numpy as np
 import esrgan_ext as esr
 {imports}
 
+def by_plane(up: esr.Upscaler, stack: np.ndarray) -> np.ndarray:
+    """Upscale plane by plane, as the plugin does: together they may round differently."""
+    outer = stack.shape[:{space}]
+    results = [up(stack[index]) for index in np.ndindex(outer)]
+    return np.stack(results).reshape(*outer, *results[0].shape)
+
+
 def upscale(image: np.ndarray) -> np.ndarray:
     """Return the result for the layer's whole array, shape {axes}."""
     up = esr.Upscaler(
@@ -80,19 +87,20 @@ def script(provenance: dict[str, Any]) -> str:
                 "0:1" if k == axis else f"{v}:{v + 1}" for k, v in enumerate(p["plane"])
             )
             lines.append(f"    if channel == {wanted}:")
-            lines.append(f"        parts.append(up(part[{index}]{crop}))")
+            lines.append(f"        parts.append(by_plane(up, part[{index}]{crop}))")
         else:
-            lines.append(f"    parts.append(up(part{crop}))")
+            lines.append(f"    parts.append(by_plane(up, part{crop}))")
         lines.append(f"result = np.concatenate(parts, axis={axis})")
     else:
         lines += _range_lines(p, "image")
-        lines.append(f"result = up(image{plane}{crop})")
+        lines.append(f"result = by_plane(up, image{plane}{crop})")
     if not straight:
         lines.append(f"result = np.moveaxis(result, ({end}), ({y}, {x}))")
     lines.append("return result")
     return _TEMPLATE.format(
         source=provenance.get("source", "a layer"),
         imports=imports,
+        space=-3 if rgb else -2,
         axes="(" + ", ".join([*axes, *(["colour"] if rgb else [])]) + ")",
         model=_model(model),
         outscale=p["outscale"],

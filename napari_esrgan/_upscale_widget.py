@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
-    QApplication,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
@@ -31,6 +30,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_esrgan import _layers, _models, _notices
+from napari_esrgan._clipboard import copy_text
 from napari_esrgan._controller import UpscaleController, current_request
 from napari_esrgan._docked import DockedWidget
 from napari_esrgan._form import (
@@ -376,7 +376,7 @@ class UpscaleWidget(DockedWidget):
         except ValueError as error:
             _notices.show_error(str(error))
             return ""
-        QApplication.clipboard().setText(text)
+        copy_text(text)
         self.status_label.setText("The script is on the clipboard.")
         return text
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import numpy as np
+import psutil
 import pytest
 from napari.components import ViewerModel
 
@@ -370,6 +373,33 @@ def test_the_script_button_fills_the_clipboard(make_widget, viewer):
     text = widget.copy_script()
     assert "esr.Upscaler" in text
     assert QApplication.clipboard().text() == text
+
+
+def test_memory_is_flat_over_ten_runs_and_ten_cancels(make_widget, viewer, qtbot):
+    """Without a window, so that only the plugin can keep anything: 9 MB a run if it did."""
+    widget = make_widget()
+    dead, resident = [], []
+
+    def cycle(cancel: bool) -> None:
+        layer = viewer.add_image(RNG.random((256, 256)).astype(np.float32), contrast_limits=(0, 1))
+        dead.append(weakref.ref(layer.data))
+        widget.run()
+        if cancel:
+            widget.cancel()
+        qtbot.waitUntil(lambda: not widget.controller.running, timeout=60_000)
+        if not cancel:
+            dead.append(weakref.ref(viewer.layers[-1].data))
+        viewer.layers.clear()
+        qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
+
+    for number in range(23):
+        cycle(cancel=number >= 13)
+        gc.collect()
+        resident.append(psutil.Process().memory_info().rss)
+    # The last thread lets go of its request when it has quite ended.
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and all(ref() is None for ref in dead))
+    # The first runs warm up allocators.
+    assert max(resident[3:]) - resident[2] < 45e6
 
 
 def test_closing_ends_the_work(make_widget, viewer, qtbot, monkeypatch):
