@@ -112,32 +112,6 @@ class UpscaleRequest:
         return (*size, self.data.shape[-1]) if self.axes.rgb else size
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a run would take.
-
-    Attributes
-    ----------
-    output_shape : tuple of int
-    output_bytes, work_bytes : int
-    seconds : float
-    device : str
-        Its name.
-    download_bytes : int or None
-        What must be downloaded first; 0 nothing, None unknown.
-    on_disk : bool
-        Whether the result is larger than the memory budget.
-    """
-
-    output_shape: tuple[int, ...]
-    output_bytes: int
-    work_bytes: int
-    seconds: float
-    device: str
-    download_bytes: int | None
-    on_disk: bool
-
-
 def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetwork:
     """The network of a request, downloading it where it must be."""
 
@@ -166,38 +140,6 @@ def make_upscaler(
         device=request.device,
         precision=request.precision,
         channel_axis=-1 if request.axes.rgb else False,
-    )
-
-
-def estimate(request: UpscaleRequest) -> Estimate:
-    """Time and memory of a run, without running or downloading anything.
-
-    Raises
-    ------
-    EsrganError
-        If the run could not even begin (an unknown model, a channel count it does not take).
-    """
-    from esrgan_ext.weights import find_model
-
-    names = (
-        [request.model.a, request.model.b] if isinstance(request.model, Mix) else [request.model]
-    )
-    infos = [find_model(name) for name in names]
-    absent = [info for info in infos if info.path is None]
-    sizes = [info.size_bytes for info in absent]
-    network = _models.stand_in(infos[0]) if absent else _models.load(names[0])
-    upscaler = make_upscaler(request, network)
-    plan = upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
-    planes = len(request.planes)
-    output_bytes = plan.output_bytes * planes
-    return Estimate(
-        output_shape=_output_shape(request, upscaler),
-        output_bytes=output_bytes,
-        work_bytes=plan.work_bytes,
-        seconds=planes * plan.macs / _models.speed(upscaler.device),
-        device=upscaler.device.name,
-        download_bytes=None if None in sizes else sum(size or 0 for size in sizes),
-        on_disk=output_bytes > request.budget_bytes,
     )
 
 
@@ -242,7 +184,7 @@ def run_upscale(
     if tile != request.tile:
         upscaler = make_upscaler(request, network, tile)
         plan = upscaler.plan(request.plane_shape, dtype)
-    shape = _output_shape(request, upscaler)
+    shape = output_shape(request, upscaler)
     axes = request.axes
     result = make_result(shape, dtype, axes.y, axes.x, request.budget_bytes, request.folder)
     work = _Work(request, upscaler, result, ranges, plan.tiles, report, cancelled)
@@ -409,7 +351,8 @@ class _Work:
         self._report(Progress(done, self._total, tiles_done, self._tiles, left, self._pieces))
 
 
-def _output_shape(request: UpscaleRequest, upscaler: Upscaler) -> tuple[int, ...]:
+def output_shape(request: UpscaleRequest, upscaler: Upscaler) -> tuple[int, ...]:
+    """Shape of a request's result: the axes of the layer, its planes of the new size."""
     shape = list(request.data.shape)
     if request.only_shown:
         for axis in request.axes.outer:

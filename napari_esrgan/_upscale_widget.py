@@ -33,6 +33,7 @@ from napari_esrgan import _layers, _models, _notices
 from napari_esrgan._clipboard import copy_text
 from napari_esrgan._controller import UpscaleController, current_request
 from napari_esrgan._docked import DockedWidget
+from napari_esrgan._estimate import Estimate, estimate
 from napari_esrgan._form import (
     MINIMUM_WIDTH,
     AxesEditor,
@@ -41,7 +42,7 @@ from napari_esrgan._form import (
     RangeEditor,
     shrinkable,
 )
-from napari_esrgan._job import Estimate, Mix, UpscaleRequest, estimate
+from napari_esrgan._job import Mix, UpscaleRequest
 from napari_esrgan._messages import Progress
 from napari_esrgan._preferences import preferences
 from napari_esrgan._ranges import default_kind, is_lazy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_esrgan._job import Estimate
+from napari_esrgan._estimate import Estimate
 from napari_esrgan._messages import Progress
 
 ENDINGS = {"finished": "Done.", "cancelled": "Cancelled.", "failed": "Failed; see the message."}

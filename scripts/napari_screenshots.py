@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = "realesrgan-x4plus-anime"  # a quarter of the default's work
+MODEL = "realesrgan-x4plus"
 
 
 def wait(until: Callable[[], bool], seconds: float = 300) -> None:

@@ -14,7 +14,8 @@ import esrgan_ext as esr
 from esrgan_ext.errors import ImageError, UpscaleCancelled
 from napari_esrgan import _job
 from napari_esrgan._axes import Axes, Region
-from napari_esrgan._job import Mix, estimate, run_upscale
+from napari_esrgan._estimate import estimate
+from napari_esrgan._job import Mix, run_upscale
 from napari_esrgan._messages import Appear, Progress
 from napari_esrgan._ranges import RangeChoice, default_kind
 from napari_esrgan._result import MemoryResult, ZarrResult, level_steps

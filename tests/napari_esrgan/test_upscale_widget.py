@@ -11,6 +11,7 @@ import psutil
 import pytest
 from napari.components import ViewerModel
 
+import esrgan_ext as esr
 from esrgan_ext.errors import DownloadError, OutOfMemory
 from napari_esrgan import _controller, _job
 from napari_esrgan._messages import Appear, Progress
@@ -396,10 +397,65 @@ def test_memory_is_flat_over_ten_runs_and_ten_cancels(make_widget, viewer, qtbot
         cycle(cancel=number >= 13)
         gc.collect()
         resident.append(psutil.Process().memory_info().rss)
-    # The last thread lets go of its request when it has quite ended.
+    # napari itself keeps the last layer that was removed.
+    viewer.add_image(np.zeros((2, 2)), contrast_limits=(0, 1))
+    viewer.layers.clear()
     qtbot.waitUntil(lambda: gc.collect() >= 0 and all(ref() is None for ref in dead))
     # The first runs warm up allocators.
     assert max(resident[3:]) - resident[2] < 45e6
+
+
+def test_a_drawn_rectangle_is_the_region(make_widget, viewer, qtbot):
+    widget = make_widget()
+    source = viewer.add_image(RNG.integers(0, 255, (3, 30, 40), np.uint8), name="cells")
+    viewer.add_shapes([np.array([[5, 10], [5, 19], [12, 19], [12, 10]])], name="roi")
+    viewer.layers.selection.active = source
+    widget.region_combo.setCurrentIndex(widget.region_combo.findText("Rectangle in roi"))
+    assert run(qtbot, widget) == "finished"
+    result = viewer.layers[-1]
+    assert result.data.shape == (3, 32, 40)
+    np.testing.assert_allclose(
+        result.data_to_world((1, -0.5, 39.5)), source.data_to_world((1, 4.5, 19.5))
+    )
+    viewer.layers.remove("roi")
+    assert widget.region_combo.currentText() == "Whole layer"
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_large_results_are_multiscale_from_the_start(
+    make_widget, viewer, qtbot, monkeypatch, tmp_path, notices, on_disk
+):
+    from dataclasses import replace
+
+    from napari_esrgan import _result
+
+    monkeypatch.setattr(_result, "MULTISCALE_SIDE", 100)
+    monkeypatch.setattr(_result, "_COARSEST_SIDE", 50)
+    widget = make_widget()
+    widget._preferences = replace(
+        widget._preferences,
+        memory_budget=0 if on_disk else 1,
+        store_folder=str(tmp_path / "stores"),
+        fill_in_seconds=0,
+    )
+    data = RNG.integers(0, 255, (2, 30, 40), np.uint8)
+    source = viewer.add_image(data, name="stack")
+    shown = []
+    viewer.layers.events.inserted.connect(lambda event: shown.append(event.value.multiscale))
+    assert run(qtbot, widget) == "finished"
+    result = viewer.layers[-1]
+    assert shown == [True]
+    assert [tuple(s) for s in result.level_shapes] == [(2, 120, 160), (2, 60, 80), (2, 30, 40)]
+    np.testing.assert_allclose(
+        result.data_to_world((0, 119.5, -0.5)), source.data_to_world((0, 29.5, -0.5))
+    )
+    expected = esr.upscale(data, widget.model_combo.key, channel_axis=False, device="cpu")
+    np.testing.assert_array_equal(np.asarray(result.data[0]), expected)
+    np.testing.assert_array_equal(np.asarray(result.data[1]), expected[:, ::2, ::2])
+    if on_disk:
+        store = result.metadata["esrgan"]["store"]
+        assert store.startswith(str(tmp_path / "stores"))
+        assert store in notices[-1][1]
 
 
 def test_closing_ends_the_work(make_widget, viewer, qtbot, monkeypatch):
