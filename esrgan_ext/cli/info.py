@@ -92,6 +92,16 @@ def _devices() -> list[tuple[str, str]]:
 
 def _operators() -> list[tuple[str, str]]:
     """What runs the networks; `esrgan_ext.ops` knows."""
+    import torch
+
     from esrgan_ext import ops
 
-    return [("dense block", ops.backend())]
+    rows = [("RRDBNet on the CPU", ops.backend()), ("extension", ops.extension.origin())]
+    module = ops.extension.load()
+    if module is not None:
+        info = module.build_info()
+        rows.append(("compiler", f"{info['compiler']}, C++{info['standard']}"))
+        rows.append(("built for torch", info["torch"]))
+        rows.append(("CUDA architectures", "none: CPU kernels only"))
+    rows.append(("threads", str(torch.get_num_threads())))
+    return rows

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esrgan_ext.models.network import SRNetwork, pad_to_multiple
-from esrgan_ext.ops import eager, reference
+from esrgan_ext.ops import eager, native, reference
 from esrgan_ext.ops.eager import OnWork
 
 NEGATIVE_SLOPE = 0.2
@@ -193,6 +193,7 @@ class RRDBNet(SRNetwork):
             self.add_module(f"conv_up{k}", conv(nf, nf))
         self.conv_hr = conv(nf, nf)
         self.conv_last = conv(nf, config.out_channels)
+        self._native_weights = native.PackedWeights()
 
     def upsampling_convolutions(self) -> list[nn.Conv2d]:
         """conv_up1, conv_up2, ... in order."""
@@ -219,7 +220,11 @@ class RRDBNet(SRNetwork):
         if x.numel() == 0:
             yield 0, x.new_empty((x.shape[0], self.out_channels, height, width))
             return
-        x = self._unshuffled(x).contiguous(memory_format=torch.channels_last)
+        x = self._unshuffled(x)
+        if self._runs_natively(x):
+            yield from self._native_strips(x, height, width, on_work)
+            return
+        x = x.contiguous(memory_format=torch.channels_last)
         features = eager.conv3x3(x, self.conv_first.weight, self.conv_first.bias, on_work)
         y = features
         for block in self.body:
@@ -241,6 +246,43 @@ class RRDBNet(SRNetwork):
             strip = strip[:, :, : max(0, height - top * zoom)]
             if strip.shape[2]:
                 yield top * zoom, strip
+
+    def forward(self, x: Tensor, on_work: OnWork | None = None) -> Tensor:
+        inference = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        valid = x.ndim == 4 and x.shape[1] == self.in_channels and x.numel() > 0
+        if on_work is None and inference and valid:
+            unshuffled = self._unshuffled(x)
+            if self._runs_natively(unshuffled):  # the kernels write the result in one piece
+                y = native.run(self._native_shape(), self._packed_network(), unshuffled)
+                return y[..., : x.shape[2] * self.scale, : x.shape[3] * self.scale]
+        return super().forward(x, on_work)
+
+    def _native_shape(self) -> native.NetworkShape:
+        c = self.config
+        return native.NetworkShape(
+            c.in_channels * c.unshuffle**2, c.out_channels, c.nf, c.gc, c.nb, c.upsamplings
+        )
+
+    def _runs_natively(self, x: Tensor) -> bool:
+        """Whether the compiled kernels take this network on this input."""
+        if self.config.plus or not native.supports(self._native_shape(), x):
+            return False
+        return all(p.dtype == torch.float32 and p.device == x.device for p in self.parameters())
+
+    def _packed_network(self) -> Tensor:
+        layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
+        biases = [c.bias for c in layers if c.bias is not None]
+        return self._native_weights.get(self._native_shape(), [c.weight for c in layers], biases)
+
+    def _native_strips(
+        self, x: Tensor, height: int, width: int, on_work: OnWork | None
+    ) -> Iterator[tuple[int, Tensor]]:
+        packed = self._packed_network()
+        macs = self.macs(height // self.scale, width // self.scale) * x.shape[0]
+        for top, rows in native.strips(self._native_shape(), packed, x, on_work, macs):
+            rows = rows[:, :, : max(0, height - top), :width]
+            if rows.shape[2]:
+                yield top, rows
 
     def _tail(self, y: Tensor, on_work: OnWork | None) -> Tensor:
         for up in self.upsampling_convolutions():
@@ -264,6 +306,9 @@ class RRDBNet(SRNetwork):
     def activation_bytes(self, height: int, width: int, itemsize: int) -> int:
         config = self.config
         pixels = -(-height // config.unshuffle) * -(-width // config.unshuffle)
+        if itemsize == 4 and self._runs_natively(self.conv_first.weight):
+            rows, columns = -(-height // config.unshuffle), -(-width // config.unshuffle)
+            return native.working_bytes(self._native_shape(), rows, columns)
         # While x's share of a dense block is added up: the skip over the trunk, over the RRDB and
         # over the block, the sums, one partial sum, and one contiguous output of gc channels.
         trunk = 3 * config.nf + 2 * (config.nf + 4 * config.gc) + config.gc

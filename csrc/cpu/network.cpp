@@ -1,0 +1,406 @@
+#include "network.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "parallel_for.h"
+#include "tail.h"
+#include "trunk.h"
+
+namespace esrgan {
+namespace {
+
+const Kernels& kernels_of(int gc) {
+  return kernels_for(gc == 16 ? 16 : 32);
+}
+
+bool supported_width(int nf, int gc) {
+  return (nf == 32 || nf == 64) && (gc == 16 || gc == 32);
+}
+
+enum class Form { kFirst, kWinograd, kUpsample, kLast };
+
+// A convolution's place in the packed floats. Biases follow the weights; everything starts on a
+// cache line.
+struct Packed {
+  Form form;
+  int in_channels, out_channels;
+  std::size_t weights, bias, end;
+};
+
+class Layout {
+ public:
+  void add(Form form, int in_channels, int out_channels) {
+    Packed p{form, in_channels, out_channels, end(), 0, 0};
+    std::size_t size = direct_floats(in_channels, out_channels);
+    if (form == Form::kWinograd) size = winograd_floats(in_channels, out_channels);
+    if (form == Form::kUpsample) size = upsample_floats(in_channels, out_channels);
+    p.bias = aligned(p.weights + size);
+    p.end = aligned(p.bias + out_channels);
+    convolutions_.push_back(p);
+  }
+  void add_dense_block(int nf, int gc) {
+    for (int layer = 0; layer < kLayers; ++layer)
+      add(Form::kWinograd, nf + layer * gc, layer < kLayers - 1 ? gc : nf);
+  }
+  int count() const { return static_cast<int>(convolutions_.size()); }
+  const Packed& operator[](int i) const { return convolutions_[static_cast<std::size_t>(i)]; }
+  // The microkernels prefetch a little beyond the last weights.
+  std::size_t end() const { return convolutions_.empty() ? 0 : convolutions_.back().end; }
+
+  PackedConvolution at(int i, const float* packed) const {
+    return {packed + (*this)[i].weights, packed + (*this)[i].bias};
+  }
+  std::vector<PackedConvolution> range(int first, int last, const float* packed) const {
+    std::vector<PackedConvolution> result;
+    for (int i = first; i < last; ++i) result.push_back(at(i, packed));
+    return result;
+  }
+
+ private:
+  static std::size_t aligned(std::size_t floats) {
+    return (floats + kLineFloats - 1) / kLineFloats * kLineFloats;
+  }
+  std::vector<Packed> convolutions_;
+};
+
+Layout layout_of(const NetworkShape& s) {
+  Layout layout;
+  layout.add(Form::kFirst, s.in_channels, s.nf);
+  for (int i = 0; i < 3 * s.rrdbs; ++i) layout.add_dense_block(s.nf, s.gc);
+  layout.add(Form::kWinograd, s.nf, s.nf);
+  for (int i = 0; i < s.upsamplings; ++i) layout.add(Form::kUpsample, s.nf, s.nf);
+  layout.add(Form::kWinograd, s.nf, s.nf);
+  layout.add(Form::kLast, s.nf, s.out_channels);
+  return layout;
+}
+
+Layout layout_of(const DenseBlockShape& s) {
+  Layout layout;
+  layout.add_dense_block(s.nf, s.gc);
+  return layout;
+}
+
+void pack(const Layout& layout, const Kernels& kernels, const Convolution* convolutions,
+          int threads, float* packed) {
+  // Pieces of 32 input channels: a few thousand for a network, so that threads end together.
+  constexpr int kPiece = 32;
+  struct Piece {
+    int convolution, first, last;
+  };
+  std::vector<Piece> pieces;
+  for (int i = 0; i < layout.count(); ++i) {
+    const bool whole = layout[i].form == Form::kFirst || layout[i].form == Form::kLast;
+    const int channels = layout[i].in_channels, step = whole ? channels : kPiece;
+    for (int first = 0; first < channels; first += step)
+      pieces.push_back({i, first, std::min(first + step, channels)});
+  }
+  parallel_for(static_cast<int>(pieces.size()), threads, [&](int k) {
+    const Piece& piece = pieces[static_cast<std::size_t>(k)];
+    const Packed& p = layout[piece.convolution];
+    const Convolution& conv = convolutions[piece.convolution];
+    float* weights = packed + p.weights;
+    switch (p.form) {
+      case Form::kFirst: pack_first(conv, weights); break;
+      case Form::kLast: pack_last(conv, kernels, weights); break;
+      case Form::kWinograd:
+        pack_winograd(conv, kernels, piece.first, piece.last, weights);
+        break;
+      case Form::kUpsample:
+        pack_upsample(conv, kernels, piece.first, piece.last, weights);
+        break;
+    }
+    if (piece.first == 0)
+      for (int o = 0; o < conv.out_channels; ++o) packed[p.bias + o] = conv.bias[o];
+  });
+}
+
+// The image as planes with a zero on each side of every row, and a row of zeros.
+class Planes {
+ public:
+  Planes(const ImageView& in, int channels)
+      : height_(in.height), stride_(in.width + 2), channels_(channels),
+        data_(static_cast<std::size_t>(stride_) * (static_cast<std::size_t>(channels) * height_ + 1)) {
+    float* p = data_.get();
+    for (int c = 0; c < channels; ++c)
+      for (int y = 0; y < height_; ++y, p += stride_) {
+        const float* from = in.data + c * in.channel_stride + y * in.row_stride;
+        p[0] = p[stride_ - 1] = 0;
+        for (int x = 0; x < in.width; ++x) p[1 + x] = from[x * in.column_stride];
+      }
+    zeros_ = p;
+    std::fill(p, p + stride_, 0.0f);
+  }
+  // Rows y - 1, y, y + 1 of each channel, starting `column` columns in.
+  void rows(int y, int column, std::vector<const float*>& rows) const {
+    rows.clear();
+    for (int c = 0; c < channels_; ++c)
+      for (int i = y - 1; i <= y + 1; ++i)
+        rows.push_back((i < 0 || i >= height_
+                            ? zeros_
+                            : data_.get() + (static_cast<std::ptrdiff_t>(c) * height_ + i) * stride_) +
+                       column);
+  }
+
+ private:
+  int height_;
+  std::ptrdiff_t stride_;
+  int channels_;
+  Buffer data_;
+  float* zeros_;
+};
+
+// conv_first, the trunk, conv_body, the tail.
+class NetworkJob : public Job {
+ public:
+  NetworkJob(const NetworkShape& shape, const float* packed, const ImageView& in,
+             const ImageView& out, int threads)
+      : shape_(shape),
+        kernels_(kernels_of(shape.gc)),
+        layout_(layout_of(shape)),
+        first_(layout_.at(0, packed)),
+        body_(layout_.at(1 + 15 * shape.rrdbs, packed)),
+        planes_(in, shape.in_channels),
+        trunk_({shape.nf, shape.gc, 3 * shape.rrdbs, true, kNegativeSlope, kResidualScale},
+               in.height, in.width, threads, kernels_,
+               layout_.range(1, 1 + 15 * shape.rrdbs, packed)),
+        tail_(shape, in.height, in.width, kernels_,
+              layout_.range(2 + 15 * shape.rrdbs, layout_.count(), packed), out),
+        tiling_(trunk_.tiling()),
+        scratch_(static_cast<std::size_t>(threads)) {
+    const int tiles = tiling_.max_part_tiles();
+    point_stride_ = plane_stride(static_cast<std::ptrdiff_t>(tiles) * kernels_.segment_channels);
+    segment_stride_ = kPoints * point_stride_ + kLineFloats;
+    product_stride_ = plane_stride(static_cast<std::ptrdiff_t>(tiles) * shape.nf);
+    const int segments = shape.nf / kernels_.segment_channels;
+    const std::size_t v = static_cast<std::size_t>(segments * segment_stride_ + point_stride_);
+    const std::size_t m = static_cast<std::size_t>(kPoints * product_stride_);
+    for (Scratch& scratch : scratch_) {
+      scratch.v = Buffer(std::max(v, tail_.scratch_v_floats()));
+      scratch.m = Buffer(std::max({m, trunk_.scratch_floats(), tail_.scratch_m_floats()}));
+    }
+
+    first_stage_ = schedule_.add_stage(tiling_.groups(), tiling_.parts);
+    for (int group = 0; group < tiling_.groups(); ++group) schedule_.append(first_stage_, group);
+    trunk_.append_to(schedule_, first_stage_);
+    trunk_output_ = shape.rrdbs > 0 ? trunk_.last_stage() : first_stage_;
+    body_stage_ = schedule_.add_stage(tiling_.groups(), tiling_.parts);
+    for (int group = 0; group < tiling_.groups(); ++group) schedule_.append(body_stage_, group);
+    tail_.append_to(schedule_, trunk_.inner(), body_stage_,
+                    tiling_.rows_per_group * kTileOutput);
+    schedule_.announce(tail_.last_stage());
+  }
+
+  Schedule& schedule() { return schedule_; }
+
+  Waits waits(int stage, int group) const override {
+    if (trunk_.owns(stage)) return trunk_.waits(stage, group);
+    if (tail_.owns(stage)) return tail_.waits(stage, group);
+    Waits waits;
+    if (stage == body_stage_) waits.add(trunk_output_, group - 1, group + 1);
+    return waits;
+  }
+
+  void work(const Task& task, int thread) override {
+    Scratch& scratch = scratch_[static_cast<std::size_t>(thread)];
+    if (trunk_.owns(task.stage)) trunk_.work(task, scratch);
+    else if (tail_.owns(task.stage)) tail_.work(task, scratch);
+    else if (task.stage == first_stage_) start(task);
+    else convolve_body(task, scratch);
+  }
+
+  std::int64_t cost(const Task& task) const override {
+    if (trunk_.owns(task.stage)) return trunk_.cost(task);
+    if (tail_.owns(task.stage)) return tail_.cost(task);
+    const std::int64_t inputs = task.stage == first_stage_ ? shape_.in_channels : shape_.nf;
+    return tiling_.part_tiles(task.group, task.part) *
+           std::int64_t{kTileOutput * kTileOutput * 9} * inputs * shape_.nf;
+  }
+
+  void finished(int, int groups, const Control& control) override {
+    if (control.rows) control.rows->store(tail_.rows_of(groups), std::memory_order_release);
+  }
+
+ private:
+  void start(const Task& task) {
+    if (task.part == 0) {
+      const int rows = tiling_.rows_per_group * kTileOutput;
+      const int last = std::min((task.group + 1) * rows, trunk_.image().height()) - 1;
+      trunk_.image().clear_margins(task.group * rows, last);
+      trunk_.inner().clear_margins(task.group * rows, last);
+    }
+    convolve_first(task, trunk_.image());
+  }
+
+  void convolve_first(const Task& task, FeatureMap& out) const {
+    std::vector<const float*> rows;
+    FirstConvolution f;
+    f.in_channels = shape_.in_channels;
+    f.out_channels = shape_.nf;
+    f.weights = first_.weights;
+    f.bias = first_.bias;
+    tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
+      const int column = run.first * kTileOutput;
+      f.columns = std::min(run.tiles * kTileOutput, out.width() - column);
+      const int end = std::min((run.tile_row + 1) * kTileOutput, out.height());
+      for (int y = run.tile_row * kTileOutput; y < end; ++y) {
+        planes_.rows(y, column, rows);
+        f.rows = rows.data();
+        f.out = out.row(y) + static_cast<std::ptrdiff_t>(column) * shape_.nf;
+        kernels_.first_convolution(f);
+      }
+    });
+  }
+
+  // conv_body + conv_first's output, which is computed again: keeping it through the trunk would
+  // take 256 bytes a pixel, computing it takes 0.1 % of the time.
+  void convolve_body(const Task& task, Scratch& scratch) {
+    const FeatureMap& in = trunk_.image();
+    FeatureMap& out = trunk_.inner();
+    convolve_first(task, out);
+    const int channels = kernels_.segment_channels;
+    tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
+      const TilesView tiles = {
+          scratch.v.get() + static_cast<std::ptrdiff_t>(run.offset) * channels, segment_stride_,
+          point_stride_};
+      kernels_.transform_input(input_of(in, run, kTileOutput, tiles));
+    });
+    Multiply m;
+    m.in = {scratch.v.get(), segment_stride_, point_stride_};
+    m.tiles = tiling_.part_tiles(task.group, task.part);
+    if (m.tiles == 0) return;
+    m.segments = shape_.nf / channels;
+    m.weights = body_.weights;
+    m.outputs = shape_.nf;
+    m.out = scratch.m.get();
+    m.out_point_stride = product_stride_;
+    kernels_.multiply(m);
+    OutputTransform o = {};
+    o.point_stride = product_stride_;
+    o.in_channels = o.out_channels = shape_.nf;
+    o.tile_output = kTileOutput;
+    o.bias = body_.bias;
+    o.scale = 1;
+    o.columns = out.width();
+    o.pixel_stride = o.residual_stride = shape_.nf;
+    tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
+      o.in = scratch.m.get() + static_cast<std::ptrdiff_t>(run.offset) * shape_.nf;
+      o.tiles = run.tiles;
+      o.first_column = run.first * kTileOutput;
+      for (int i = 0; i < kTileOutput; ++i) {
+        const int y = run.tile_row * kTileOutput + i;
+        o.rows[i] = y < out.height() ? out.row(y) : nullptr;
+        o.inner[i] = o.rows[i];
+      }
+      kernels_.transform_output(o);
+    });
+  }
+
+  NetworkShape shape_;
+  const Kernels& kernels_;
+  Layout layout_;
+  PackedConvolution first_, body_;
+  Planes planes_;
+  Trunk trunk_;
+  Tail tail_;
+  Tiling tiling_;
+  std::vector<Scratch> scratch_;
+  std::ptrdiff_t point_stride_, segment_stride_, product_stride_;
+  Schedule schedule_;
+  int first_stage_, trunk_output_, body_stage_;
+};
+
+class DenseBlockJob : public Job {
+ public:
+  DenseBlockJob(const DenseBlockShape& shape, const float* packed, const float* x, float* out,
+                int height, int width, int threads)
+      : x_(x),
+        trunk_({shape.nf, shape.gc, 1, false, shape.negative_slope, shape.residual_scale}, height,
+               width, threads, kernels_of(shape.gc),
+               layout_of(shape).range(0, kLayers, packed)),
+        scratch_(static_cast<std::size_t>(threads)) {
+    for (Scratch& scratch : scratch_) scratch.m = Buffer(trunk_.scratch_floats());
+    trunk_.write_to(out);
+    const int groups = trunk_.tiling().groups();
+    copy_stage_ = schedule_.add_stage(groups, 1);
+    for (int group = 0; group < groups; ++group) schedule_.append(copy_stage_, group);
+    trunk_.append_to(schedule_, copy_stage_);
+  }
+
+  Schedule& schedule() { return schedule_; }
+
+  Waits waits(int stage, int group) const override {
+    return stage == copy_stage_ ? Waits{} : trunk_.waits(stage, group);
+  }
+  void work(const Task& task, int thread) override {
+    if (task.stage != copy_stage_)
+      return trunk_.work(task, scratch_[static_cast<std::size_t>(thread)]);
+    FeatureMap& image = trunk_.image();
+    const int rows = trunk_.tiling().rows_per_group * kTileOutput;
+    const std::ptrdiff_t floats = static_cast<std::ptrdiff_t>(image.width()) * image.channels();
+    const int end = std::min((task.group + 1) * rows, image.height());
+    image.clear_margins(task.group * rows, end - 1);
+    for (int y = task.group * rows; y < end; ++y)
+      std::copy(x_ + y * floats, x_ + (y + 1) * floats, image.row(y));
+  }
+  std::int64_t cost(const Task&) const override { return 0; }
+
+ private:
+  const float* x_;
+  Trunk trunk_;
+  std::vector<Scratch> scratch_;
+  Schedule schedule_;
+  int copy_stage_;
+};
+
+}  // namespace
+
+const char* unsupported(const NetworkShape& s) {
+  if (!supported_width(s.nf, s.gc)) return "nf must be 32 or 64 and gc 16 or 32";
+  if (s.out_channels < 1 || s.out_channels > kMaxLastOutputs) return "more than 4 output channels";
+  if (s.in_channels < 1 || s.in_channels > 64) return "more than 64 input channels";
+  if (s.rrdbs < 0 || s.upsamplings < 0 || s.upsamplings > 5) return "more than 5 upsamplings";
+  return nullptr;
+}
+
+const char* unsupported(const DenseBlockShape& s) {
+  return supported_width(s.nf, s.gc) ? nullptr : "nf must be 32 or 64 and gc 16 or 32";
+}
+
+int convolution_count(const NetworkShape& s) {
+  return 4 + 3 * kLayers * s.rrdbs + s.upsamplings;
+}
+
+Channels convolution_channels(const NetworkShape& shape, int convolution) {
+  const Layout layout = layout_of(shape);
+  return {layout[convolution].in_channels, layout[convolution].out_channels};
+}
+
+std::size_t packed_floats(const NetworkShape& shape) {
+  return layout_of(shape).end();
+}
+std::size_t packed_floats(const DenseBlockShape& shape) {
+  return layout_of(shape).end();
+}
+
+void pack(const NetworkShape& shape, const Convolution* convolutions, int threads, float* packed) {
+  pack(layout_of(shape), kernels_of(shape.gc), convolutions, threads, packed);
+}
+void pack(const DenseBlockShape& shape, const Convolution* convolutions, int threads,
+          float* packed) {
+  pack(layout_of(shape), kernels_of(shape.gc), convolutions, threads, packed);
+}
+
+bool run(const NetworkShape& shape, const float* packed, const ImageView& in, const ImageView& out,
+         int threads, const Control& control) {
+  NetworkJob job(shape, packed, in, out, threads);
+  return job.schedule().run(job, threads, control);
+}
+
+void run(const DenseBlockShape& shape, const float* packed, const float* x, float* out, int height,
+         int width, int threads) {
+  DenseBlockJob job(shape, packed, x, out, height, width, threads);
+  job.schedule().run(job, threads, Control{});
+}
+
+}  // namespace esrgan

@@ -1,0 +1,132 @@
+#include "schedule.h"
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+
+#include "parallel_for.h"
+
+namespace esrgan {
+namespace {
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// A thread looks this often before it sleeps. A pause takes 40 to 140 cycles, so about 20 us: what
+// waking a sleeper costs, and a fraction of a task (100 to 300 us).
+constexpr int kLooksBeforeSleep = 500;
+
+// Cancelling need not wake the sleepers: they look at the flag this often.
+constexpr std::chrono::milliseconds kSleep{20};
+
+}  // namespace
+
+int Schedule::add_stage(int groups, int parts) {
+  stages_.push_back({groups, parts, counters_});
+  counters_ += groups;
+  return static_cast<int>(stages_.size()) - 1;
+}
+
+void Schedule::append(int stage, int group) {
+  for (int part = 0; part < stages_[stage].parts; ++part) tasks_.push_back({stage, group, part});
+}
+
+bool Schedule::run(Job& job, int threads, const Control& control) {
+  assert(order_is_valid(job));
+  done_.reset(new std::atomic<int>[counters_]);
+  for (int i = 0; i < counters_; ++i) done_[i].store(0, std::memory_order_relaxed);
+  ticket_ = 0;
+  announced_ = 0;
+  stopped_ = false;
+  if (control.total) {
+    std::int64_t total = 0;
+    for (const Task& task : tasks_) total += job.cost(task);
+    control.total->store(total, std::memory_order_relaxed);
+  }
+  on_threads(threads, [&](int thread) { worker(job, thread, control); });
+  return !stopped_;
+}
+
+void Schedule::worker(Job& job, int thread, const Control& control) {
+  for (;;) {
+    const std::int64_t ticket = ticket_.fetch_add(1, std::memory_order_relaxed);
+    if (ticket >= static_cast<std::int64_t>(tasks_.size()) || cancelled(control)) return;
+    const Task& task = tasks_[static_cast<std::size_t>(ticket)];
+    const Waits waits = job.waits(task.stage, task.group);
+    for (int looks = 0; !ready(waits); ++looks) {
+      if (looks < kLooksBeforeSleep) pause();
+      else sleep_until_ready(waits, control);
+      if (cancelled(control)) return;
+    }
+    job.work(task, thread);
+    complete(job, task, control);
+  }
+}
+
+bool Schedule::ready(const Waits& waits) const {
+  for (int i = 0; i < waits.count; ++i) {
+    const Stage& stage = stages_[waits.list[i].stage];
+    const int last = std::min(waits.list[i].last, stage.groups - 1);
+    for (int group = std::max(waits.list[i].first, 0); group <= last; ++group)
+      if (done_[stage.first_counter + group].load() < stage.parts) return false;
+  }
+  return true;
+}
+
+void Schedule::sleep_until_ready(const Waits& waits, const Control& control) {
+  // Both sides are sequentially consistent: either the sleeper sees the finished task or the
+  // finisher sees the sleeper.
+  sleepers_.fetch_add(1);
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!ready(waits) && !cancelled(control)) changed_.wait_for(lock, kSleep);
+  }
+  sleepers_.fetch_sub(1);
+}
+
+void Schedule::complete(Job& job, const Task& task, const Control& control) {
+  const Stage& stage = stages_[task.stage];
+  const int parts = done_[stage.first_counter + task.group].fetch_add(1) + 1;
+  if (control.work) control.work->fetch_add(job.cost(task), std::memory_order_relaxed);
+  if (parts < stage.parts) return;
+  if (sleepers_.load() > 0) {
+    { std::lock_guard<std::mutex> lock(mutex_); }
+    changed_.notify_all();
+  }
+  if (task.stage != announced_stage_) return;
+  std::lock_guard<std::mutex> lock(announce_mutex_);
+  while (announced_ < stage.groups &&
+         done_[stage.first_counter + announced_].load() == stage.parts)
+    ++announced_;
+  job.finished(task.stage, announced_, control);
+}
+
+bool Schedule::cancelled(const Control& control) {
+  if (control.cancel && control.cancel->load(std::memory_order_relaxed) != 0) stopped_ = true;
+  return stopped_.load(std::memory_order_relaxed);
+}
+
+bool Schedule::order_is_valid(const Job& job) const {
+  std::vector<int> done(counters_, 0);
+  for (const Task& task : tasks_) {
+    const Waits waits = job.waits(task.stage, task.group);
+    for (int i = 0; i < waits.count; ++i) {
+      const Stage& stage = stages_[waits.list[i].stage];
+      const int last = std::min(waits.list[i].last, stage.groups - 1);
+      for (int group = std::max(waits.list[i].first, 0); group <= last; ++group)
+        if (done[stage.first_counter + group] < stage.parts) return false;
+    }
+    ++done[stages_[task.stage].first_counter + task.group];
+  }
+  for (const Stage& stage : stages_)
+    for (int group = 0; group < stage.groups; ++group)
+      if (done[stage.first_counter + group] != stage.parts) return false;
+  return true;
+}
+
+}  // namespace esrgan

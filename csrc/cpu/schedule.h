@@ -1,0 +1,100 @@
+// Runs a fixed list of small tasks on several threads: policy, no arithmetic.
+//
+// Tasks are handed out as tickets, in an order in which every task comes after those it waits for,
+// so a thread that waits always waits for a task that another thread is already working on: no
+// deadlock, no barriers. When another process takes a core away, only the tasks that truly need
+// the delayed one wait for it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace esrgan {
+
+// Words that the caller and the running network share. Each may be null.
+struct Control {
+  const std::atomic<std::int64_t>* cancel = nullptr;  // non-zero: stop soon
+  std::atomic<std::int64_t>* work = nullptr;          // grows by the cost of each finished task
+  std::atomic<std::int64_t>* rows = nullptr;          // output rows finished from the top
+  std::atomic<std::int64_t>* total = nullptr;         // set to the cost of all tasks
+};
+
+struct Task {
+  int stage;
+  int group;  // of tile rows
+  int part;   // of the group's tiles
+};
+
+// Groups first..last of a stage, inclusive; the range may be empty and may reach outside of the
+// stage's groups, where nothing is waited for.
+struct Wait {
+  int stage, first, last;
+};
+
+struct Waits {
+  static constexpr int kMax = 6;  // inputs, a ring slot, and up to three groups over block boundaries
+  Wait list[kMax];
+  int count = 0;
+  void add(int stage, int first, int last) { list[count++] = {stage, first, last}; }
+};
+
+class Job {
+ public:
+  virtual ~Job() = default;
+  // What every part of a stage's group needs finished: its inputs, and the readers of whatever
+  // its output overwrites.
+  virtual Waits waits(int stage, int group) const = 0;
+  virtual void work(const Task& task, int thread) = 0;
+  virtual std::int64_t cost(const Task& task) const = 0;
+  virtual void finished(int /*stage*/, int /*groups_from_the_top*/, const Control&) {}
+};
+
+class Schedule {
+ public:
+  // Returns the stage's number; each of its groups consists of `parts` tasks.
+  int add_stage(int groups, int parts);
+  // Hands out all parts of a group next.
+  void append(int stage, int group);
+  // Finished groups of this stage are announced to Job::finished in order.
+  void announce(int stage) { announced_stage_ = stage; }
+  int groups(int stage) const { return stages_[stage].groups; }
+  int parts(int stage) const { return stages_[stage].parts; }
+
+  // False when cancelled. Uses the calling thread and up to threads - 1 others, which end with
+  // the call: nothing survives a fork, and callers in several threads do not meet.
+  bool run(Job& job, int threads, const Control& control);
+
+ private:
+  struct Stage {
+    int groups, parts, first_counter;
+  };
+  // Whether every task comes after those it waits for; asserted in debug builds.
+  bool order_is_valid(const Job& job) const;
+  void worker(Job& job, int thread, const Control& control);
+  bool ready(const Waits& waits) const;
+  void sleep_until_ready(const Waits& waits, const Control& control);
+  void complete(Job& job, const Task& task, const Control& control);
+  void stop();
+  bool cancelled(const Control& control);
+
+  std::vector<Stage> stages_;
+  std::vector<Task> tasks_;
+  int counters_ = 0;
+  int announced_stage_ = -1;
+
+  std::unique_ptr<std::atomic<int>[]> done_;  // finished parts of each group
+  std::atomic<std::int64_t> ticket_{0};
+  std::atomic<bool> stopped_{false};
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::mutex announce_mutex_;
+  int announced_ = 0;
+};
+
+
+}  // namespace esrgan

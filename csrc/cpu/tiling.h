@@ -1,0 +1,76 @@
+// How an image is cut into tile rows, groups of tile rows and parts: what one task computes.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels.h"
+#include "memory.h"
+
+namespace esrgan {
+
+// Neighbouring tiles of one tile row.
+struct Run {
+  int tile_row;
+  int first;       // column of tiles
+  int tiles;
+  int offset;      // of the first tile within the part
+};
+
+struct Tiling {
+  int tile_rows = 0, tile_columns = 0;
+  int rows_per_group = 1;
+  int parts = 1;
+
+  static Tiling of(int height, int width, int tile, int rows_per_group, int tiles_per_part) {
+    Tiling t;
+    t.tile_rows = (height + tile - 1) / tile;
+    t.tile_columns = (width + tile - 1) / tile;
+    t.rows_per_group = std::max(1, std::min(rows_per_group, t.tile_rows));
+    const int tiles = t.rows_per_group * t.tile_columns;
+    t.parts = std::max(1, (tiles + tiles_per_part - 1) / tiles_per_part);
+    return t;
+  }
+  int groups() const { return (tile_rows + rows_per_group - 1) / rows_per_group; }
+  int group_tiles(int group) const {
+    return std::min(rows_per_group, tile_rows - group * rows_per_group) * tile_columns;
+  }
+  int part_begin(int group, int part) const {
+    return static_cast<int>(static_cast<long long>(group_tiles(group)) * part / parts);
+  }
+  int part_tiles(int group, int part) const {
+    return part_begin(group, part + 1) - part_begin(group, part);
+  }
+  int max_part_tiles() const { return (rows_per_group * tile_columns + parts - 1) / parts; }
+
+  template <class Visit>
+  void for_each_run(int group, int part, const Visit& visit) const {
+    const int begin = part_begin(group, part), end = part_begin(group, part + 1);
+    for (int tile = begin; tile < end;) {
+      const int column = tile % tile_columns;
+      const int tiles = std::min(tile_columns - column, end - tile);
+      visit(Run{group * rows_per_group + tile / tile_columns, column, tiles, tile - begin});
+      tile += tiles;
+    }
+  }
+};
+
+// What one thread works in.
+struct Scratch {
+  Buffer v, m;
+};
+
+// Reads `map` around a run of tiles of `step` pixels.
+inline InputTransform input_of(const FeatureMap& map, const Run& run, int step, TilesView out) {
+  InputTransform t;
+  for (int i = 0; i < kTileInput; ++i)
+    t.rows[i] = map.row_or_zeros(run.tile_row * step - 1 + i) +
+                (static_cast<std::ptrdiff_t>(run.first) * step - 1) * map.channels();
+  t.channels = map.channels();
+  t.step = step;
+  t.tiles = run.tiles;
+  t.out = out;
+  return t;
+}
+
+}  // namespace esrgan
