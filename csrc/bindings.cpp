@@ -1,5 +1,6 @@
-// The Python module: build information, the weights' fingerprint, the machine's peak. No heavy torch headers,
-// so it compiles in seconds; the operators are in ops.cpp and reach Python through torch.ops.
+// The Python module: build information, the weights' fingerprint, the machine's peak. No heavy
+// torch headers, so it compiles in seconds; the operators are in ops.cpp and reach Python through
+// torch.ops.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/headeronly/version.h>

@@ -34,8 +34,8 @@ esrgan::Convolution convolution(const Tensor& weight, const Tensor& bias,
               "weights and biases must be float32 tensors on the CPU");
   TORCH_CHECK(weight.dim() == 4 && weight.size(2) == 3 && weight.size(3) == 3,
               "weights must be O,I,3,3, got ", weight.sizes());
-  TORCH_CHECK(bias.dim() == 1 && bias.size(0) == weight.size(0), "a bias of shape ",
-              bias.sizes(), " does not belong to weights of shape ", weight.sizes());
+  TORCH_CHECK(bias.dim() == 1 && bias.size(0) == weight.size(0), "a bias of shape ", bias.sizes(),
+              " does not belong to weights of shape ", weight.sizes());
   keep.push_back(weight.contiguous());
   keep.push_back(bias.contiguous());
   const Tensor& w = keep[keep.size() - 2];
@@ -75,8 +75,8 @@ Tensor dense_block_composed(const Tensor& x, at::TensorList weights, at::TensorL
                             double negative_slope, double residual_scale) {
   std::vector<Tensor> features{x};
   for (int k = 0; k < 4; ++k)
-    features.push_back(at::leaky_relu(
-        at::conv2d(at::cat(features, 1), weights[k], biases[k], 1, 1), negative_slope));
+    features.push_back(at::leaky_relu(at::conv2d(at::cat(features, 1), weights[k], biases[k], 1, 1),
+                                      negative_slope));
   return at::add(x, at::conv2d(at::cat(features, 1), weights[4], biases[4], 1, 1), residual_scale);
 }
 
@@ -189,8 +189,8 @@ std::string rrdbnet_unsupported(at::IntArrayRef shape) {
   TORCH_CHECK(shape.size() == 6,
               "shape must be [in_channels, out_channels, nf, gc, rrdbs, upsamplings]");
   const auto at = [&](std::size_t i) { return static_cast<int>(shape[i]); };
-  const char* reason = esrgan::unsupported(
-      esrgan::NetworkShape{at(0), at(1), at(2), at(3), at(4), at(5)});
+  const char* reason =
+      esrgan::unsupported(esrgan::NetworkShape{at(0), at(1), at(2), at(3), at(4), at(5)});
   return reason ? reason : "";
 }
 
@@ -236,10 +236,10 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
   TORCH_CHECK(is_plain_float(packed) && packed.is_contiguous() &&
                   packed.numel() == static_cast<int64_t>(esrgan::packed_floats(s)),
               "packed does not belong to this network");
-  TORCH_CHECK(is_plain_float(out) && out.sizes() == at::IntArrayRef({x.size(0), s.out_channels,
-                                                                    x.size(2) * zoom,
-                                                                    x.size(3) * zoom}),
-              "out has the wrong type or shape: ", out.sizes());
+  TORCH_CHECK(
+      is_plain_float(out) && out.sizes() == at::IntArrayRef({x.size(0), s.out_channels,
+                                                             x.size(2) * zoom, x.size(3) * zoom}),
+      "out has the wrong type or shape: ", out.sizes());
   TORCH_CHECK(x.size(2) < (1 << 20) && x.size(3) < (1 << 20), "image too large: ", x.sizes());
   esrgan::Control words;
   int threads = 0;
@@ -258,8 +258,8 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
   for (int64_t n = 0; n < x.size(0); ++n) {
     esrgan::Control of_image = words;
     if (n + 1 < x.size(0)) of_image.rows = nullptr;
-    if (!esrgan::run(s, packed.const_data_ptr<float>(), view(x, n), view(out, n),
-                     threads, of_image))
+    if (!esrgan::run(s, packed.const_data_ptr<float>(), view(x, n), view(out, n), threads,
+                     of_image))
       return;
   }
 }

@@ -89,10 +89,14 @@ void last_row(const LastConvolution& l) {
 
 inline void last_convolution(const LastConvolution& l) {
   switch (l.out_channels) {
-    case 1: return last_row<1>(l);
-    case 2: return last_row<2>(l);
-    case 3: return last_row<3>(l);
-    default: return last_row<4>(l);
+    case 1:
+      return last_row<1>(l);
+    case 2:
+      return last_row<2>(l);
+    case 3:
+      return last_row<3>(l);
+    default:
+      return last_row<4>(l);
   }
 }
 

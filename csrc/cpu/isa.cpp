@@ -51,16 +51,17 @@ const Kernels& kernels_for(int segment_channels) {
   const bool narrow = segment_channels == 16;
 #if defined(__x86_64__)
   switch (chosen_isa().isa) {
-    case IsaChoice::kAvx512: return narrow ? kernels_avx512_16 : kernels_avx512_32;
-    case IsaChoice::kAvx2: return narrow ? kernels_avx2_16 : kernels_avx2_32;
-    case IsaChoice::kBaseline: break;
+    case IsaChoice::kAvx512:
+      return narrow ? kernels_avx512_16 : kernels_avx512_32;
+    case IsaChoice::kAvx2:
+      return narrow ? kernels_avx2_16 : kernels_avx2_32;
+    case IsaChoice::kBaseline:
+      break;
   }
 #endif
   return narrow ? kernels_baseline_16 : kernels_baseline_32;
 }
 
-const char* isa_name() {
-  return kernels_for(32).name;
-}
+const char* isa_name() { return kernels_for(32).name; }
 
 }  // namespace esrgan

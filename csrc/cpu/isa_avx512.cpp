@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstring>
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prfchw"))), apply_to = function)
+#pragma clang attribute push(                                                      \
+    __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prfchw"))), \
+    apply_to = function)
 #else
 #pragma GCC target "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prfchw"
 #endif

@@ -96,7 +96,7 @@ struct LastConvolution {
 
 struct Kernels {
   const char* name;
-  int lanes;          // floats of a vector
+  int lanes;  // floats of a vector
   int segment_channels;
   int panel_outputs;  // outputs that one pass of the multiplication computes
   void (*transform_input)(const InputTransform&);

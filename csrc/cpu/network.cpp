@@ -10,13 +10,9 @@
 namespace esrgan {
 namespace {
 
-const Kernels& kernels_of(int gc) {
-  return kernels_for(gc == 16 ? 16 : 32);
-}
+const Kernels& kernels_of(int gc) { return kernels_for(gc == 16 ? 16 : 32); }
 
-bool supported_width(int nf, int gc) {
-  return (nf == 32 || nf == 64) && (gc == 16 || gc == 32);
-}
+bool supported_width(int nf, int gc) { return (nf == 32 || nf == 64) && (gc == 16 || gc == 32); }
 
 enum class Form { kFirst, kWinograd, kUpsample, kLast };
 
@@ -101,8 +97,12 @@ void pack(const Layout& layout, const Kernels& kernels, const Convolution* convo
     const Convolution& conv = convolutions[piece.convolution];
     float* weights = packed + p.weights;
     switch (p.form) {
-      case Form::kFirst: pack_first(conv, weights); break;
-      case Form::kLast: pack_last(conv, kernels, weights); break;
+      case Form::kFirst:
+        pack_first(conv, weights);
+        break;
+      case Form::kLast:
+        pack_last(conv, kernels, weights);
+        break;
       case Form::kWinograd:
         pack_winograd(conv, kernels, piece.first, piece.last, weights);
         break;
@@ -119,8 +119,11 @@ void pack(const Layout& layout, const Kernels& kernels, const Convolution* convo
 class Planes {
  public:
   Planes(const ImageView& in, int channels)
-      : height_(in.height), stride_(in.width + 2), channels_(channels),
-        data_(static_cast<std::size_t>(stride_) * (static_cast<std::size_t>(channels) * height_ + 1)) {
+      : height_(in.height),
+        stride_(in.width + 2),
+        channels_(channels),
+        data_(static_cast<std::size_t>(stride_) *
+              (static_cast<std::size_t>(channels) * height_ + 1)) {
     float* p = data_.get();
     for (int c = 0; c < channels; ++c)
       for (int y = 0; y < height_; ++y, p += stride_) {
@@ -136,10 +139,11 @@ class Planes {
     rows.clear();
     for (int c = 0; c < channels_; ++c)
       for (int i = y - 1; i <= y + 1; ++i)
-        rows.push_back((i < 0 || i >= height_
-                            ? zeros_
-                            : data_.get() + (static_cast<std::ptrdiff_t>(c) * height_ + i) * stride_) +
-                       column);
+        rows.push_back(
+            (i < 0 || i >= height_
+                 ? zeros_
+                 : data_.get() + (static_cast<std::ptrdiff_t>(c) * height_ + i) * stride_) +
+            column);
   }
 
  private:
@@ -186,8 +190,7 @@ class NetworkJob : public Job {
     trunk_output_ = shape.rrdbs > 0 ? trunk_.last_stage() : first_stage_;
     body_stage_ = schedule_.add_stage(tiling_.groups(), tiling_.parts);
     for (int group = 0; group < tiling_.groups(); ++group) schedule_.append(body_stage_, group);
-    tail_.append_to(schedule_, trunk_.inner(), body_stage_,
-                    tiling_.rows_per_group * kTileOutput);
+    tail_.append_to(schedule_, trunk_.inner(), body_stage_, tiling_.rows_per_group * kTileOutput);
     schedule_.announce(tail_.last_stage());
   }
 
@@ -213,8 +216,8 @@ class NetworkJob : public Job {
     if (trunk_.owns(task.stage)) return trunk_.cost(task);
     if (tail_.owns(task.stage)) return tail_.cost(task);
     const std::int64_t inputs = task.stage == first_stage_ ? shape_.in_channels : shape_.nf;
-    return tiling_.part_tiles(task.group, task.part) *
-           std::int64_t{kTileOutput * kTileOutput * 9} * inputs * shape_.nf;
+    return tiling_.part_tiles(task.group, task.part) * std::int64_t{kTileOutput * kTileOutput * 9} *
+           inputs * shape_.nf;
   }
 
   void finished(int, int groups, const Control& control) override {
@@ -260,9 +263,8 @@ class NetworkJob : public Job {
     convolve_first(task, out);
     const int channels = kernels_.segment_channels;
     tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
-      const TilesView tiles = {
-          scratch.v.get() + static_cast<std::ptrdiff_t>(run.offset) * channels, segment_stride_,
-          point_stride_};
+      const TilesView tiles = {scratch.v.get() + static_cast<std::ptrdiff_t>(run.offset) * channels,
+                               segment_stride_, point_stride_};
       kernels_.transform_input(input_of(in, run, kTileOutput, tiles));
     });
     Multiply m;
@@ -316,8 +318,7 @@ class DenseBlockJob : public Job {
                 int height, int width, int threads)
       : x_(x),
         trunk_({shape.nf, shape.gc, 1, false, shape.negative_slope, shape.residual_scale}, height,
-               width, threads, kernels_of(shape.gc),
-               layout_of(shape).range(0, kLayers, packed)),
+               width, threads, kernels_of(shape.gc), layout_of(shape).range(0, kLayers, packed)),
         scratch_(static_cast<std::size_t>(threads)) {
     for (Scratch& scratch : scratch_) scratch.m = Buffer(trunk_.scratch_floats());
     trunk_.write_to(out);
@@ -367,21 +368,15 @@ const char* unsupported(const DenseBlockShape& s) {
   return supported_width(s.nf, s.gc) ? nullptr : "nf must be 32 or 64 and gc 16 or 32";
 }
 
-int convolution_count(const NetworkShape& s) {
-  return 4 + 3 * kLayers * s.rrdbs + s.upsamplings;
-}
+int convolution_count(const NetworkShape& s) { return 4 + 3 * kLayers * s.rrdbs + s.upsamplings; }
 
 Channels convolution_channels(const NetworkShape& shape, int convolution) {
   const Layout layout = layout_of(shape);
   return {layout[convolution].in_channels, layout[convolution].out_channels};
 }
 
-std::size_t packed_floats(const NetworkShape& shape) {
-  return layout_of(shape).end();
-}
-std::size_t packed_floats(const DenseBlockShape& shape) {
-  return layout_of(shape).end();
-}
+std::size_t packed_floats(const NetworkShape& shape) { return layout_of(shape).end(); }
+std::size_t packed_floats(const DenseBlockShape& shape) { return layout_of(shape).end(); }
 
 void pack(const NetworkShape& shape, const Convolution* convolutions, int threads, float* packed) {
   pack(layout_of(shape), kernels_of(shape.gc), convolutions, threads, packed);

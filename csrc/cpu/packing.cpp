@@ -67,8 +67,7 @@ void pack(const Convolution& conv, const Kernels& kernels, int first, int last,
     for (int input = first; input < last; ++input) {
       for (int o = 0; o < kOutputs; ++o) {
         const float* w =
-            conv.weights +
-            (static_cast<std::ptrdiff_t>(output + o) * conv.in_channels + input) * 9;
+            conv.weights + (static_cast<std::ptrdiff_t>(output + o) * conv.in_channels + input) * 9;
         for (int y = 0; y < Taps; ++y)
           for (int x = 0; x < Taps; ++x) filters[y][x][o] = filter(w, y, x);
       }
@@ -125,8 +124,9 @@ void pack_last(const Convolution& conv, const Kernels& kernels, float* packed) {
     for (int c = 0; c < conv.in_channels; ++c)
       for (int o = 0; o < conv.out_channels; ++o)
         packed[((tap * conv.in_channels / kernels.lanes + c / kernels.lanes) * conv.out_channels +
-                o) * kernels.lanes + c % kernels.lanes] =
-            conv.weights[(o * conv.in_channels + c) * 9 + tap];
+                o) *
+                   kernels.lanes +
+               c % kernels.lanes] = conv.weights[(o * conv.in_channels + c) * 9 + tap];
 }
 
 }  // namespace esrgan

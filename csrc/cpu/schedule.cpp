@@ -95,13 +95,14 @@ void Schedule::complete(Job& job, const Task& task, const Control& control) {
   if (control.work) control.work->fetch_add(job.cost(task), std::memory_order_relaxed);
   if (parts < stage.parts) return;
   if (sleepers_.load() > 0) {
-    { std::lock_guard<std::mutex> lock(mutex_); }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+    }
     changed_.notify_all();
   }
   if (task.stage != announced_stage_) return;
   std::lock_guard<std::mutex> lock(announce_mutex_);
-  while (announced_ < stage.groups &&
-         done_[stage.first_counter + announced_].load() == stage.parts)
+  while (announced_ < stage.groups && done_[stage.first_counter + announced_].load() == stage.parts)
     ++announced_;
   job.finished(task.stage, announced_, control);
 }

@@ -36,7 +36,8 @@ struct Wait {
 };
 
 struct Waits {
-  static constexpr int kMax = 6;  // inputs, a ring slot, and up to three groups over block boundaries
+  static constexpr int kMax =
+      6;  // inputs, a ring slot, and up to three groups over block boundaries
   Wait list[kMax];
   int count = 0;
   void add(int stage, int first, int last) { list[count++] = {stage, first, last}; }
@@ -95,6 +96,5 @@ class Schedule {
   std::mutex announce_mutex_;
   int announced_ = 0;
 };
-
 
 }  // namespace esrgan

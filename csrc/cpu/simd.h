@@ -25,26 +25,14 @@ typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 typedef float VecUnaligned
     __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 
-ESRGAN_INLINE Vec load(const float* p) {
-  return *reinterpret_cast<const VecUnaligned*>(p);
-}
-ESRGAN_INLINE void store(float* p, Vec v) {
-  *reinterpret_cast<VecUnaligned*>(p) = v;
-}
+ESRGAN_INLINE Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(p); }
+ESRGAN_INLINE void store(float* p, Vec v) { *reinterpret_cast<VecUnaligned*>(p) = v; }
 // x - 0 is x for every float, so this compiles to a broadcast alone.
-ESRGAN_INLINE Vec broadcast(float x) {
-  return x - Vec{};
-}
+ESRGAN_INLINE Vec broadcast(float x) { return x - Vec{}; }
 // Written as one expression so that both compilers contract it to a fused multiply-add.
-ESRGAN_INLINE Vec multiply_add(Vec a, Vec b, Vec c) {
-  return a * b + c;
-}
-ESRGAN_INLINE Vec negative_multiply_add(Vec a, Vec b, Vec c) {
-  return c - a * b;
-}
-ESRGAN_INLINE Vec leaky_relu(Vec v, Vec slope) {
-  return v > Vec{} ? v : v * slope;
-}
+ESRGAN_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+ESRGAN_INLINE Vec negative_multiply_add(Vec a, Vec b, Vec c) { return c - a * b; }
+ESRGAN_INLINE Vec leaky_relu(Vec v, Vec slope) { return v > Vec{} ? v : v * slope; }
 ESRGAN_INLINE float sum_of_lanes(Vec v) {
   float lanes[kLanes];
   std::memcpy(lanes, &v, sizeof v);

@@ -28,8 +28,7 @@ Tail::Tail(const NetworkShape& shape, int height, int width, const Kernels& kern
     if (i + 2 < layers.size()) {
       step.kind = Kind::kUpsample;
       // Phase 1 in front of the first and phase 0 behind the last: one output more than pixels.
-      step.tiling =
-          Tiling::of(height + 1, width + 1, kUpsampleTileOutput, 1, kTaskTiles);
+      step.tiling = Tiling::of(height + 1, width + 1, kUpsampleTileOutput, 1, kTaskTiles);
       height *= 2;
       width *= 2;
     } else if (i + 1 < layers.size()) {
@@ -118,12 +117,11 @@ Waits Tail::waits(int stage, int group) const {
 }
 
 void Tail::transform_input(const Step& step, const Task& task, Scratch& scratch) const {
-  const int pixels =
-      step.kind == Kind::kUpsample ? kUpsampleTileOutput : kTileOutput;
+  const int pixels = step.kind == Kind::kUpsample ? kUpsampleTileOutput : kTileOutput;
   step.tiling.for_each_run(task.group, task.part, [&](const Run& run) {
-    const TilesView out = {scratch.v.get() + static_cast<std::ptrdiff_t>(run.offset) *
-                                                 kernels_.segment_channels,
-                           segment_stride_, point_stride_};
+    const TilesView out = {
+        scratch.v.get() + static_cast<std::ptrdiff_t>(run.offset) * kernels_.segment_channels,
+        segment_stride_, point_stride_};
     kernels_.transform_input(input_of(*step.in, run, pixels, out));
   });
 }
@@ -208,8 +206,8 @@ void Tail::finish(const Step& step, const Task& task) const {
     const int end = std::min((run.tile_row + 1) * kLastRows, out_.height);
     for (int y = run.tile_row * kLastRows; y < end; ++y) {
       for (int i = 0; i < 3; ++i)
-        l.rows[i] = step.in->row_or_zeros(y - 1 + i) +
-                    static_cast<std::ptrdiff_t>(column) * shape_.nf;
+        l.rows[i] =
+            step.in->row_or_zeros(y - 1 + i) + static_cast<std::ptrdiff_t>(column) * shape_.nf;
       l.out = out_.data + y * out_.row_stride + column * out_.column_stride;
       kernels_.last_convolution(l);
     }
@@ -220,9 +218,12 @@ void Tail::work(const Task& task, Scratch& scratch) const {
   const Step& step = steps_[task.stage - first_stage_];
   if (step.tiling.part_tiles(task.group, task.part) == 0) return;
   switch (step.kind) {
-    case Kind::kUpsample: return upsample(step, task, scratch);
-    case Kind::kConvolution: return convolve(step, task, scratch);
-    case Kind::kLast: return finish(step, task);
+    case Kind::kUpsample:
+      return upsample(step, task, scratch);
+    case Kind::kConvolution:
+      return convolve(step, task, scratch);
+    case Kind::kLast:
+      return finish(step, task);
   }
 }
 
@@ -231,15 +232,16 @@ std::int64_t Tail::cost(const Task& task) const {
   const std::int64_t tiles = step.tiling.part_tiles(task.group, task.part);
   const std::int64_t nf = shape_.nf;
   switch (step.kind) {
-    case Kind::kUpsample: return tiles * kUpsampleRows * kUpsampleRows * 9 * nf * nf;
-    case Kind::kConvolution: return tiles * kTileOutput * kTileOutput * 9 * nf * nf;
-    case Kind::kLast: return tiles * kLastRows * kLastRows * 9 * nf * shape_.out_channels;
+    case Kind::kUpsample:
+      return tiles * kUpsampleRows * kUpsampleRows * 9 * nf * nf;
+    case Kind::kConvolution:
+      return tiles * kTileOutput * kTileOutput * 9 * nf * nf;
+    case Kind::kLast:
+      return tiles * kLastRows * kLastRows * 9 * nf * shape_.out_channels;
   }
   return 0;
 }
 
-int Tail::rows_of(int groups) const {
-  return std::min(groups * kLastRows, out_.height);
-}
+int Tail::rows_of(int groups) const { return std::min(groups * kLastRows, out_.height); }
 
 }  // namespace esrgan

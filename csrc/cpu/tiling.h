@@ -12,9 +12,9 @@ namespace esrgan {
 // Neighbouring tiles of one tile row.
 struct Run {
   int tile_row;
-  int first;       // column of tiles
+  int first;  // column of tiles
   int tiles;
-  int offset;      // of the first tile within the part
+  int offset;  // of the first tile within the part
 };
 
 struct Tiling {

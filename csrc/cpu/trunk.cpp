@@ -7,9 +7,7 @@ namespace {
 
 // Groups between a layer and the next one: one for the filter's reach and, where a group has fewer
 // tasks than there are threads, one more so that no thread waits for a task handed out just before.
-int lag_of(const Tiling& tiling, int threads) {
-  return tiling.parts >= threads ? 1 : 2;
-}
+int lag_of(const Tiling& tiling, int threads) { return tiling.parts >= threads ? 1 : 2; }
 
 // Every layer has a group in work at once; with more threads than layers the groups have to be
 // larger, so that there are at least two tasks a thread.
@@ -116,8 +114,8 @@ const FeatureMap& Trunk::source_of(int block, int layer) const {
 }
 
 float* Trunk::growth_row(int block, int layer, int y) const {
-  const std::int64_t rows = static_cast<std::int64_t>(tiling_.groups()) *
-                            tiling_.rows_per_group * kTileOutput;
+  const std::int64_t rows =
+      static_cast<std::int64_t>(tiling_.groups()) * tiling_.rows_per_group * kTileOutput;
   return growth_[layer].row(block * rows + y);
 }
 
@@ -133,10 +131,10 @@ void Trunk::transform_input(const Task& task, Position at) const {
     if (at.layer > 0) {
       for (int i = 0; i < kTileInput; ++i) {
         const int y = run.tile_row * kTileOutput - 1 + i;
-        const float* row = y < 0 || y >= map.height() ? map.zeros()
-                                                      : growth_row(at.block, at.layer - 1, y);
-        in.rows[i] = row + (static_cast<std::ptrdiff_t>(run.first) * kTileOutput - 1) *
-                               map.channels();
+        const float* row =
+            y < 0 || y >= map.height() ? map.zeros() : growth_row(at.block, at.layer - 1, y);
+        in.rows[i] =
+            row + (static_cast<std::ptrdiff_t>(run.first) * kTileOutput - 1) * map.channels();
       }
     }
     kernels_.transform_input(in);

@@ -27,8 +27,8 @@ struct PackedConvolution {
 
 struct TrunkShape {
   int nf, gc;
-  int blocks;                // dense blocks
-  bool residual_in_residual; // every third block closes an RRDB
+  int blocks;                 // dense blocks
+  bool residual_in_residual;  // every third block closes an RRDB
   float negative_slope, residual_scale;
 };
 

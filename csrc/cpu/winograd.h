@@ -50,8 +50,7 @@ ESRGAN_INLINE void output_transform_1d(const Vec* m, Vec* y) {
   y[1] = multiply_add(broadcast(kP), difference_p, broadcast(kQ) * difference_q);
   y[2] = multiply_add(broadcast(kP2), sum_p, broadcast(kQ2) * sum_q);
   y[3] = multiply_add(broadcast(kP3), difference_p, broadcast(kQ3) * difference_q);
-  if (Outputs == 5)
-    y[4] = multiply_add(broadcast(kP4), sum_p, broadcast(kQ4) * sum_q);
+  if (Outputs == 5) y[4] = multiply_add(broadcast(kP4), sum_p, broadcast(kQ4) * sum_q);
   y[Outputs - 1] = y[Outputs - 1] + m[5];
 }
 

@@ -62,8 +62,9 @@ Planes convolve(const Planes& in, const Layer& layer, double slope) {
         for (int i = 0; i < layer.in; ++i)
           for (int dy = 0; dy < 3; ++dy)
             for (int dx = 0; dx < 3; ++dx)
-              sum += in.get(i, y + dy - 1, x + dx - 1) *
-                     layer.weights[((static_cast<std::size_t>(o) * layer.in + i) * 3 + dy) * 3 + dx];
+              sum +=
+                  in.get(i, y + dy - 1, x + dx - 1) *
+                  layer.weights[((static_cast<std::size_t>(o) * layer.in + i) * 3 + dy) * 3 + dx];
         out.at(o, y, x) = sum > 0 ? sum : sum * slope;
       }
   return out;
@@ -74,7 +75,8 @@ Planes joined(const std::vector<Planes>& parts) {
   for (const Planes& p : parts) channels += p.channels;
   Planes out(channels, parts[0].height, parts[0].width);
   out.values.clear();
-  for (const Planes& p : parts) out.values.insert(out.values.end(), p.values.begin(), p.values.end());
+  for (const Planes& p : parts)
+    out.values.insert(out.values.end(), p.values.begin(), p.values.end());
   return out;
 }
 
@@ -105,7 +107,8 @@ Planes network(const NetworkShape& s, const std::vector<Layer>& layers, const Pl
   Planes y = features;
   for (int i = 0; i < s.rrdbs; ++i) {
     const Planes before = y;
-    for (int k = 0; k < 3; ++k, layer += 5) y = dense_block(y, layer, kNegativeSlope, kResidualScale);
+    for (int k = 0; k < 3; ++k, layer += 5)
+      y = dense_block(y, layer, kNegativeSlope, kResidualScale);
     add_scaled(y, kResidualScale, before);
   }
   y = convolve(y, *layer++, 1);
@@ -154,10 +157,13 @@ std::vector<float> run_network(const NetworkShape& s, const std::vector<float>& 
   std::vector<float> out(static_cast<std::size_t>(s.out_channels) * height * width * zoom * zoom,
                          NAN);
   const ImageView from{in.data(), height, width, static_cast<std::ptrdiff_t>(height) * width,
-                       width, 1};
-  const ImageView to{out.data(), height * zoom, width * zoom,
+                       width,     1};
+  const ImageView to{out.data(),
+                     height * zoom,
+                     width * zoom,
                      static_cast<std::ptrdiff_t>(height) * width * zoom * zoom,
-                     static_cast<std::ptrdiff_t>(width) * zoom, 1};
+                     static_cast<std::ptrdiff_t>(width) * zoom,
+                     1};
   run(s, weights.data(), from, to, threads, control);
   return out;
 }
@@ -177,8 +183,7 @@ void test_network(const NetworkShape& s, const std::vector<std::pair<int, int>>&
       control.work = &work;
       control.rows = &rows;
       control.total = &total;
-      const std::vector<float> got =
-          run_network(s, weights, in, height, width, threads, control);
+      const std::vector<float> got = run_network(s, weights, in, height, width, threads, control);
       const double difference = largest_difference(got, expected.values);
       if (!(difference < 2e-5)) fail("network", height, width, difference);
       if (threads == 1) first = got;
