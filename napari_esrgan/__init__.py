@@ -1,1 +1,5 @@
-"""napari plugin for ESRGAN upscaling."""
+"""The napari plugin: ESRGAN super-resolution of image layers.
+
+Importing this package, or reading its manifest, imports neither torch nor Qt; `napari.yaml`
+names what is loaded when.
+"""

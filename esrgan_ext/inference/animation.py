@@ -1,8 +1,10 @@
 """The way from one network to another as an animation: one image, upscaled at every alpha from 0
-to 1, alpha drawn on each frame; GIF, WebP or APNG."""
+to 1, alpha drawn on each frame; GIF, WebP, APNG or MP4."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import InterpolatedModel
 
 #: Suffixes of animations, and what OpenCV calls their encoders.
-ENCODERS = {".gif": ".gif", ".webp": ".webp", ".png": ".png", ".apng": ".png"}
+ENCODERS = {".gif": ".gif", ".webp": ".webp", ".png": ".png", ".apng": ".png", ".mp4": "mp4v"}
 
 # GIF counts time in hundredths of a second, and browsers slow down what is faster than 20 ms.
 _SHORTEST, _LONGEST = 20, 60_000
@@ -115,7 +117,8 @@ def write_animation(path: Path, frames: Sequence[np.ndarray], duration: int) -> 
     Parameters
     ----------
     path
-        Its suffix decides: .gif (256 colours a frame), .webp, .png or .apng (exact).
+        Its suffix decides: .gif (256 colours a frame), .webp, .mp4 (a last odd row or column
+        is lost), .png or .apng (exact).
     frames
         H, W, 3 of uint8, RGB, of one shape.
     duration
@@ -129,6 +132,9 @@ def write_animation(path: Path, frames: Sequence[np.ndarray], duration: int) -> 
         The file cannot be written.
     """
     check(path, max(len(frames), 2), duration)
+    if path.suffix.lower() == ".mp4":
+        _write_video(path, frames, duration)
+        return
     animation = cv2.Animation()
     animation.frames = [cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) for frame in frames]
     animation.durations = [duration] * len(frames)
@@ -146,5 +152,24 @@ def write_animation(path: Path, frames: Sequence[np.ndarray], duration: int) -> 
     try:
         with replacing(path) as part:
             part.write_bytes(data.tobytes())
+    except OSError as error:
+        raise ImageFileError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _write_video(path: Path, frames: Sequence[np.ndarray], duration: int) -> None:
+    """MPEG-4; its 4:2:0 colours need an even number of rows and columns."""
+    height, width = (n - n % 2 for n in frames[0].shape[:2])
+    codec = cv2.VideoWriter.fourcc(*ENCODERS[".mp4"])
+    try:
+        with replacing(path) as part, tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            video = Path(folder) / "video.mp4"  # OpenCV takes the container from the suffix
+            with codec_messages():
+                writer = cv2.VideoWriter(str(video), codec, 1000 / duration, (width, height))
+                if not writer.isOpened():
+                    raise ImageFileError(f"{path}: this OpenCV cannot write MP4 video")
+                for frame in frames:
+                    writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))
+                writer.release()
+            os.replace(video, part)
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -228,7 +228,7 @@ def value_map(array: np.ndarray, data_range: DataRange) -> ValueMap:
     if isinstance(data_range, str):
         if data_range != "auto":
             raise OptionError(f"data_range must be (low, high), 'auto' or None, not {data_range!r}")
-        return ValueMap(dtype, *_finite_extent(array))
+        return ValueMap(dtype, *finite_extent(array))
     try:
         low, high = (float(v) for v in data_range)
     except (TypeError, ValueError) as error:
@@ -240,8 +240,14 @@ def value_map(array: np.ndarray, data_range: DataRange) -> ValueMap:
     return ValueMap(dtype, low, high)
 
 
-def _finite_extent(array: np.ndarray) -> tuple[float, float]:
-    """Minimum and maximum of the finite values; (0, 1) where there are none."""
+def finite_extent(array: np.ndarray) -> tuple[float, float]:
+    """Minimum and maximum of the finite values; (0, 1) where there are none.
+
+    Parameters
+    ----------
+    array : ndarray
+        bool, any integer type or floating point.
+    """
     if array.dtype.kind != "f":
         return float(array.min()), float(array.max())
     low, high = np.inf, -np.inf

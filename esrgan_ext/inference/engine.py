@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esrgan_ext import ops
 from esrgan_ext.errors import ImageError, OptionError
 from esrgan_ext.inference.devices import Device
 from esrgan_ext.models import SRNetwork
@@ -46,6 +47,8 @@ class Engine:
         self.device = device
         self.ensemble = ensemble
         self._ready = _placed(network, device.device, device.dtype)
+        if device.is_cpu:
+            ops.backend()  # compiles the kernels where need be: now, not within the first image
         self._float32: SRNetwork | None = None
 
     @property

@@ -28,6 +28,7 @@ class Job:
     has_nan: bool
     on_tile: OnTile | None
     meter: Meter
+    start: tuple[float, float] | None = None
 
 
 class JobImage:

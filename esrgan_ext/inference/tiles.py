@@ -39,6 +39,16 @@ def split(area: Rect, tile: int) -> list[Rect]:
     ]
 
 
+def nearest_first(cores: list[Rect], point: tuple[float, float]) -> list[Rect]:
+    """Order tiles by the distance of their centres from a point (row, column)."""
+
+    def squared_distance(core: Rect) -> float:
+        y, x = (core.y0 + core.y1) / 2, (core.x0 + core.x1) / 2
+        return (y - point[0]) ** 2 + (x - point[1]) ** 2
+
+    return sorted(cores, key=squared_distance)
+
+
 def window(core: Rect, overlap: int, height: int, width: int, alignment: int = 1) -> Rect:
     """The pixels that the network sees for a core: ``overlap`` more on each side.
 

@@ -22,9 +22,10 @@ from esrgan_ext.inference.arrays import DataRange, Layout
 from esrgan_ext.inference.devices import Device, choose_device
 from esrgan_ext.inference.engine import Engine, is_out_of_memory, release_memory
 from esrgan_ext.inference.job import Job, JobImage, OnTile
+from esrgan_ext.inference.plan import Plan
 from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.resample import PieceResampler
-from esrgan_ext.inference.tiles import Rect, even_tile, split, window
+from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import load_model
 
@@ -140,12 +141,39 @@ class Upscaler:
         layout = arrays.layout_of(shape, self.channel_axis)
         return layout.resized(*self.output_size(layout.height, layout.width)).shape
 
+    def plan(self, shape: tuple[int, ...], dtype: np.dtype) -> Plan:
+        """What a run on an array of that shape and dtype would take, without running it.
+
+        Raises
+        ------
+        ImageError, OptionError
+            If the shape cannot be upscaled.
+        """
+        layout = arrays.layout_of(shape, self.channel_axis)
+        self._engine.groups(layout.together)
+        output_shape = self.output_shape(shape)
+        output_bytes = math.prod(output_shape) * np.dtype(dtype).itemsize
+        tile = self._tile or self._auto_tile(layout, reserved=output_bytes)
+        cores = split(Rect(0, layout.height, 0, layout.width), tile)
+        windows = [self._window(core, layout) for core in cores]
+        macs = sum(self._engine.macs(w.height, w.width, layout.together) for w in windows)
+        return Plan(
+            output_shape=output_shape,
+            output_bytes=output_bytes,
+            tile=tile,
+            tiles=len(layout.images()) * len(cores),
+            macs=len(layout.images()) * macs,
+            work_bytes=max(w.pixels for w in windows)
+            * self._engine.bytes_per_pixel(layout.together),
+        )
+
     def __call__(
         self,
         image: np.ndarray,
         progress: Progress | None = None,
         on_tile: OnTile | None = None,
         out: np.ndarray | None = None,
+        start: tuple[float, float] | None = None,
     ) -> np.ndarray:
         """Upscale an image, or every image of a stack.
 
@@ -161,6 +189,9 @@ class Upscaler:
         out : ndarray, optional
             Where to write the result, of the right shape and dtype (a memory-mapped file,
             say); made if not given.
+        start : (float, float), optional
+            Row and column of the image that matter most: the tiles of each image are done
+            from there outwards, instead of from the top left.
 
         Returns
         -------
@@ -200,7 +231,7 @@ class Upscaler:
                 f"not {out.shape} and {out.dtype}"
             )
         meter = Meter(progress, len(layout.images()) * everything.pixels)
-        job = Job(image, out, layout, result_layout, values, bool(nan_count), on_tile, meter)
+        job = Job(image, out, layout, result_layout, values, bool(nan_count), on_tile, meter, start)
         self._run(job)
         meter.finish()
         return out
@@ -210,13 +241,14 @@ class Upscaler:
         layout = job.layout
         tile = self._tile or self._auto_tile(layout, reserved=job.out.nbytes)
         everything = Rect(0, layout.height, 0, layout.width)
-        cores = split(everything, tile)
+        cores = self._cores(everything, tile, job.start)
         largest = max(self._window(core, layout).pixels for core in cores)
         batch = self._batch(largest)
         images = layout.images()
         for first in range(0, len(images), batch):
             chunk = [JobImage(job, index) for index in images[first : first + batch]]
-            todo = [(chunk, core) for core in reversed(split(everything, tile))]
+            # The tile may have shrunk since the first chunk.
+            todo = [(chunk, core) for core in reversed(self._cores(everything, tile, job.start))]
             while todo:
                 members, core = todo.pop()
                 if max(core.height, core.width) > tile:
@@ -244,6 +276,11 @@ class Upscaler:
                     stacklevel=3,
                 )
                 todo.append((members, core))
+
+    @staticmethod
+    def _cores(area: Rect, tile: int, start: tuple[float, float] | None) -> list[Rect]:
+        cores = split(area, tile)
+        return cores if start is None else nearest_first(cores, start)
 
     def _fits(self, job: Job, members: list[JobImage], core: Rect) -> bool:
         """Do one core of a batch of images; False where memory ran out."""

@@ -136,7 +136,7 @@ class TestInterpolate:
             (("{a}", "{b}", "--weights", "a,b", "-o", "{out}"), "numbers"),
             (("{a}", "{other}", "--alpha", "0.5", "-o", "{out}"), "conv_first"),
             (("{a}", "{b}", "--animate", "{out}.gif"), "--image"),
-            (("{a}", "{b}", "--animate", "{out}.mp4", "--image", "x.png"), "suffix"),
+            (("{a}", "{b}", "--animate", "{out}.avi", "--image", "x.png"), "suffix"),
             (("{a}", "{b}", "--animate", "{out}.gif", "--image", "x.png", "--steps", "1"), "steps"),
             (("{a}", "{b}", "--animate", "{out}.gif", "--alpha", "1"), "no --alpha"),
         ],

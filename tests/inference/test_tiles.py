@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esrgan_ext.inference.tiles import Rect, even_tile, split, window
+from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
 
 sides = st.integers(1, 60)
 
@@ -63,3 +63,11 @@ def test_the_automatic_tile_fits_and_is_no_sliver(height, width, overlap, pixels
     largest = int(pixels**0.5) - 2 * overlap
     side = max(height, width)
     assert -(-side // tile) == -(-side // largest)  # evened out without a further tile
+
+
+def test_nearest_first_keeps_every_tile_and_starts_at_the_point() -> None:
+    cores = split(Rect(0, 30, 0, 50), 10)
+    ordered = nearest_first(cores, (25, 45))
+    assert sorted(ordered, key=lambda c: (c.y0, c.x0)) == cores
+    assert ordered[0] == Rect(20, 30, 40, 50)
+    assert ordered[-1] == Rect(0, 10, 0, 10)

@@ -1,0 +1,151 @@
+"""Which axes of a layer are space, channels and planes, and which part of it is meant.
+
+Plain integers and strings: knows neither napari nor networks.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["y", "x", "channel", "plane"]
+ROLES: tuple[Role, ...] = ("y", "x", "channel", "plane")
+
+# An unlabelled axis this short is more often colours of a microscope than time or depth.
+MOST_CHANNELS = 4
+
+_CHANNEL_LABELS = {"c", "ch", "chan", "channel", "channels", "lambda", "wavelength"}
+_PLANE_LABELS = {"t", "z", "time", "depth", "plane", "slice", "frame", "scene", "position", "alpha"}
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The meaning of each axis of a layer.
+
+    Attributes
+    ----------
+    roles : tuple of {'y', 'x', 'channel', 'plane'}
+        One for each axis; the colour axis of an RGB layer, always the last of its array, is
+        not counted.
+    rgb : bool
+        Whether the array has that further axis.
+    """
+
+    roles: tuple[Role, ...]
+    rgb: bool = False
+
+    def __post_init__(self) -> None:
+        if self.roles.count("y") != 1 or self.roles.count("x") != 1:
+            raise ValueError("exactly one axis must be y and one x")
+        if self.roles.count("channel") > 1:
+            raise ValueError("at most one axis can be channels")
+
+    @property
+    def y(self) -> int:
+        return self.roles.index("y")
+
+    @property
+    def x(self) -> int:
+        return self.roles.index("x")
+
+    @property
+    def channel(self) -> int | None:
+        return self.roles.index("channel") if "channel" in self.roles else None
+
+    @property
+    def outer(self) -> tuple[int, ...]:
+        """The axes that are not space, in order."""
+        return tuple(k for k, role in enumerate(self.roles) if role not in ("y", "x"))
+
+    def planes(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
+        """The index of every plane along `outer`, in C order."""
+        return list(itertools.product(*(range(shape[k]) for k in self.outer)))
+
+    def index(
+        self, plane: tuple[int, ...], rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[int | slice, ...]:
+        """The index of (part of) a plane in the array."""
+        remaining = iter(plane)
+        place = {self.y: rows, self.x: columns}
+        return tuple(place[k] if k in place else next(remaining) for k in range(len(self.roles)))
+
+    @property
+    def transposed(self) -> bool:
+        """Whether x comes before y, so that planes must be turned for the network."""
+        return self.x < self.y
+
+    def channel_of(self, plane: tuple[int, ...]) -> int:
+        """Which channel a plane belongs to; 0 where there is no channel axis."""
+        return 0 if self.channel is None else plane[self.outer.index(self.channel)]
+
+    def channels(self, shape: Sequence[int]) -> int:
+        return 1 if self.channel is None else shape[self.channel]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Rows y0..y1 and columns x0..x1 of every plane, end exclusive."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.y0, self.y1)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.x0, self.x1)
+
+    def clipped(self, height: int, width: int) -> Region | None:
+        """The part inside an image of that size; None where there is none."""
+        y0, y1 = max(self.y0, 0), min(self.y1, height)
+        x0, x1 = max(self.x0, 0), min(self.x1, width)
+        return Region(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
+
+
+def whole(axes: Axes, shape: Sequence[int]) -> Region:
+    """The region that is the whole plane."""
+    return Region(0, shape[axes.y], 0, shape[axes.x])
+
+
+def guess_axes(shape: Sequence[int], rgb: bool, labels: Sequence[str] = ()) -> Axes:
+    """Guess the meaning of a layer's axes, for the user to correct.
+
+    Labels decide where they say something. Otherwise the last two axes are y and x, and the
+    first other axis of 2 to `MOST_CHANNELS` entries is channels.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the layer's array, the colour axis left out where there is one.
+    rgb : bool
+    labels : sequence of str
+        `layer.axis_labels`; napari's own ("-2", "-1") say nothing.
+    """
+    ndim = len(shape)
+    names = [label.strip().lower() for label in labels] if len(labels) == ndim else [""] * ndim
+    roles: list[Role] = ["plane"] * ndim
+    y, x = ndim - 2, ndim - 1
+    if names.count("y") == 1 and names.count("x") == 1:
+        y, x = names.index("y"), names.index("x")
+    roles[y], roles[x] = "y", "x"
+    outer = [k for k in range(ndim) if k not in (y, x)]
+    named = [k for k in outer if names[k] in _CHANNEL_LABELS]
+    short = [k for k in outer if 2 <= shape[k] <= MOST_CHANNELS and names[k] not in _PLANE_LABELS]
+    for k in (named or short)[:1]:
+        if not rgb:
+            roles[k] = "channel"
+    return Axes(tuple(roles), rgb)

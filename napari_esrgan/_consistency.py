@@ -1,0 +1,207 @@
+"""How far a result, reduced to the source's grid again, is from the source.
+
+An upscaled image is an estimate. What can be checked is that averaging its pixels gives the
+measured ones back: where the difference is large, the network has changed what was measured.
+A small difference proves nothing about the detail in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject
+
+from esrgan_ext.errors import ImageError
+from napari_esrgan import _layers, _notices
+from napari_esrgan._axes import Axes, Region
+from napari_esrgan._job import _stop_if
+from napari_esrgan._runner import Runner
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """The comparison of one result.
+
+    Attributes
+    ----------
+    difference : ndarray of float32
+        Absolute difference in the source's units, of the shape of the upscaled part of the
+        source; NaN where either is.
+    rmse : float
+        Root of the mean squared difference; NaN where nothing can be compared.
+    value_range : float
+        Maximum minus minimum of the finite source values: what the RMSE is to be seen against.
+    """
+
+    difference: np.ndarray
+    rmse: float
+    value_range: float
+
+
+def reduced(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A plane averaged over the area of each pixel of a smaller grid.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (H, W) or (H, W, colours)
+    height, width : int
+        Any size; each output pixel is the mean of the area it covers, parts of pixels weighted.
+
+    Returns
+    -------
+    ndarray of float64, shape (height, width) or (height, width, colours)
+    """
+    values = plane.astype(np.float64)
+    values = np.moveaxis(_reduced_rows(values, height), 0, 1)
+    return np.moveaxis(_reduced_rows(values, width), 0, 1)
+
+
+def _reduced_rows(values: np.ndarray, rows: int) -> np.ndarray:
+    """Average along the first axis: differences of the running integral at the new edges."""
+    integral = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    edges = np.linspace(0, values.shape[0], rows + 1)
+    below = np.minimum(np.floor(edges).astype(np.intp), values.shape[0] - 1)
+    fraction = (edges - below).reshape(-1, *[1] * (values.ndim - 1))
+    at_edges = integral[below] + fraction * values[below]
+    return np.diff(at_edges, axis=0) * (rows / values.shape[0])
+
+
+def compare(
+    source: Any,
+    result: Any,
+    axes: Axes,
+    region: Region,
+    plane: tuple[int, ...] | None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Consistency:
+    """Compare a result with the part of the source it was made from, plane by plane.
+
+    Parameters
+    ----------
+    source, result : array-like
+        Of the same axes; the result's planes are larger.
+    axes : Axes
+    region : Region
+        The part of the source.
+    plane : tuple of int or None
+        The only plane that was upscaled, None for all.
+    cancelled : callable
+    """
+    planes = axes.planes(source.shape) if plane is None else [plane]
+    shape = list(source.shape)
+    shape[axes.y], shape[axes.x] = region.height, region.width
+    if plane is not None:
+        for axis in axes.outer:
+            shape[axis] = 1
+    difference = np.empty(shape, np.float32)
+    squares, count, low, high = 0.0, 0, np.inf, -np.inf
+    for index in planes:
+        _stop_if(cancelled)
+        place = (0,) * len(index) if plane is not None else index
+        wanted = np.asarray(source[axes.index(index, region.rows, region.columns)])
+        got = np.asarray(result[axes.index(place)])
+        if axes.transposed:
+            wanted, got = np.swapaxes(wanted, 0, 1), np.swapaxes(got, 0, 1)
+        wanted = wanted.astype(np.float64)
+        # A running sum would carry one NaN into everything after it.
+        missing = np.isnan(got)
+        filled = np.where(missing, 0, got) if missing.any() else got
+        delta = reduced(filled, region.height, region.width) - wanted
+        if missing.any():
+            delta[reduced(missing, region.height, region.width) > 1e-6] = np.nan
+        part = difference[axes.index(place)]
+        np.abs(np.swapaxes(delta, 0, 1) if axes.transposed else delta, out=part, casting="unsafe")
+        finite = np.isfinite(delta)
+        squares += float(np.square(delta[finite]).sum())
+        count += int(finite.sum())
+        known = wanted[np.isfinite(wanted)]
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+    return Consistency(
+        difference,
+        float(np.sqrt(squares / count)) if count else float("nan"),
+        high - low if low <= high else float("nan"),
+    )
+
+
+def result_to_check(viewer: Any, unique_id: str | None = None) -> Any | None:
+    """The active layer where it is a result of ours, else the layer of that id."""
+    active = viewer.layers.selection.active
+    if active is not None and _layers.provenance(active) is not None:
+        return active
+    return _layers.find_layer(viewer, unique_id)
+
+
+class ConsistencyController(QObject):
+    """Computes a consistency layer in a thread and adds it."""
+
+    def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.runner = Runner(self)
+        self.runner.finished.connect(self._on_finished)
+        self.runner.failed.connect(self._on_failed)
+        self._source: Any = None
+        self._arguments: dict[str, Any] = {}
+        self._placement: tuple[Axes, Region, tuple[int, ...] | None] | None = None
+
+    def start(self, result: Any) -> None:
+        """Compare a result layer with its source; says so where that is gone."""
+        if self.runner.running:
+            return
+        provenance = result.metadata[_layers.METADATA_KEY]
+        source = _layers.find_layer(self._viewer, provenance["source_id"])
+        if source is None:
+            _notices.show_error(
+                f"the source {provenance['source']!r} is not in the viewer any more"
+            )
+            return
+        p = provenance["parameters"]
+        axes, region = Axes(tuple(p["axes"]), p["rgb"]), Region(*p["region"])
+        plane = None if p["plane"] is None else tuple(p["plane"])
+        shape = _layers.spatial_shape(source)
+        if len(shape) != len(axes.roles) or region.clipped(shape[axes.y], shape[axes.x]) != region:
+            _notices.show_error(f"{source.name!r} has another shape than when it was upscaled")
+            return
+        self._source = source
+        self._arguments = {"name": f"{result.name} consistency", "rgb": bool(source.rgb)}
+        self._placement = (axes, region, plane)
+        source_data, result_data = _layers.finest(source), _layers.finest(result)
+
+        def work(report: Any, cancelled: Callable[[], bool]) -> Consistency:
+            outcome = compare(source_data, result_data, axes, region, plane, cancelled)
+            if np.isnan(outcome.rmse):
+                raise ImageError("there is nothing to compare: every pixel is NaN")
+            return outcome
+
+        self.runner.start(work, "esrgan-consistency")
+
+    def _on_finished(self, outcome: Consistency) -> None:
+        assert self._placement is not None
+        axes, region, plane = self._placement
+        if axes.rgb:
+            # An RGB layer would show a difference as a colour and float beyond 1 as white.
+            outcome = Consistency(outcome.difference.max(-1), outcome.rmse, outcome.value_range)
+        share = outcome.rmse / outcome.value_range if outcome.value_range else 0.0
+        text = f"RMSE {outcome.rmse:.4g}, {share:.2%} of the source's range"
+        top = 4 * outcome.rmse or 1.0
+        place = _layers.placement(self._source, axes, region, outcome.difference.shape, plane)
+        self._viewer.add_image(
+            outcome.difference,
+            name=f"{self._arguments['name']} ({text.split(',')[0]})",
+            colormap="magma",
+            contrast_limits=(0, top),
+            metadata={
+                _layers.METADATA_KEY: {"rmse": outcome.rmse, "value_range": outcome.value_range}
+            },
+            **place,
+        )
+        self._source = None
+        _notices.show_info(f"consistency with the source: {text}")
+
+    def _on_failed(self, error: BaseException) -> None:
+        self._source = None
+        _notices.show_error(_notices.explain(error))

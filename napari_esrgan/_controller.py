@@ -1,0 +1,296 @@
+"""One upscaling run in a viewer: starts the job, shows the result, undoes what a cancel undoes.
+
+Used by the widgets and by the menu commands alike. Lives on the GUI thread; every slot is short.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_esrgan import _layers, _notices
+from napari_esrgan._axes import Region
+from napari_esrgan._job import UpscaleRequest, run_upscale
+from napari_esrgan._messages import Appear, Outcome, Progress
+from napari_esrgan._result import MULTISCALE_SIDE, Result
+from napari_esrgan._runner import Runner
+
+# A refresh of a large layer costs 100 ms and more.
+REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 0.2, 1.0
+
+Job = Callable[[UpscaleRequest, Callable[[Any], None], Callable[[], bool]], Outcome]
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a cancel puts back."""
+
+    selection: frozenset[str]
+    active: str | None
+    point: tuple[float, ...]
+
+
+class UpscaleController(QObject):
+    """Runs upscaling jobs, one at a time.
+
+    Parameters
+    ----------
+    viewer : napari viewer or ViewerModel
+    parent : QObject or None
+
+    Signals
+    -------
+    reported(object)
+        `Status` or `Progress`.
+    ended(str)
+        The run is over: 'finished', 'cancelled' or 'failed'; ready for the next.
+    """
+
+    reported = Signal(object)
+    ended = Signal(str)
+
+    def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._runner = Runner(self)
+        self._runner.reported.connect(self._on_report)
+        self._runner.finished.connect(self._on_finished)
+        self._runner.failed.connect(self._on_failed)
+        self._runner.cancelled.connect(self._on_cancelled)
+        self._source: Any = None
+        self._request: UpscaleRequest | None = None
+        self._arguments: dict[str, Any] = {}
+        self._before: _Before | None = None
+        self._layer: Any = None  # the result's, once it is shown
+        self._result: Result | None = None
+        self._removing = False
+        self._reason = ""
+        self._model_name = ""
+        self._refreshed = 0.0
+        self._pieces = 0
+        self._steps: int | None = None
+        self._point_shown: tuple[float, ...] = ()
+        self.last_layer_id: str | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._runner.running
+
+    @property
+    def cancelling(self) -> bool:
+        return self._runner.cancelling
+
+    def start(
+        self,
+        layer: Any,
+        request: UpscaleRequest,
+        model_name: str,
+        job: Job = run_upscale,
+        steps: int | None = None,
+    ) -> None:
+        """Begin a run on a layer.
+
+        Parameters
+        ----------
+        layer : napari Image layer
+            In the viewer; the run ends if it is removed or gets other data.
+        request : UpscaleRequest
+        model_name : str
+            For the result's name.
+        job : callable
+            What runs in the thread.
+        steps : int or None
+            The result has a further first axis of so many alphas from 0 to 1.
+
+        Raises
+        ------
+        RuntimeError
+            If a run is under way.
+        """
+        if self.running:
+            raise RuntimeError("a run is under way")
+        self._source, self._request, self._model_name = layer, request, model_name
+        self._arguments = _layers.appearance(layer)
+        active = self._viewer.layers.selection.active
+        self._before = _Before(
+            frozenset(str(chosen.unique_id) for chosen in self._viewer.layers.selection),
+            None if active is None else str(active.unique_id),
+            tuple(self._viewer.dims.point),
+        )
+        self._layer = self._result = None
+        self._reason = ""
+        self._pieces = 0
+        self._steps = steps
+        self._viewer.layers.events.removed.connect(self._on_layer_removed)
+        layer.events.data.connect(self._on_source_changed)
+
+        def function(report: Callable[[Any], None], cancelled: Callable[[], bool]) -> Outcome:
+            return job(request, report, cancelled)
+
+        self._runner.start(function, name="esrgan-upscale")
+
+    def cancel(self) -> None:
+        self._runner.cancel()
+
+    def _on_report(self, message: Any) -> None:
+        if isinstance(message, Appear):
+            if not self.cancelling:
+                self._show(message.result)
+            return
+        if isinstance(message, Progress) and message.pieces > self._pieces:
+            self._refresh(message.pieces)
+        self.reported.emit(message)
+
+    def _show(self, result: Result) -> None:
+        request, source = self._request, self._source
+        assert request is not None
+        self._result = result
+        plane = request.shown if request.only_shown else None
+        shape = result.shape if self._steps is None else result.shape[1:]
+        place = _layers.placement(source, request.axes, request.region, shape, plane)
+        if self._steps is not None:
+            place = _layers.with_alpha(place, self._steps)
+        arguments = {
+            **self._arguments,
+            **place,
+            "metadata": {_layers.METADATA_KEY: {"source": source.name}},
+            "name": _layers.result_name(
+                source.name, shape, request.region, request.axes, self._model_name
+            ),
+        }
+        self._layer = add_result(self._viewer, result.levels, arguments)
+        self._point_shown = tuple(self._viewer.dims.point)
+        self._refreshed = time.monotonic()
+
+    def _refresh(self, pieces: int) -> None:
+        """Show new pieces, but not more often than the window can bear."""
+        if self._layer is None or self._result is None or self._request is None:
+            return
+        axes, shape = self._request.axes, self._result.shape
+        large = max(shape[axes.y], shape[axes.x]) > MULTISCALE_SIDE
+        pause = LARGE_REFRESH_SECONDS if large else REFRESH_SECONDS
+        if time.monotonic() - self._refreshed >= pause:
+            self._pieces = pieces
+            # No thumbnail and no extent: the one costs, the other has not changed.
+            self._layer.refresh(thumbnail=False, highlight=False, extent=False)
+            self._refreshed = time.monotonic()
+
+    def _on_finished(self, outcome: Outcome) -> None:
+        source_id = str(self._source.unique_id)
+        provenance = {
+            "source": self._source.name,
+            "source_id": source_id,
+            "source_path": None if self._source.source.path is None else self._source.source.path,
+            **outcome.provenance,
+        }
+        if self._layer is None:
+            self._show(outcome.result)
+        else:
+            self._layer.refresh(extent=False)
+        assert self._layer is not None
+        self._layer.metadata[_layers.METADATA_KEY] = provenance
+        self.last_layer_id = str(self._layer.unique_id)
+        if outcome.result.path is not None:
+            _notices.show_info(
+                f"the result is larger than the memory budget and is kept in {outcome.result.path}"
+            )
+        for note in outcome.notes:
+            _notices.show_warning(note)
+        self._release()
+        self.ended.emit("finished")
+
+    def _on_failed(self, error: BaseException) -> None:
+        self._undo()
+        self._release()
+        _notices.show_error(_notices.explain(error))
+        self.ended.emit("failed")
+
+    def _on_cancelled(self) -> None:
+        self._undo()
+        reason = self._reason
+        self._release()
+        if reason:
+            _notices.show_warning(reason)
+        self.ended.emit("cancelled")
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if self._removing or self._source is None:
+            return
+        removed = event.value.unique_id
+        if removed == self._source.unique_id:
+            self._reason = f"{self._source.name!r} was removed; its upscaling was stopped"
+            self.cancel()
+        elif self._layer is not None and removed == self._layer.unique_id:
+            self._layer = None
+            self._reason = "the growing result was removed; its upscaling was stopped"
+            self.cancel()
+
+    def _on_source_changed(self, event: Any = None) -> None:
+        if self.running and not self.cancelling:
+            self._reason = f"{self._source.name!r} got other data; its upscaling was stopped"
+            self.cancel()
+
+    def _undo(self) -> None:
+        """Leave the viewer as it was before the run."""
+        shown, self._layer = self._layer, None
+        before = self._before
+        if shown is None or before is None:
+            return
+        # What the user has moved since stays.
+        now = tuple(self._viewer.dims.point)
+        moved = [a != b for a, b in zip(now, self._point_shown, strict=False)]
+        self._removing = True
+        try:
+            if _layers.find_layer(self._viewer, str(shown.unique_id)) is not None:
+                chosen = {str(layer.unique_id) for layer in self._viewer.layers.selection}
+                self._viewer.layers.remove(shown)
+                if chosen == {str(shown.unique_id)}:  # else the user has chosen since
+                    self._select(before)
+        finally:
+            self._removing = False
+        # Adding and removing a layer of finer pixels move the point of the displayed axes.
+        if len(before.point) == len(moved) == self._viewer.dims.ndim:
+            for axis, was in enumerate(before.point):
+                if not moved[axis]:
+                    self._viewer.dims.set_point(axis, was)
+
+    def _select(self, before: _Before) -> None:
+        selection = self._viewer.layers.selection
+        selection.clear()
+        for layer in self._viewer.layers:
+            if str(layer.unique_id) in before.selection:
+                selection.add(layer)
+        active = _layers.find_layer(self._viewer, before.active)
+        if active is not None and len(before.selection) == 1:
+            selection.active = active
+
+    def _release(self) -> None:
+        """Hold nothing of the run any more."""
+        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        if self._source is not None:
+            self._source.events.data.disconnect(self._on_source_changed)
+        self._source = self._request = self._layer = self._result = self._before = None
+        self._arguments = {}
+
+
+def add_result(viewer: Any, levels: Any, arguments: dict[str, Any]) -> Any:
+    """Add an image layer whose contrast limits, where not given, need no look at the data."""
+    multiscale = isinstance(levels, list)
+    return viewer.add_image(levels, multiscale=multiscale, **arguments)
+
+
+def current_request(
+    viewer: Any, layer: Any, request: UpscaleRequest, region: Region | None = None
+) -> UpscaleRequest:
+    """A request with the plane and centre that the viewer shows now."""
+    axes = request.axes
+    return replace(
+        request,
+        region=region or request.region,
+        shown=_layers.shown_plane(viewer, layer, axes),
+        centre=_layers.centre_of_view(viewer, layer, axes),
+    )

@@ -1,0 +1,367 @@
+"""The parts of the forms: choosing a layer, a model, axes, a value range.
+
+Each holds one choice and says when it changed; none knows what the choice is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QStandardItemModel
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_esrgan import _layers
+from napari_esrgan._axes import ROLES, Axes
+from napari_esrgan._ranges import RANGE_LABELS, RangeChoice, RangeKind
+
+if TYPE_CHECKING:
+    from esrgan_ext.weights import ModelInfo
+
+# The names of the packaged models and of the CPU fit into their boxes.
+MINIMUM_WIDTH = 330
+
+MODEL_SUFFIXES = (".pth", ".pt", ".safetensors", ".param", ".bin", ".ckpt")
+
+
+def shrinkable(combo: QComboBox) -> QComboBox:
+    """Let a combo box be narrower than its longest entry; a dock is narrow."""
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return combo
+
+
+class LayerCombo(QComboBox):
+    """The layers of a kind that a viewer has, kept up to date.
+
+    Parameters
+    ----------
+    viewer : napari viewer or ViewerModel
+    accepts : callable
+        Says of a layer whether it belongs here.
+    """
+
+    layer_changed = Signal()
+
+    def __init__(self, viewer: Any, accepts: Callable[[Any], bool]) -> None:
+        super().__init__()
+        shrinkable(self)
+        self._viewer, self._accepts = viewer, accepts
+        self._ids: list[str] = []
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self._refill)
+        events.inserted.connect(self._watch_name)
+        for layer in viewer.layers:
+            layer.events.name.connect(self._refill)
+        viewer.layers.selection.events.active.connect(self._follow_active)
+        self.currentIndexChanged.connect(lambda _: self.layer_changed.emit())
+        self._refill()
+        self._follow_active()
+
+    @property
+    def layer(self) -> Any | None:
+        """The chosen layer, None where there is none."""
+        index = self.currentIndex()
+        if not 0 <= index < len(self._ids):
+            return None
+        return _layers.find_layer(self._viewer, self._ids[index])
+
+    def choose(self, layer: Any) -> None:
+        if (unique_id := str(layer.unique_id)) in self._ids:
+            self.setCurrentIndex(self._ids.index(unique_id))
+
+    def disconnect_viewer(self) -> None:
+        """Stop listening; the viewer outlives its docks."""
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.disconnect(self._refill)
+        events.inserted.disconnect(self._watch_name)
+        self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+        for layer in self._viewer.layers:
+            layer.events.name.disconnect(self._refill)
+
+    def _watch_name(self, event: Any) -> None:
+        event.value.events.name.connect(self._refill)
+
+    def _refill(self, event: Any = None) -> None:
+        index = self.currentIndex()
+        before = self._ids[index] if 0 <= index < len(self._ids) else None
+        layers = [layer for layer in self._viewer.layers if self._accepts(layer)]
+        self._ids = [str(layer.unique_id) for layer in layers]
+        self.blockSignals(True)
+        self.clear()
+        self.addItems([layer.name for layer in layers])
+        if before in self._ids:
+            self.setCurrentIndex(self._ids.index(before))
+        self.blockSignals(False)
+        index = self.currentIndex()
+        if (self._ids[index] if 0 <= index < len(self._ids) else None) != before:
+            self.layer_changed.emit()
+
+    def _follow_active(self, event: Any = None) -> None:
+        """The layer that the user clicks on; not a result of ours, which is no likely source."""
+        active = self._viewer.layers.selection.active
+        if active is None or not self._accepts(active):
+            return
+        if self.currentIndex() < 0 or _layers.METADATA_KEY not in active.metadata:
+            self.choose(active)
+
+
+def model_tip(info: ModelInfo) -> str:
+    """What a model's tooltip says: purpose, scale, size, license."""
+    size = "size unknown" if info.size_bytes is None else f"{info.size_bytes / 1e6:.0f} MB"
+    where = "" if info.path is not None else ", downloaded on first use"
+    return (
+        f"{info.name}: {info.purpose}\nx{info.scale}, {info.blocks} blocks, {size}{where}\n"
+        f"License: {info.license}"
+    )
+
+
+class ModelCombo(QWidget):
+    """A catalogue model or a file of the user's, by dialog or dropped here."""
+
+    model_changed = Signal()
+
+    def __init__(self, first: str) -> None:
+        super().__init__()
+        self._infos: list[ModelInfo] = []
+        self._reasons: dict[str, str] = {}
+        self.combo = shrinkable(QComboBox())
+        self._items = QStandardItemModel(self.combo)
+        self.combo.setModel(self._items)
+        self.combo.addItem(first)
+        self.combo.setItemData(0, first)
+        self.button = QToolButton()
+        self.button.setText("…")
+        self.button.setToolTip("Choose a model file (.pth, .safetensors, ncnn .param); or drop one")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.combo, 1)
+        layout.addWidget(self.button)
+        self.setAcceptDrops(True)
+        self.button.clicked.connect(self._ask)
+        self.combo.currentIndexChanged.connect(self._on_index)
+
+    @property
+    def key(self) -> str:
+        """What `load_model` takes: a name or a path."""
+        return str(self.combo.currentData())
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What is known of the chosen model; None before the list has arrived."""
+        return next((info for info in self._infos if self._key_of(info) == self.key), None)
+
+    @property
+    def infos(self) -> list[ModelInfo]:
+        return self._infos
+
+    @staticmethod
+    def _key_of(info: ModelInfo) -> str:
+        return info.name
+
+    def set_models(self, infos: Sequence[ModelInfo]) -> None:
+        """Fill in the catalogue, keeping the choice and the user's files."""
+        chosen = self.key
+        known = {info.name for info in infos}
+        self._infos = [*infos, *(info for info in self._infos if info.name not in known)]
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        for info in self._infos:
+            self._add(info)
+        self.combo.blockSignals(False)
+        index = self.combo.findData(chosen)
+        self.combo.setCurrentIndex(max(index, 0))
+        self._on_index()
+
+    def add_file(self, info: ModelInfo) -> None:
+        """Add a file of the user's and choose it; its `name` must be the path."""
+        if self.combo.findData(info.name) < 0:
+            self._infos.append(info)
+            self._add(info)
+        self.combo.setCurrentIndex(self.combo.findData(info.name))
+
+    def choose(self, key: str) -> None:
+        if (index := self.combo.findData(key)) >= 0:
+            self.combo.setCurrentIndex(index)
+
+    def set_unfit(self, reasons: dict[str, str]) -> None:
+        """Models that cannot be chosen now, and why."""
+        self._reasons = reasons
+        for row, info in enumerate(self._infos):
+            item = self._items.item(row)
+            assert item is not None
+            reason = reasons.get(info.name)
+            item.setEnabled(reason is None)
+            tip = model_tip(info)
+            self.combo.setItemData(
+                row, tip if reason is None else f"{reason}\n\n{tip}", Qt.ItemDataRole.ToolTipRole
+            )
+
+    def _add(self, info: ModelInfo) -> None:
+        text = Path(info.name).name if Path(info.name).suffix in MODEL_SUFFIXES else info.name
+        self.combo.addItem(text, info.name)
+        row = self.combo.count() - 1
+        self.combo.setItemData(row, model_tip(info), Qt.ItemDataRole.ToolTipRole)
+
+    def _on_index(self, _: int = 0) -> None:
+        if self.info is not None:
+            self.combo.setToolTip(model_tip(self.info))
+        self.model_changed.emit()
+
+    file_chosen = Signal(str)
+
+    def _ask(self) -> None:
+        pattern = " ".join(f"*{suffix}" for suffix in MODEL_SUFFIXES)
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a model", "", f"Models ({pattern})")
+        if path:
+            self.file_chosen.emit(path)
+
+    def dragEnterEvent(self, event: Any) -> None:
+        if _dropped_model(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:
+        if (path := _dropped_model(event)) is not None:
+            event.acceptProposedAction()
+            self.file_chosen.emit(path)
+
+
+def _dropped_model(event: Any) -> str | None:
+    paths = [url.toLocalFile() for url in event.mimeData().urls()]
+    return next((path for path in paths if Path(path).suffix.lower() in MODEL_SUFFIXES), None)
+
+
+_ROLE_LABELS = {"y": "Y", "x": "X", "channel": "channels", "plane": "planes"}
+
+
+class AxesEditor(QWidget):
+    """What each axis of a layer is: one small combo box an axis."""
+
+    axes_changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setSpacing(2)
+        self._combos: list[QComboBox] = []
+        self._rgb = False
+
+    def set_axes(self, axes: Axes, shape: Sequence[int], labels: Sequence[str]) -> None:
+        while (item := self._grid.takeAt(0)) is not None:
+            if (old := item.widget()) is not None:
+                old.hide()
+                old.deleteLater()
+        self._combos, self._rgb = [], axes.rgb
+        for number, (role, length) in enumerate(zip(axes.roles, shape, strict=True)):
+            combo = QComboBox()
+            combo.addItems([_ROLE_LABELS[r] for r in ROLES])
+            combo.setCurrentIndex(ROLES.index(role))
+            combo.currentIndexChanged.connect(self._on_combo)
+            label = QLabel(f"{labels[number]}: {length}")
+            label.setToolTip(f"Axis {number} of the layer, {length} long")
+            self._grid.addWidget(label, number, 0)
+            self._grid.addWidget(combo, number, 1)
+            self._combos.append(combo)
+        if axes.rgb:
+            self._grid.addWidget(QLabel("colours: RGB, together"), len(shape), 0, 1, 2)
+
+    @property
+    def axes(self) -> Axes | None:
+        """None where the choices contradict each other."""
+        try:
+            return Axes(tuple(ROLES[combo.currentIndex()] for combo in self._combos), self._rgb)
+        except ValueError:
+            return None
+
+    def _on_combo(self, _: int) -> None:
+        """Keep one Y, one X and at most one channel axis: swap with whoever had the role."""
+        sender = self.sender()
+        roles = [ROLES[combo.currentIndex()] for combo in self._combos]
+        if sender in self._combos:
+            here = self._combos.index(sender)
+            missing = [role for role in ("y", "x") if role not in roles]
+            for other, combo in enumerate(self._combos):
+                if other != here and roles[other] == roles[here] != "plane":
+                    combo.blockSignals(True)
+                    combo.setCurrentIndex(ROLES.index(missing[0] if missing else "plane"))
+                    combo.blockSignals(False)
+        self.axes_changed.emit()
+
+
+class RangeEditor(QWidget):
+    """Which values are black and white for the network."""
+
+    range_changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.combo = shrinkable(QComboBox())
+        for kind, label in RANGE_LABELS.items():
+            self.combo.addItem(label, kind)
+        self.combo.setToolTip(
+            "The values that are black and white for the network; the result is mapped back.\n"
+            "Min to max: of each channel, over the whole layer, one range for all planes."
+        )
+        self.low, self.high = QLineEdit("0"), QLineEdit("1")
+        self._own = QWidget()
+        row = QHBoxLayout(self._own)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.low)
+        row.addWidget(QLabel("to"))
+        row.addWidget(self.high)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.combo)
+        layout.addWidget(self._own)
+        self._own.setVisible(False)
+        self.combo.currentIndexChanged.connect(self._on_change)
+        self.low.editingFinished.connect(self.range_changed)
+        self.high.editingFinished.connect(self.range_changed)
+
+    @property
+    def kind(self) -> RangeKind:
+        return self.combo.currentData()
+
+    def set_kind(self, kind: RangeKind) -> None:
+        self.combo.setCurrentIndex(self.combo.findData(kind))
+
+    def choice(self, limits: tuple[float, float]) -> RangeChoice:
+        """The range chosen, `limits` being the layer's contrast limits.
+
+        Raises
+        ------
+        ValueError
+            If the own range is not two numbers, the first the smaller.
+        """
+        if self.kind == "limits":
+            return RangeChoice("limits", limits)
+        if self.kind == "own":
+            try:
+                low, high = float(self.low.text()), float(self.high.text())
+            except ValueError:
+                raise ValueError("the value range needs two numbers") from None
+            if not low < high:
+                raise ValueError("the value range must go from the smaller to the larger number")
+            return RangeChoice("own", (low, high))
+        return RangeChoice(self.kind)
+
+    def _on_change(self, _: int) -> None:
+        self._own.setVisible(self.kind == "own")
+        self.range_changed.emit()

@@ -1,0 +1,161 @@
+"""A layer that is upscaled where you look, when you look.
+
+A multiscale layer of two levels: a dask array whose chunks are computed by the network when
+napari asks for them, and the source. napari asks for the fine level only when zoomed in far
+enough, and then for the visible chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject
+
+from napari_esrgan import _layers, _models, _notices
+from napari_esrgan._axes import Axes, whole
+from napari_esrgan._job import UpscaleRequest, channel_ranges, load_model, make_upscaler
+from napari_esrgan._runner import Runner
+
+if TYPE_CHECKING:
+    from esrgan_ext import Upscaler
+
+# Source pixels along a chunk: large against the overlap on both sides, small enough that a
+# chunk is there within seconds.
+CHUNK = 192
+
+
+class LiveSource:
+    """Computes chunks of the fine level; called from whichever threads dask has.
+
+    Parameters
+    ----------
+    data : array-like
+    axes : Axes
+    upscaler : Upscaler
+        At the network's own scale.
+    ranges : list
+        The value range of each channel.
+    """
+
+    def __init__(self, data: Any, axes: Axes, upscaler: Upscaler, ranges: list[Any]) -> None:
+        self._data, self._axes = data, axes
+        self._upscaler, self._ranges = upscaler, ranges
+        self._scale = upscaler.scale
+        self.computed = 0
+
+    def array(self) -> Any:
+        """The fine level as a dask array."""
+        import dask.array as da
+
+        axes, scale, shape = self._axes, self._scale, list(self._data.shape)
+        chunks: list[tuple[int, ...] | int] = [1] * len(shape)
+        for axis in (axes.y, axes.x):
+            length = shape[axis]
+            parts = [min(CHUNK, length - start) for start in range(0, length, CHUNK)]
+            chunks[axis] = tuple(part * scale for part in parts)
+            shape[axis] = length * scale
+        if axes.rgb:
+            chunks[-1] = shape[-1]
+        # The type is given, so dask does not try the function on an empty array.
+        return da.map_blocks(
+            self.chunk,
+            chunks=da.core.normalize_chunks(tuple(chunks), tuple(shape), dtype=self._data.dtype),
+            dtype=self._data.dtype,
+            meta=np.empty((0,) * len(shape), self._data.dtype),
+        )
+
+    def chunk(self, block_info: Any = None) -> np.ndarray:
+        """One chunk, computed with the overlap that the model needs around it."""
+        location = block_info[None]["array-location"]
+        axes, scale = self._axes, self._scale
+        plane = tuple(location[axis][0] for axis in axes.outer)
+        window, inner = [], []
+        for axis in (axes.y, axes.x):
+            start, stop = (edge // scale for edge in location[axis])
+            first = max(start - self._upscaler.overlap, 0)
+            first -= first % self._upscaler.network.alignment
+            last = min(stop + self._upscaler.overlap, self._data.shape[axis])
+            window.append(slice(first, last))
+            inner.append(slice((start - first) * scale, (stop - first) * scale))
+        pixels = np.asarray(self._data[axes.index(plane, *window)])
+        if axes.transposed:
+            pixels = np.swapaxes(pixels, 0, 1)
+        with _models.INFERENCE:  # dask and napari call from several threads at once
+            self._upscaler.data_range = self._ranges[axes.channel_of(plane)]
+            try:
+                result = self._upscaler(pixels)[inner[0], inner[1]]
+            except Exception as error:
+                # An error in napari's slicing would take the whole layer down.
+                _notices.show_error(_notices.explain(error))
+                result = np.repeat(np.repeat(pixels, scale, 0), scale, 1)[inner[0], inner[1]]
+        self.computed += 1
+        if axes.transposed:
+            result = np.swapaxes(result, 0, 1)
+        shape = [stop - start for start, stop in location]
+        return result.reshape(shape)
+
+
+def asynchronous() -> bool:
+    """Whether napari slices layers beside the window's thread."""
+    from napari.settings import get_settings
+
+    return bool(get_settings().experimental.async_)
+
+
+class LiveController(QObject):
+    """Prepares a live layer in a thread (model, value range) and adds it."""
+
+    def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.runner = Runner(self)
+        self.runner.finished.connect(self._on_finished)
+        self.runner.failed.connect(self._on_failed)
+        self._layer: Any = None
+
+    def start(self, layer: Any, request: UpscaleRequest) -> None:
+        """Make a live layer of the whole of `layer` at the model's own scale."""
+        if self.runner.running:
+            return
+        if not asynchronous():
+            _notices.show_warning(
+                "asynchronous slicing is off, so the window will stand still while a live layer "
+                "is computed. Turn on Preferences > Experimental > Render images asynchronously."
+            )
+        self._layer = layer
+        request = replace(
+            request, outscale=None, tile="auto", region=whole(request.axes, request.data.shape)
+        )
+
+        def work(report: Any, cancelled: Callable[[], bool]) -> tuple[LiveSource, UpscaleRequest]:
+            network = load_model(request.model, report, cancelled)
+            ranges = channel_ranges(request, cancelled)
+            upscaler = make_upscaler(request, network)
+            # Raises here, in words, what would otherwise fail chunk after chunk.
+            upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
+            return LiveSource(request.data, request.axes, upscaler, ranges), request
+
+        self.runner.start(work, "esrgan-live")
+
+    def _on_finished(self, prepared: tuple[LiveSource, UpscaleRequest]) -> None:
+        source, request = prepared
+        layer, self._layer = self._layer, None
+        if _layers.find_layer(self._viewer, str(layer.unique_id)) is None:
+            _notices.show_warning(f"{layer.name!r} was removed meanwhile")
+            return
+        fine = source.array()
+        place = _layers.placement(layer, request.axes, request.region, fine.shape)
+        self._viewer.add_image(
+            [fine, request.data],
+            multiscale=True,
+            name=f"{layer.name} live [{request.model}]",
+            **_layers.appearance(layer),
+            **place,
+        )
+
+    def _on_failed(self, error: BaseException) -> None:
+        self._layer = None
+        _notices.show_error(_notices.explain(error))

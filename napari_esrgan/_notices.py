@@ -1,0 +1,45 @@
+"""Errors and hints in words, as napari's notifications."""
+
+from __future__ import annotations
+
+from esrgan_ext.errors import DownloadError, EsrganError
+
+HALLUCINATION_NOTE = (
+    "A GAN draws plausible detail that was never measured: fine texture, filaments and small "
+    "objects in the result may be invented, so do not count or measure on it."
+)
+
+
+def explain(error: BaseException) -> str:
+    """A sentence for the user."""
+    if isinstance(error, DownloadError):
+        return f"{error} — models that come with the installation work offline."
+    if isinstance(error, EsrganError):
+        return str(error)
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
+        return (
+            "There is not enough memory: close other programs, or choose a smaller region, "
+            "output scale or model, or another device."
+        )
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    return f"Unexpected {type(error).__name__}: {error}"
+
+
+def show_error(message: str) -> None:
+    from napari.utils.notifications import show_error
+
+    show_error(f"ESRGAN: {message}")
+
+
+def show_warning(message: str) -> None:
+    from napari.utils.notifications import show_warning
+
+    show_warning(f"ESRGAN: {message}")
+
+
+def show_info(message: str) -> None:
+    from napari.utils.notifications import show_info
+
+    show_info(f"ESRGAN: {message}")

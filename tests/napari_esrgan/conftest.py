@@ -1,0 +1,108 @@
+"""Fixtures of the plugin's tests: a tiny model on disk, requests, layers with every transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esrgan_ext.models import RRDBNet
+from esrgan_ext.weights import save_model
+from napari_esrgan import _models
+from napari_esrgan._axes import guess_axes, whole
+from napari_esrgan._job import UpscaleRequest
+from napari_esrgan._ranges import RangeChoice
+from tests.conftest import make_network
+
+
+def lively_network(seed: int) -> RRDBNet:
+    """A tiny network whose result spreads around the middle of the range.
+
+    As it comes its result is about 0, and a test on integers would compare black with black.
+    """
+    network = make_network(seed)
+    network.conv_last.weight *= 5
+    network.conv_last.bias += 0.5
+    return network
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny x4 network as a file, which is what the plugin takes for a model."""
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_model(lively_network(0), path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def other_model_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Another of the same architecture, to mix with."""
+    path = tmp_path_factory.mktemp("models") / "tiny-b.safetensors"
+    save_model(lively_network(1), path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def quick_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No timing of the machine, whose result would decide what is shown when."""
+    monkeypatch.setattr(_models, "_speeds", {("cpu", "fp32"): 1e12})
+
+
+@pytest.fixture
+def make_request(model_file: str) -> Callable[..., UpscaleRequest]:
+    def make(data: Any, *, rgb: bool = False, **changes: Any) -> UpscaleRequest:
+        axes = changes.pop("axes", None) or guess_axes(data.shape[: data.ndim - rgb], rgb)
+        request = UpscaleRequest(
+            data=data,
+            axes=axes,
+            region=whole(axes, data.shape),
+            model=model_file,
+            outscale=None,
+            value_range=RangeChoice("minmax"),
+            device="cpu",
+            shown=(0,) * len(axes.outer),
+        )
+        return replace(request, **changes)
+
+    return make
+
+
+def rotation(ndim: int, degrees: float = 17.0) -> np.ndarray:
+    """A rotation of the last two of `ndim` axes."""
+    matrix = np.eye(ndim)
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    matrix[-2:, -2:] = [[c, -s], [s, c]]
+    return matrix
+
+
+def transforms(kind: str, ndim: int) -> dict[str, Any]:
+    """Arguments of a layer with a scale, a translation and one kind of transform, or all."""
+    rng = np.random.default_rng(ndim)
+    arguments: dict[str, Any] = {
+        "scale": rng.uniform(0.2, 2.0, ndim),
+        "translate": rng.uniform(-50, 50, ndim),
+        "units": ("second", "um", "um")[-ndim:],
+        "axis_labels": ("t", "y", "x")[-ndim:],
+    }
+    if kind in ("rotate", "all"):
+        arguments["rotate"] = rotation(ndim)
+    if kind in ("shear", "all"):
+        arguments["shear"] = np.full(ndim * (ndim - 1) // 2, 0.2)
+    if kind in ("affine", "all"):
+        affine = np.eye(ndim + 1)
+        affine[:ndim, :ndim] += rng.uniform(-0.2, 0.2, (ndim, ndim))
+        affine[:ndim, ndim] = rng.uniform(-9, 9, ndim)
+        arguments["affine"] = affine
+    return arguments
+
+
+@pytest.fixture
+def microscopy(shared_data: Path) -> Callable[[str], np.ndarray]:
+    """Read one of the development files."""
+    import tifffile
+
+    return lambda name: tifffile.imread(shared_data / "microscopy" / name)

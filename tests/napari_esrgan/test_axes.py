@@ -1,0 +1,49 @@
+"""What the axes of a layer are taken for."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_esrgan._axes import Axes, Region, guess_axes, whole
+
+
+@pytest.mark.parametrize(
+    ("shape", "rgb", "labels", "roles"),
+    [
+        ((256, 256), False, (), "y x"),
+        ((5, 256, 256), False, (), "plane y x"),
+        ((3, 395, 695), False, (), "channel y x"),
+        ((41, 150, 150), False, ("-3", "-2", "-1"), "plane y x"),
+        ((3, 64, 64), False, ("t", "y", "x"), "plane y x"),
+        ((12, 64, 64), False, ("c", "y", "x"), "channel y x"),
+        ((64, 48, 20), False, ("y", "x", "z"), "y x plane"),
+        ((10, 2, 64, 64), False, (), "plane channel y x"),
+        ((2, 3, 64, 64), False, ("t", "c", "y", "x"), "plane channel y x"),
+        ((3, 64, 64), True, (), "plane y x"),
+    ],
+)
+def test_guess(shape, rgb, labels, roles):
+    assert guess_axes(shape, rgb, labels) == Axes(tuple(roles.split()), rgb)
+
+
+def test_contradictions_are_refused():
+    with pytest.raises(ValueError, match="one axis must be y"):
+        Axes(("y", "y"))
+    with pytest.raises(ValueError, match="at most one"):
+        Axes(("channel", "channel", "y", "x"))
+
+
+def test_planes_channels_and_indices():
+    axes = Axes(("x", "channel", "y", "plane"))
+    shape = (7, 2, 5, 3)
+    assert axes.outer == (1, 3)
+    assert len(axes.planes(shape)) == 6
+    assert axes.transposed
+    assert {axes.channel_of(plane) for plane in axes.planes(shape)} == {0, 1}
+    assert axes.index((1, 2), slice(0, 4), slice(2, 3)) == (slice(2, 3), 1, slice(0, 4), 2)
+    assert whole(axes, shape) == Region(0, 5, 0, 7)
+
+
+def test_regions_are_clipped():
+    assert Region(-5, 10, 3, 99).clipped(8, 20) == Region(0, 8, 3, 20)
+    assert Region(8, 10, 0, 5).clipped(8, 20) is None

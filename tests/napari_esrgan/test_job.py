@@ -1,0 +1,315 @@
+"""The upscaling job without a window: planes, channels, ranges, stores, cancelling, scripts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import esrgan_ext as esr
+from esrgan_ext.errors import ImageError, UpscaleCancelled
+from napari_esrgan import _job
+from napari_esrgan._axes import Axes, Region
+from napari_esrgan._estimate import estimate
+from napari_esrgan._job import Mix, run_upscale
+from napari_esrgan._messages import Appear, Progress
+from napari_esrgan._ranges import RangeChoice, default_kind
+from napari_esrgan._result import MemoryResult, ZarrResult, level_steps
+from napari_esrgan._script import request_script, script
+
+RNG = np.random.default_rng(0)
+
+
+def never() -> bool:
+    return False
+
+
+def run(request, reports=None) -> np.ndarray:
+    outcome = run_upscale(request, (reports if reports is not None else []).append, never)
+    levels = outcome.result.levels
+    return np.asarray(levels[0] if isinstance(levels, list) else levels)
+
+
+def assert_same_levels(result: np.ndarray, expected: np.ndarray) -> None:
+    """Equal but for the rounding of small planes that the API runs as one batch."""
+    assert result.shape == expected.shape
+    assert np.abs(result.astype(int) - expected).max() <= 1
+    assert np.ptp(expected) > 50
+
+
+def words(shape, low=100, high=4000) -> np.ndarray:
+    return RNG.integers(low, high, shape, np.uint16)
+
+
+def test_defaults_of_the_range():
+    assert default_kind(np.dtype(np.uint8), lazy=True) == "type"
+    assert default_kind(np.dtype(np.uint16), lazy=False) == "minmax"
+    assert default_kind(np.dtype(np.float32), lazy=False) == "minmax"
+    assert default_kind(np.dtype(np.uint16), lazy=True) == "limits"
+
+
+def test_a_time_series_has_one_range(make_request, model_file):
+    series = np.stack([words((12, 14), 100, 200), words((12, 14), 100, 4000)])
+    axes = Axes(("plane", "y", "x"))
+    expected = esr.upscale(series, model_file, channel_axis=False, data_range="auto", device="cpu")
+    assert_same_levels(run(make_request(series, axes=axes)), expected)
+
+
+def test_each_channel_has_its_own_range(make_request, model_file):
+    image = np.stack([words((12, 14), 100, 200), words((12, 14), 1000, 4000)])
+    axes = Axes(("channel", "y", "x"))
+    expected = [esr.upscale(c, model_file, data_range="auto", device="cpu") for c in image]
+    np.testing.assert_array_equal(run(make_request(image, axes=axes)), expected)
+
+
+@pytest.mark.parametrize("kind", ["limits", "own"])
+def test_given_ranges(make_request, model_file, kind):
+    image = words((12, 14))
+    choice = RangeChoice(kind, (500.0, 2500.0))
+    expected = esr.upscale(image, model_file, data_range=(500, 2500), device="cpu")
+    np.testing.assert_array_equal(run(make_request(image, value_range=choice)), expected)
+
+
+def test_rgb_goes_through_as_rgb(make_request, model_file):
+    movie = RNG.integers(0, 255, (2, 12, 14, 3), np.uint8)
+    result = run(make_request(movie, rgb=True, value_range=RangeChoice("type")))
+    expected = [esr.upscale(frame, model_file, device="cpu") for frame in movie]
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_space_may_be_any_axes(make_request, model_file):
+    stack = words((14, 3, 12))  # x, plane, y
+    result = run(make_request(stack, axes=Axes(("x", "plane", "y"))))
+    turned = np.moveaxis(stack, (2, 0), (-2, -1))
+    expected = esr.upscale(turned, model_file, channel_axis=False, data_range="auto", device="cpu")
+    assert_same_levels(result, np.moveaxis(expected, (-2, -1), (2, 0)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64, bool])
+def test_type_and_range_come_back(make_request, dtype):
+    image = (RNG.random((12, 14)) * 200).astype(dtype)
+    result = run(make_request(image))
+    assert result.dtype == dtype
+    if dtype is not bool:
+        assert 0.2 * 200 < np.mean(result, dtype=float) < 0.8 * 200
+
+
+def test_nan_comes_back_as_nan(make_request, microscopy):
+    image = microscopy("membrane2d.tif")[:24, :20].astype(np.float32)
+    image[5:9, 3:7] = np.nan
+    result = run(make_request(image))
+    np.testing.assert_array_equal(np.isnan(result), np.isnan(image).repeat(4, 0).repeat(4, 1))
+
+
+def test_infinities_are_refused_before_anything_is_shown(make_request):
+    image = RNG.random((12, 14)).astype(np.float32)
+    image[1, 1] = -np.inf
+    reports = []
+    with pytest.raises(ImageError, match="infinite"):
+        run(make_request(image, fill_in_seconds=0), reports)
+    assert not any(isinstance(report, Appear) for report in reports)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_tiles_regions_and_stores_give_the_same(make_request, tmp_path, on_disk):
+    data = words((2, 40, 50))
+    whole = run(make_request(data, tile=64))
+    request = make_request(
+        data,
+        tile=64,
+        region=Region(0, 40, 0, 50),
+        fill_in_seconds=0,
+        budget_bytes=0 if on_disk else 1e9,
+        folder=tmp_path,
+    )
+    np.testing.assert_array_equal(run(request), whole)
+    assert bool(list(tmp_path.iterdir())) == on_disk
+
+
+def test_a_growing_result_is_the_nearest_pixels_at_first(make_request, monkeypatch):
+    data = words((20, 30))
+    seen = []
+    real = _job._Work.run
+
+    def run_after_a_look(work):
+        seen.append(work._result.array.copy())
+        real(work)
+
+    monkeypatch.setattr(_job._Work, "run", run_after_a_look)
+    reports = []
+    result = run(make_request(data, fill_in_seconds=0), reports)
+    np.testing.assert_array_equal(seen[0], data.repeat(4, 0).repeat(4, 1))
+    (appear,) = [report for report in reports if isinstance(report, Appear)]
+    np.testing.assert_array_equal(appear.result.array, result)
+
+
+def test_the_plane_on_show_comes_first(make_request, monkeypatch):
+    data = words((4, 12, 14))
+    order = []
+    real = _job._Work.read
+    monkeypatch.setattr(
+        _job._Work, "read", lambda work, plane: (order.append(plane), real(work, plane))[1]
+    )
+    axes = Axes(("plane", "y", "x"))
+    run(make_request(data, axes=axes, shown=(2,)))
+    assert order == [(2,), (0,), (1,), (3,)]
+
+
+def test_progress_ends_complete(make_request):
+    reports = []
+    run(make_request(words((3, 12, 14))), reports)
+    progress = [report for report in reports if isinstance(report, Progress)]
+    assert progress[-1].done == progress[-1].total == 3 * 12 * 14
+    assert progress[-1].tiles_done == progress[-1].tiles == 3
+    assert [p.done for p in progress] == sorted(p.done for p in progress)
+
+
+def test_cancel_takes_the_store_away(make_request, tmp_path):
+    stop = threading.Event()
+
+    def report(message):
+        if isinstance(message, Progress) and message.done:
+            stop.set()
+
+    request = make_request(words((3, 40, 50)), budget_bytes=0, folder=tmp_path, fill_in_seconds=0)
+    with pytest.raises(UpscaleCancelled):
+        run_upscale(request, report, stop.is_set)
+    assert not list(tmp_path.iterdir())
+
+
+def test_waiting_for_another_run_can_be_cancelled(make_request):
+    from napari_esrgan import _models
+
+    stop, ended = threading.Event(), threading.Event()
+
+    def work():
+        with pytest.raises(UpscaleCancelled):
+            run_upscale(make_request(words((8, 8))), lambda _: None, stop.is_set)
+        ended.set()
+
+    with _models.INFERENCE:
+        threading.Thread(target=work).start()
+        assert not ended.wait(0.3)
+        stop.set()
+        assert ended.wait(10)
+
+
+def test_lazy_data_is_read_plane_by_plane(make_request, model_file):
+    import dask.array as da
+
+    data = words((3, 12, 14))
+    read = []
+
+    def plane(block, block_info=None):
+        read.append(block_info[0]["chunk-location"])
+        return block
+
+    lazy = da.from_array(data, chunks=(1, 12, 14)).map_blocks(plane, dtype=data.dtype)
+    read.clear()
+    choice = RangeChoice("limits", (100.0, 4000.0))
+    result = run(make_request(lazy, value_range=choice, axes=Axes(("plane", "y", "x"))))
+    assert len(read) == 3
+    assert_same_levels(
+        result,
+        esr.upscale(data, model_file, channel_axis=False, data_range=(100, 4000), device="cpu"),
+    )
+
+
+def test_estimates_know_shape_memory_and_download(make_request):
+    request = make_request(words((5, 40, 50)), budget_bytes=1e3)
+    result = estimate(request)
+    assert result.output_shape == (5, 160, 200)
+    assert result.output_bytes == 5 * 160 * 200 * 2
+    assert result.on_disk
+    assert result.download_bytes == 0
+    assert result.work_bytes > 0
+    assert result.seconds > 0
+    absent = estimate(replace(request, model="esrgan-x4"))
+    assert absent.download_bytes == 66_929_193
+    assert absent.output_shape == (5, 160, 200)
+
+
+def test_pyramids_start_above_4096():
+    assert level_steps(4096, 4096) == [1]
+    assert level_steps(8192, 300) == [1, 2, 4, 8]
+
+
+def test_a_store_has_each_piece_in_every_level(tmp_path, monkeypatch):
+    from napari_esrgan import _result
+
+    monkeypatch.setattr(_result, "MULTISCALE_SIDE", 30)
+    monkeypatch.setattr(_result, "_COARSEST_SIDE", 10)
+    data = words((2, 37, 61))
+    on_disk = ZarrResult(data.shape, data.dtype, 1, 2, tmp_path)
+    for plane in range(2):
+        for y in range(0, 37, 7):
+            for x in range(0, 61, 9):
+                piece = data[plane, y : y + 7, x : x + 9]
+                ends = y + piece.shape[0], x + piece.shape[1]
+                on_disk.write((plane, slice(y, ends[0]), slice(x, ends[1])), piece)
+    in_memory = MemoryResult(data.shape, data.dtype, 1, 2)
+    in_memory.array[:] = data
+    assert len(on_disk.levels) == len(in_memory.levels) == 4
+    for disk, memory in zip(on_disk.levels, in_memory.levels, strict=True):
+        np.testing.assert_array_equal(np.asarray(disk), memory)
+
+
+CASES = {
+    "gray": ((12, 14), False, "y x", {}),
+    "series": ((3, 12, 14), False, "plane y x", {}),
+    "channels": ((2, 12, 14), False, "channel y x", {}),
+    "series of channels, region": (
+        (2, 3, 22, 24),
+        False,
+        "plane channel y x",
+        {"region": Region(3, 20, 2, 19)},
+    ),
+    "turned": ((14, 3, 12), False, "x plane y", {"region": Region(1, 9, 2, 12)}),
+    "rgb": ((12, 14, 3), True, "y x", {"value_range": RangeChoice("type")}),
+    "rgb series, region": ((2, 12, 14, 3), True, "plane y x", {"region": Region(0, 8, 5, 14)}),
+    "own range": ((12, 14), False, "y x", {"value_range": RangeChoice("own", (200.0, 900.0))}),
+    "outscale": ((12, 14), False, "y x", {"outscale": 1.5}),
+    "constant": ((12, 14), False, "y x", {}),
+    "one plane": ((3, 12, 14), False, "plane y x", {"only_shown": True, "shown": (2,)}),
+    "one plane of channels": (
+        (3, 2, 12, 14),
+        False,
+        "plane channel y x",
+        {"only_shown": True, "shown": (2, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_script_gives_the_same_array(make_request, name):
+    shape, rgb, roles, changes = CASES[name]
+    data = words(shape) if name != "constant" else np.full(shape, 7, np.uint16)
+    request = make_request(data, axes=Axes(tuple(roles.split()), rgb), **changes)
+    outcome = run_upscale(request, lambda _: None, never)
+    for text in (script(outcome.provenance), request_script(request, "cells")):
+        space: dict = {"__name__": "script"}
+        exec(compile(text, name, "exec"), space)
+        np.testing.assert_array_equal(space["upscale"](data), outcome.result.levels)
+
+
+def test_the_script_of_a_mix(make_request, model_file, other_model_file):
+    data = words((12, 14))
+    request = make_request(data, model=Mix(model_file, other_model_file, 0.3))
+    outcome = run_upscale(request, lambda _: None, never)
+    space: dict = {"__name__": "script"}
+    exec(compile(script(outcome.provenance), "mix", "exec"), space)
+    np.testing.assert_array_equal(space["upscale"](data), outcome.result.levels)
+
+
+def test_the_script_runs_by_itself(make_request, tmp_path):
+    data = words((12, 14))
+    outcome = run_upscale(make_request(data), lambda _: None, never)
+    (tmp_path / "script.py").write_text(script(outcome.provenance))
+    np.save(tmp_path / "in.npy", data)
+    command = [sys.executable, "script.py", "in.npy", "out.npy"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), outcome.result.levels)

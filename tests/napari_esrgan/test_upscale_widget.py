@@ -1,0 +1,470 @@
+"""The Upscale widget on a viewer without a window: form, run, cancel, errors."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import psutil
+import pytest
+from napari.components import ViewerModel
+
+import esrgan_ext as esr
+from esrgan_ext.errors import DownloadError, OutOfMemory
+from napari_esrgan import _controller, _job
+from napari_esrgan._messages import Appear, Progress
+from napari_esrgan._upscale_widget import UpscaleWidget
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def notices(monkeypatch):
+    """Every notification, as (severity, text)."""
+    from napari.utils import notifications
+
+    seen = []
+    for severity in ("info", "warning", "error"):
+        monkeypatch.setattr(
+            notifications, f"show_{severity}", lambda text, s=severity: seen.append((s, text))
+        )
+    return seen
+
+
+@pytest.fixture
+def viewer():
+    return ViewerModel()
+
+
+@pytest.fixture
+def make_widget(qtbot, viewer, model_file):
+    def make() -> UpscaleWidget:
+        widget = UpscaleWidget(viewer)
+        qtbot.addWidget(widget)
+        qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
+        if not model_file.endswith(".none"):
+            widget.use_model_file(model_file)
+            qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
+        return widget
+
+    return make
+
+
+def run(qtbot, widget) -> str:
+    with qtbot.waitSignal(widget.controller.ended, timeout=60_000) as ended:
+        widget.run()
+        assert widget.controller.running, "the run did not start"
+    return ended.args[0]
+
+
+class Gate:
+    """Stands in for the job: reports, then waits until it is let go or cancelled."""
+
+    def __init__(self, appear=False, error=None):
+        self.go, self.started, self.appear, self.error = (
+            threading.Event(),
+            threading.Event(),
+            appear,
+            error,
+        )
+
+    def __call__(self, request, report, cancelled):
+        from napari_esrgan._result import MemoryResult
+
+        if self.appear:
+            shape = tuple(4 * n for n in request.data.shape)
+            result = MemoryResult(shape, np.dtype(request.data.dtype), 0, 1)
+            result.array[:] = 1
+            report(Appear(result))
+        report(Progress(1, 10, 0, 4, 3.0, 1))
+        self.started.set()
+        if self.error is not None:
+            raise self.error
+        while not cancelled() and not self.go.wait(0.01):
+            pass
+        _job._stop_if(cancelled)
+        return _job.run_upscale(request, report, cancelled)
+
+
+def gated(monkeypatch, **options) -> Gate:
+    gate = Gate(**options)
+    real = _controller.UpscaleController.start
+    monkeypatch.setattr(
+        _controller.UpscaleController,
+        "start",
+        lambda self, layer, request, name: real(self, layer, request, name, gate),
+    )
+    return gate
+
+
+def test_the_form_describes_the_layer(make_widget, viewer):
+    widget = make_widget()
+    assert not widget.run_button.isEnabled()
+    viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="bytes")
+    assert widget.layer_combo.currentText() == "bytes"
+    assert widget.range_editor.kind == "type"
+    viewer.add_image(RNG.integers(0, 4000, (3, 20, 30), np.uint16), name="words")
+    assert widget.layer_combo.currentText() == "words"
+    assert widget.range_editor.kind == "minmax"
+    assert widget.axes_editor.axes.roles == ("channel", "y", "x")
+    assert widget.run_button.isEnabled()
+    viewer.layers["words"].name = "renamed"
+    assert "renamed" in [widget.layer_combo.itemText(k) for k in range(widget.layer_combo.count())]
+
+
+def test_lazy_layers_take_their_contrast_limits(make_widget, viewer):
+    import dask.array as da
+
+    widget = make_widget()
+    data = da.from_array(RNG.integers(0, 4000, (5, 20, 30), np.uint16), chunks=(1, 20, 30))
+    viewer.add_image(data, contrast_limits=(100, 900))
+    choice = widget.request().value_range
+    assert (choice.kind, choice.values) == ("limits", (100.0, 900.0))
+
+
+def test_changing_an_axis_keeps_one_y_and_one_x(make_widget, viewer):
+    widget = make_widget()
+    viewer.add_image(np.zeros((3, 20, 30), np.uint8))
+    editor = widget.axes_editor
+    editor._combos[0].setCurrentIndex(1)  # the first axis becomes x
+    assert editor.axes.roles == ("x", "y", "plane")
+    editor._combos[0].setCurrentIndex(3)
+    assert editor.axes is None
+    with pytest.raises(ValueError, match="one X"):
+        widget.request()
+
+
+def test_models_come_with_scale_size_and_license(make_widget):
+    widget = make_widget()
+    keys = [info.name for info in widget.model_combo.infos]
+    assert "realesrgan-x4plus" in keys
+    row = widget.model_combo.combo.findData("realesrgan-x4plus")
+    from qtpy.QtCore import Qt
+
+    tip = widget.model_combo.combo.itemData(row, Qt.ItemDataRole.ToolTipRole)
+    assert all(word in tip for word in ("x4", "MB", "BSD-3-Clause"))
+    assert "tiny.safetensors" in widget.model_combo.combo.currentText()
+
+
+def test_a_dropped_model_is_chosen(make_widget, qtbot, other_model_file):
+    from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+    from qtpy.QtGui import QDropEvent
+
+    widget = make_widget()
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(other_model_file)])
+    event = QDropEvent(
+        QPointF(1, 1),
+        Qt.DropAction.CopyAction,
+        mime,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    widget.model_combo.dropEvent(event)
+    qtbot.waitUntil(lambda: widget.model_combo.key == other_model_file, timeout=30_000)
+
+
+def test_estimate_names_size_time_and_device(make_widget, viewer, qtbot):
+    widget = make_widget()
+    viewer.add_image(np.zeros((20, 30), np.uint8))
+    qtbot.waitUntil(lambda: "80 × 120" in widget.estimate_label.text(), timeout=30_000)
+    text = widget.estimate_label.text()
+    assert "CPU" in text
+    assert "About 1 s" in text
+    widget.scale_spin.setValue(2)
+    qtbot.waitUntil(lambda: "40 × 60" in widget.estimate_label.text(), timeout=30_000)
+
+
+def test_only_present_devices_are_offered(make_widget):
+    import torch
+
+    from esrgan_ext.inference.devices import available_devices
+
+    widget = make_widget()
+    keys = [widget.device_combo.itemData(k) for k in range(widget.device_combo.count())]
+    assert keys == ["auto", *(str(d) for d in available_devices())]
+    if not torch.cuda.is_available():
+        assert not any("cuda" in key for key in keys)
+    assert "CPU" in widget.device_combo.itemText(keys.index("cpu"))
+
+
+@pytest.mark.parametrize("fill_in", [False, True])
+def test_a_run_adds_a_layer_like_its_source(make_widget, viewer, qtbot, fill_in):
+    widget = make_widget()
+    source = viewer.add_image(
+        RNG.integers(100, 400, (20, 30), np.uint16),
+        name="cells",
+        colormap="green",
+        gamma=0.7,
+        blending="additive",
+        contrast_limits=(120, 380),
+        scale=(0.5, 0.5),
+        units=("um", "um"),
+    )
+    if fill_in:
+        from dataclasses import replace
+
+        widget._preferences = replace(widget._preferences, fill_in_seconds=0)
+    assert run(qtbot, widget) == "finished"
+    result = viewer.layers[-1]
+    assert len(viewer.layers) == 2
+    assert result.name == "cells x4 [tiny]"
+    assert result.data.shape == (80, 120)
+    assert result.data.dtype == np.uint16
+    assert result.colormap == source.colormap
+    assert (result.gamma, result.blending) == (0.7, "additive")
+    assert list(result.contrast_limits) == [120, 380]
+    np.testing.assert_allclose(
+        result.data_to_world((-0.5, 119.5)), source.data_to_world((-0.5, 29.5))
+    )
+    about = result.metadata["esrgan"]
+    assert about["model"]["sha256"]
+    assert about["source"] == "cells"
+    assert about["versions"]["torch"]
+    assert widget.run_button.isEnabled()
+    assert not widget.cancel_button.isEnabled()
+    assert widget.bar.value() == 1000
+    viewer.layers.remove(result)  # undone
+    assert list(viewer.layers) == [source]
+
+
+def snapshot(viewer) -> tuple:
+    return (
+        [(id(layer), layer.name, layer.visible) for layer in viewer.layers],
+        {id(layer) for layer in viewer.layers.selection},
+        viewer.layers.selection.active,
+        tuple(viewer.dims.point),
+        viewer.dims.range,
+        viewer.dims.ndim,
+        tuple(viewer.camera.center),
+        viewer.camera.zoom,
+    )
+
+
+@pytest.mark.parametrize("appear", [False, True])
+def test_cancel_leaves_the_viewer_as_it_was(make_widget, viewer, qtbot, monkeypatch, appear):
+    widget = make_widget()
+    viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="other")
+    viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="source")
+    before = snapshot(viewer)
+    gate = gated(monkeypatch, appear=appear)
+    widget.run()
+    assert not widget.run_button.isEnabled()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2 + appear and widget.bar.value() == 100)
+    assert "tile 1 of 4" in widget.status_label.text()
+    assert "3 s left" in widget.status_label.text()
+    with qtbot.waitSignal(widget.controller.ended, timeout=10_000) as ended:
+        widget.cancel()
+    assert ended.args == ["cancelled"]
+    assert snapshot(viewer) == before
+    assert gate.started.is_set()
+    assert widget.run_button.isEnabled()
+
+
+def test_a_new_selection_survives_the_cancel(make_widget, viewer, qtbot, monkeypatch):
+    widget = make_widget()
+    other = viewer.add_image(np.zeros((20, 30), np.uint8), name="other")
+    viewer.add_image(np.zeros((20, 30), np.uint8), name="source")
+    gated(monkeypatch, appear=True)
+    widget.run()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3)
+    viewer.layers.selection.active = other
+    with qtbot.waitSignal(widget.controller.ended):
+        widget.cancel()
+    assert viewer.layers.selection.active is other
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OutOfMemory("not enough memory on CPU even for a tile of 16 pixels"), "16 pixels"),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA error: out of memory"), "not enough memory"),
+        (RuntimeError("mat1 and mat2 do not match"), "mat1 and mat2"),
+        (DownloadError("cannot reach github.com"), "work offline"),
+        (PermissionError(13, "Permission denied", "/x"), "Permission denied"),
+    ],
+)
+def test_errors_are_told_and_the_widget_goes_on(
+    make_widget, viewer, qtbot, monkeypatch, notices, error, words
+):
+    widget = make_widget()
+    viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8))
+    with monkeypatch.context() as patch:
+        gated(patch, appear=True, error=error)
+        assert run(qtbot, widget) == "failed"
+    assert len(viewer.layers) == 1
+    (severity, text), *_ = notices
+    assert severity == "error"
+    assert words in text
+    assert run(qtbot, widget) == "finished"
+
+
+def test_infinities_are_told(make_widget, viewer, qtbot, notices):
+    widget = make_widget()
+    data = RNG.random((20, 30)).astype(np.float32)
+    data[3, 4] = np.inf
+    layer = viewer.add_image(data, contrast_limits=(0, 1))
+    assert run(qtbot, widget) == "failed"
+    assert "infinite" in notices[0][1]
+    layer.data = np.nan_to_num(data, posinf=1)
+    assert run(qtbot, widget) == "finished"
+
+
+def test_a_damaged_model_file_is_told(make_widget, qtbot, tmp_path, notices):
+    widget = make_widget()
+    path = tmp_path / "broken.pth"
+    path.write_bytes(b"no model")
+    widget.use_model_file(str(path))
+    qtbot.waitUntil(lambda: bool(notices), timeout=30_000)
+    assert "broken.pth" in notices[0][1]
+    assert widget.run_button is not None
+    assert widget.model_combo.key != str(path)
+
+
+def test_a_model_that_vanishes_is_told(make_widget, viewer, qtbot, tmp_path, model_file, notices):
+    import shutil
+
+    path = tmp_path / "gone.safetensors"
+    shutil.copy(model_file, path)
+    widget = make_widget()
+    viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8))
+    widget.use_model_file(str(path))
+    qtbot.waitUntil(lambda: widget.model_combo.key == str(path), timeout=30_000)
+    path.unlink()
+    assert run(qtbot, widget) == "failed"
+    assert "gone.safetensors" in notices[0][1]
+    widget.model_combo.choose(model_file)
+    assert run(qtbot, widget) == "finished"
+
+
+@pytest.mark.parametrize("what", ["removed", "changed", "result removed"])
+def test_layers_that_go_stop_the_run(make_widget, viewer, qtbot, monkeypatch, notices, what):
+    widget = make_widget()
+    keep = viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="keep")
+    layer = viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="source")
+    with monkeypatch.context() as patch:
+        gated(patch, appear=True)
+        widget.run()
+        qtbot.waitUntil(lambda: len(viewer.layers) == 3)
+        with qtbot.waitSignal(widget.controller.ended) as ended:
+            if what == "removed":
+                viewer.layers.remove(layer)
+            elif what == "changed":
+                layer.data = np.ones((20, 30), np.uint8)
+            else:
+                viewer.layers.remove(viewer.layers[-1])
+    assert ended.args == ["cancelled"]
+    assert [x.name for x in viewer.layers] == (
+        ["keep"] if what == "removed" else ["keep", "source"]
+    )
+    assert notices[0][0] == "warning"
+    assert "stopped" in notices[0][1]
+    assert keep in viewer.layers
+    assert run(qtbot, widget) == "finished"
+
+
+def test_the_script_button_fills_the_clipboard(make_widget, viewer):
+    from qtpy.QtWidgets import QApplication
+
+    widget = make_widget()
+    viewer.add_image(np.zeros((20, 30), np.uint8))
+    text = widget.copy_script()
+    assert "esr.Upscaler" in text
+    assert QApplication.clipboard().text() == text
+
+
+def test_memory_is_flat_over_ten_runs_and_ten_cancels(make_widget, viewer, qtbot):
+    """Without a window, so that only the plugin can keep anything: 9 MB a run if it did."""
+    widget = make_widget()
+    dead, resident = [], []
+
+    def cycle(cancel: bool) -> None:
+        layer = viewer.add_image(RNG.random((256, 256)).astype(np.float32), contrast_limits=(0, 1))
+        dead.append(weakref.ref(layer.data))
+        widget.run()
+        if cancel:
+            widget.cancel()
+        qtbot.waitUntil(lambda: not widget.controller.running, timeout=60_000)
+        if not cancel:
+            dead.append(weakref.ref(viewer.layers[-1].data))
+        viewer.layers.clear()
+        qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
+
+    for number in range(23):
+        cycle(cancel=number >= 13)
+        gc.collect()
+        resident.append(psutil.Process().memory_info().rss)
+    # napari itself keeps the last layer that was removed.
+    viewer.add_image(np.zeros((2, 2)), contrast_limits=(0, 1))
+    viewer.layers.clear()
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and all(ref() is None for ref in dead))
+    # The first runs warm up allocators.
+    assert max(resident[3:]) - resident[2] < 45e6
+
+
+def test_a_drawn_rectangle_is_the_region(make_widget, viewer, qtbot):
+    widget = make_widget()
+    source = viewer.add_image(RNG.integers(0, 255, (3, 30, 40), np.uint8), name="cells")
+    viewer.add_shapes([np.array([[5, 10], [5, 19], [12, 19], [12, 10]])], name="roi")
+    viewer.layers.selection.active = source
+    widget.region_combo.setCurrentIndex(widget.region_combo.findText("Rectangle in roi"))
+    assert run(qtbot, widget) == "finished"
+    result = viewer.layers[-1]
+    assert result.data.shape == (3, 32, 40)
+    np.testing.assert_allclose(
+        result.data_to_world((1, -0.5, 39.5)), source.data_to_world((1, 4.5, 19.5))
+    )
+    viewer.layers.remove("roi")
+    assert widget.region_combo.currentText() == "Whole layer"
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_large_results_are_multiscale_from_the_start(
+    make_widget, viewer, qtbot, monkeypatch, tmp_path, notices, on_disk
+):
+    from dataclasses import replace
+
+    from napari_esrgan import _result
+
+    monkeypatch.setattr(_result, "MULTISCALE_SIDE", 100)
+    monkeypatch.setattr(_result, "_COARSEST_SIDE", 50)
+    widget = make_widget()
+    widget._preferences = replace(
+        widget._preferences,
+        memory_budget=0 if on_disk else 1,
+        store_folder=str(tmp_path / "stores"),
+        fill_in_seconds=0,
+    )
+    data = RNG.integers(0, 255, (2, 30, 40), np.uint8)
+    source = viewer.add_image(data, name="stack")
+    shown = []
+    viewer.layers.events.inserted.connect(lambda event: shown.append(event.value.multiscale))
+    assert run(qtbot, widget) == "finished"
+    result = viewer.layers[-1]
+    assert shown == [True]
+    assert [tuple(s) for s in result.level_shapes] == [(2, 120, 160), (2, 60, 80), (2, 30, 40)]
+    np.testing.assert_allclose(
+        result.data_to_world((0, 119.5, -0.5)), source.data_to_world((0, 29.5, -0.5))
+    )
+    expected = esr.upscale(data, widget.model_combo.key, channel_axis=False, device="cpu")
+    np.testing.assert_array_equal(np.asarray(result.data[0]), expected)
+    np.testing.assert_array_equal(np.asarray(result.data[1]), expected[:, ::2, ::2])
+    if on_disk:
+        store = result.metadata["esrgan"]["store"]
+        assert store.startswith(str(tmp_path / "stores"))
+        assert store in notices[-1][1]
+
+
+def test_closing_ends_the_work(make_widget, viewer, qtbot, monkeypatch):
+    widget = make_widget()
+    viewer.add_image(np.zeros((20, 30), np.uint8))
+    gate = gated(monkeypatch)
+    widget.run()
+    qtbot.waitUntil(gate.started.is_set)
+    widget.close()
+    qtbot.waitUntil(lambda: not any(t.name == "esrgan-upscale" for t in threading.enumerate()))
+    viewer.add_image(np.zeros((5, 5)))  # nothing listens any more
+    viewer.camera.zoom = 3

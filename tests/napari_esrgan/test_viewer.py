@@ -1,0 +1,364 @@
+"""The plugin in a real napari window: docking, menus, filling in, cancel, closing, liveliness."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+
+import esrgan_ext as esr
+from napari_esrgan import _commands, _controller, _job
+from tests.napari_esrgan.test_upscale_widget import snapshot
+
+RNG = np.random.default_rng(0)
+SLOW_MODEL = "realesrgan-x4plus-anime"
+
+
+@pytest.fixture(autouse=True)
+def plugin(npe2pm, plugin_settings):
+    """The plugin as it is installed, its preferences in a temporary folder."""
+    from npe2 import PluginManifest
+
+    if "esrgan-ext" not in npe2pm:
+        npe2pm.register(PluginManifest.from_distribution("esrgan-ext"))
+
+
+@pytest.fixture(params=[True])
+def docked(make_napari_viewer, qtbot, model_file, request):
+    """A viewer, on screen unless the parameter says otherwise, with the Upscale widget."""
+    viewer = make_napari_viewer(show=request.param)
+    _, widget = viewer.window.add_plugin_dock_widget("esrgan-ext", "Upscale")
+    qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
+    widget.use_model_file(model_file)
+    qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
+    return viewer, widget
+
+
+def finish(qtbot, widget) -> None:
+    with qtbot.waitSignal(widget.controller.ended, timeout=120_000) as ended:
+        widget.run()
+    assert ended.args == ["finished"]
+
+
+def test_docking_and_a_run(docked, qtbot):
+    viewer, widget = docked
+    source = viewer.add_image(RNG.integers(0, 4000, (20, 30), np.uint16), name="cells")
+    finish(qtbot, widget)
+    result = viewer.layers[-1]
+    assert result.data.shape == (80, 120)
+    np.testing.assert_allclose(
+        result.data_to_world((79.5, -0.5)), source.data_to_world((19.5, -0.5)), atol=1e-9
+    )
+    assert widget.layer_combo.layer.name == "cells"
+    widget.add_consistency()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=30_000)
+    assert viewer.layers[-1].data.shape == (20, 30)
+    assert "RMSE" in viewer.layers[-1].name
+
+
+def test_the_view_region_is_what_is_on_screen(docked, qtbot):
+    viewer, widget = docked
+    layer = viewer.add_image(RNG.integers(0, 255, (200, 300), np.uint8))
+    viewer.camera.center = (60, 250)
+    viewer.camera.zoom = 40
+    qtbot.waitUntil(lambda: layer.corner_pixels[0][0] > 0)
+    widget.region_combo.setCurrentIndex(1)
+    region = widget.request().region
+    assert region.y0 < 60 < region.y1 < 200
+    assert 0 < region.x0 < 250 < region.x1
+    finish(qtbot, widget)
+    result = viewer.layers[-1]
+    assert result.data.shape == (4 * region.height, 4 * region.width)
+    np.testing.assert_allclose(
+        result.data_to_world((-0.5, -0.5)), (region.y0 - 0.5, region.x0 - 0.5), atol=1e-9
+    )
+
+
+def test_filling_in_starts_at_the_centre_of_the_view(docked, qtbot, monkeypatch):
+    viewer, widget = docked
+    data = RNG.integers(0, 255, (96, 96), np.uint8)
+    viewer.add_image(data)
+    viewer.camera.center = (80, 16)
+    widget._preferences = replace(widget._preferences, fill_in_seconds=0)
+    widget.tile_spin.setValue(32)
+    order = []
+    from napari_esrgan._result import MemoryResult
+
+    view = MemoryResult.view
+
+    class Spy(np.ndarray):
+        def __setitem__(self, index, value):
+            if isinstance(index, tuple) and isinstance(index[0], slice):
+                order.append((index[0].start, index[1].start))
+            super().__setitem__(index, value)
+
+    monkeypatch.setattr(MemoryResult, "view", lambda self, index: view(self, index).view(Spy))
+    appeared = []
+    shown = threading.Event()
+
+    def on_inserted(event) -> None:
+        appeared.append((event.value.data.copy(), widget.controller.running))
+        shown.set()
+
+    viewer.layers.events.inserted.connect(on_inserted)
+    work = _job._Work.run
+    monkeypatch.setattr(_job._Work, "run", lambda self: (shown.wait(60), work(self)))
+    finish(qtbot, widget)
+    (first, running), *_ = appeared
+    assert running, "the layer should be there before the end"
+    np.testing.assert_array_equal(first[::4, ::4], data)  # the cheap upscale
+    assert np.abs(viewer.layers[-1].data.astype(int) - first).max() > 0
+    assert order[0] == (256, 0)
+    assert order[-1] == (0, 256)
+
+
+def test_cancel_in_the_middle_of_real_work(docked, qtbot):
+    viewer, widget = docked
+    viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8), name="source")
+    widget.model_combo.choose(SLOW_MODEL)
+    widget._preferences = replace(widget._preferences, fill_in_seconds=0)
+    before = snapshot(viewer)
+    widget.run()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2 and widget.bar.value() > 0, timeout=60_000)
+    with qtbot.waitSignal(widget.controller.ended, timeout=60_000) as ended:
+        widget.cancel_button.click()
+    assert ended.args == ["cancelled"]
+    assert snapshot(viewer) == before
+
+
+@pytest.mark.parametrize("how", ["dock", "window"])
+def test_closing_while_running(docked, qtbot, how):
+    viewer, widget = docked
+    viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8))
+    widget.model_combo.choose(SLOW_MODEL)
+    widget.run()
+    bar = widget.bar
+    qtbot.waitUntil(lambda: bar.value() > 0, timeout=60_000)
+    if how == "dock":
+        viewer.window.remove_dock_widget("all")
+    else:
+        viewer.close()
+    qtbot.waitUntil(
+        lambda: not any(t.name == "esrgan-upscale" for t in threading.enumerate()), timeout=60_000
+    )
+    if how == "dock":
+        assert widget.controller.last_layer_id is None
+        qtbot.waitUntil(lambda: not widget.controller.running)
+        assert len(viewer.layers) == 1
+
+
+def test_menu_command(make_napari_viewer, qtbot, model_file, monkeypatch):
+    from napari._app_model import get_app_model
+
+    from napari_esrgan import _preferences
+
+    viewer = make_napari_viewer()
+    viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="cells")
+    monkeypatch.setattr(
+        _preferences, "preferences", lambda: _preferences.Preferences(model=model_file)
+    )
+    get_app_model().commands.execute_command("esrgan-ext.upscale_active_layer")
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
+    assert viewer.layers[-1].data.shape == (80, 120)
+    qtbot.waitUntil(lambda: not _commands._running)
+    from qtpy.QtWidgets import QApplication
+
+    get_app_model().commands.execute_command("esrgan-ext.copy_as_python")
+    assert "esr.Upscaler" in QApplication.clipboard().text()
+
+
+def test_menus_and_samples(make_napari_viewer, npe2pm):
+    viewer = make_napari_viewer()
+    for key, shape in (("astronaut", (128, 128, 3)), ("nuclei", (96, 96))):
+        (layer,) = viewer.open_sample("esrgan-ext", key)
+        assert layer.data.shape == shape
+    (submenu,) = [
+        item
+        for item in npe2pm.iter_menu("napari/layers/filter")
+        if getattr(item, "submenu", "") == "esrgan-ext.super_resolution"
+    ]
+    commands = {item.command for item in npe2pm.iter_menu(submenu.submenu)}
+    assert "esrgan-ext.upscale_active_layer" in commands
+
+
+def test_preferences_come_from_the_manifest():
+    from napari.settings import get_plugin_settings
+
+    from napari_esrgan._preferences import Preferences, preferences
+
+    assert preferences() == Preferences()
+    get_plugin_settings("esrgan-ext").upscaling.memory_budget = 0.5
+    assert preferences().budget_bytes == 5e8
+
+
+def largest_gap(qtbot, until) -> float:
+    """The longest pause between two ticks of a 20 ms timer, in seconds."""
+    from qtpy.QtCore import Qt, QTimer
+
+    ticks = [time.perf_counter()]
+    timer = QTimer()
+    timer.setTimerType(Qt.TimerType.PreciseTimer)
+    timer.setInterval(20)
+    timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
+    timer.start()
+    until()
+    timer.stop()
+    return float(np.diff(ticks).max())
+
+
+def test_the_window_stays_responsive(docked, qtbot, monkeypatch):
+    """A real upscale of 256 x 256: a 20 ms timer never waits 250 ms for the plugin.
+
+    Other processes can hold up a timer too: so a run counts that was not held up, of three;
+    and where all were, what happens without the plugin is the measure.
+    """
+    viewer, widget = docked
+    layer = viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8))
+    widget.model_combo.choose(SLOW_MODEL)
+    widget._preferences = replace(widget._preferences, fill_in_seconds=0)
+    qtbot.wait(500)  # the first drawing of the canvas
+    gaps, slots = [], slow_slots(widget, monkeypatch)
+    # What napari itself takes to insert any layer, the smallest too, is not the plugin's.
+    inserted = []
+    add = _controller.add_result
+
+    def add_timed(*arguments):
+        begin = time.perf_counter()
+        try:
+            return add(*arguments)
+        finally:
+            inserted.append(time.perf_counter() - begin)
+
+    monkeypatch.setattr(_controller, "add_result", add_timed)
+    for _ in range(3):
+        while len(viewer.layers) > 1:
+            viewer.layers.remove(viewer.layers[-1])
+        viewer.layers.selection.active = layer
+        slots.clear()
+        inserted.clear()
+        gaps.append(largest_gap(qtbot, lambda: finish(qtbot, widget)))
+        *others, inserting = sorted(slots)
+        slowest = max(inserting - inserted[0], others[-1])
+        if gaps[-1] < 0.25 and slowest < 0.1:
+            break
+    print(f"largest gaps {gaps}, slowest slot {slowest} beside {inserted[0]} for napari's insert")
+    if min(gaps) >= 0.25 or slowest >= 0.1:
+        # Too busy a machine to tell by the clock: then no worse than the same without the plugin.
+        control = control_gap(viewer, qtbot, layer.data)
+        print(f"without the plugin {control}")
+        assert min(gaps) < max(0.25, 1.5 * control)
+        assert slowest < max(0.1, control)
+
+
+def control_gap(viewer, qtbot, data: np.ndarray) -> float:
+    """The largest gap while a bare thread upscales and napari inserts a layer of that size."""
+    upscaler = esr.Upscaler(SLOW_MODEL, device="cpu", tile=256)
+    thread = threading.Thread(target=upscaler, args=(data,))
+
+    def work() -> None:
+        thread.start()
+        qtbot.wait(300)
+        viewer.add_image(np.zeros((1024, 1024), np.uint8))
+        qtbot.waitUntil(lambda: not thread.is_alive(), timeout=120_000)
+
+    return largest_gap(qtbot, work)
+
+
+def slow_slots(widget, monkeypatch) -> list[float]:
+    """The time that each call of the plugin's slots takes, filled as they are called."""
+    taken: list[float] = []
+    controller = widget.controller
+
+    def timed(function):
+        def call(*args):
+            begin = time.perf_counter()
+            try:
+                return function(*args)
+            finally:
+                taken.append(time.perf_counter() - begin)
+
+        return call
+
+    runner = controller._runner
+    for signal, slot in (
+        (runner.reported, controller._on_report),
+        (runner.finished, controller._on_finished),
+    ):
+        signal.disconnect(slot)
+        signal.connect(timed(slot))
+    for name in ("run", "_estimate"):
+        monkeypatch.setattr(widget, name, timed(getattr(widget, name)))
+    return taken
+
+
+# Layers that come and go within a frame crash the software renderer of virtual screens.
+@pytest.mark.parametrize("docked", [False], indirect=True)
+def test_nothing_is_kept_of_ten_runs_and_ten_cancels(docked, qtbot):
+    viewer, widget = docked
+    process = psutil.Process()
+    dead = []
+
+    def cycle(cancel: bool) -> None:
+        layer = viewer.add_image(RNG.integers(0, 255, (128, 128), np.uint8))
+        dead.append(weakref.ref(layer.data))
+        widget.run()
+        if cancel:
+            widget.cancel()
+        qtbot.waitUntil(lambda: not widget.controller.running, timeout=60_000)
+        if not cancel:
+            dead.append(weakref.ref(viewer.layers[-1].data))
+        viewer.layers.clear()
+        # The estimate that a new layer starts holds its array while it runs.
+        qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
+
+    def bare() -> None:
+        """The same layers without the plugin: napari keeps some MB of each for itself."""
+        viewer.add_image(RNG.integers(0, 255, (128, 128), np.uint8))
+        viewer.add_image(RNG.integers(0, 255, (512, 512), np.uint8))
+        qtbot.wait(50)
+        viewer.layers.clear()
+        qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
+
+    def growth(step, times: int) -> int:
+        gc.collect()
+        before = process.memory_info().rss
+        for _ in range(times):
+            step()
+            gc.collect()
+        return process.memory_info().rss - before
+
+    cycle(cancel=False)
+    own = growth(bare, 10)
+    runs, cancels = growth(lambda: cycle(False), 10), growth(lambda: cycle(True), 10)
+    print(f"growth: napari alone {own / 1e6} MB, ten runs {runs / 1e6}, cancels {cancels / 1e6}")
+    qtbot.waitUntil(lambda: not widget._estimate_timer.isActive())
+    qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and all(ref() is None for ref in dead))
+    assert runs < own + 30e6
+    assert cancels < own + 30e6
+
+
+def test_importing_the_plugin_imports_neither_torch_nor_qt():
+    code = (
+        "import sys, napari_esrgan; from npe2 import PluginManifest; "
+        "m = PluginManifest.from_distribution('esrgan-ext'); "
+        "bad = {'torch', 'qtpy', 'PyQt6', 'PySide6', 'napari'} & set(sys.modules); "
+        "assert not bad, bad; "
+        "assert m.name == 'esrgan-ext' and m.display_name == 'ESRGAN'; "
+        "c = m.contributions.commands; "
+        "assert all(x.id.startswith('esrgan-ext.') for x in c); "
+        "assert all(x.python_name.startswith('napari_esrgan._') for x in c)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_manifest_is_valid():
+    subprocess.run([sys.executable, "-m", "npe2", "validate", "esrgan-ext"], check=True)
