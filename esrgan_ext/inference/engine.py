@@ -117,9 +117,10 @@ class Engine:
             If the network's result is not finite in float32 either.
         """
         groups = self.groups(window.shape[1])
-        *earlier, last = groups
-        finished = [self._whole(window[:, g], on_work) for g in earlier]
-        for top, rows in self._collapsed(window[:, last], on_work):
+        # One group is all channels: no copy of what may be a large image.
+        *earlier, last = [window] if len(groups) == 1 else [window[:, g] for g in groups]
+        finished = [self._whole(planes, on_work) for planes in earlier]
+        for top, rows in self._collapsed(last, on_work):
             if not finished:
                 yield top, rows
                 continue

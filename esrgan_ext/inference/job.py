@@ -15,6 +15,9 @@ from esrgan_ext.inference.tiles import Rect
 OnTile = Callable[[np.ndarray, tuple[int | slice, ...]], None]
 """Called as on_tile(piece, slices): ``result[slices]`` is now ``piece``."""
 
+# Pixels brought to [0, 1] between two heartbeats: some 20 ms.
+NORMALISED_PIXELS = 1 << 20
+
 
 @dataclass(frozen=True)
 class Job:
@@ -50,13 +53,20 @@ class JobImage:
         """Whether nothing but NaN is there in the whole image, so that there is no work."""
         return bool(self._masks) and all(m is not None and m.all() for m in self._masks)
 
-    def normalised(self, area: Rect) -> np.ndarray:
-        """A window as (channels, h, w) float32 for the network."""
+    def normalise_into(self, window: np.ndarray, area: Rect, heartbeat: Callable[[], None]) -> None:
+        """Fill ``window`` (channels, h, w), float32, with an area as the network wants it.
+
+        In pieces, with a heartbeat after each: a large image takes seconds.
+        """
         if self._filled is None:
             planes = self._job.layout.read(self._job.image, self._index, area)
         else:
             planes = self._filled[:, area.y0 : area.y1, area.x0 : area.x1]
-        return self._job.values.normalise(planes)
+        rows = max(1, NORMALISED_PIXELS // area.width)
+        for top in range(0, area.height, rows):
+            piece = slice(top, top + rows)
+            window[:, piece] = self._job.values.normalise(planes[:, piece])
+            heartbeat()
 
     def write(self, area: Rect, piece: np.ndarray | None) -> None:
         """Put a finished piece into the result and hand it out; None writes NaN."""

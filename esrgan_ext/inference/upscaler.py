@@ -298,9 +298,13 @@ class Upscaler:
             for member in members:
                 member.write(self._target(core, job), None)
         else:
-            pixels = np.stack([member.normalised(seen) for member in members])
             macs = self._engine.macs(seen.height, seen.width, job.layout.together) * len(members)
             on_work = job.meter.watch(macs, core.pixels * len(members))
+            pixels = np.empty(
+                (len(members), job.layout.together, seen.height, seen.width), np.float32
+            )
+            for planes, member in zip(pixels, members, strict=True):
+                member.normalise_into(planes, seen, lambda: on_work(0))
             rows = self._engine.rows(pixels, on_work)
             for area, pieces in self._pieces(rows, core, seen, job):
                 for member, piece in zip(members, pieces, strict=True):

@@ -186,7 +186,7 @@ def strips(
             done = macs * int(words[_DONE]) // total if total else 0
             if not running:
                 done = macs
-            if on_work is not None and done > reported:
+            if on_work is not None:  # with nothing new too: it is how a caller hears that it runs
                 on_work(done - reported)
                 reported = done
             rows = int(words[_ROWS]) if running else height
