@@ -21,11 +21,12 @@ void transform_output(const OutputTransform& out) {
   else output_tiles<kUpsampleTileOutput>(out);
 }
 
-// Segments of 16 channels come with 16 growth channels: one AVX-512 vector, so panels one
-// vector wide there lest half of every product be padding.
+// Panels are as wide as the narrowest output, the growth channels, allows: half of every product
+// would be padding else. multiply.h says which shapes suit how many registers.
 template <int Channels>
 constexpr Kernels table(const char* name) {
-  constexpr int kVectors = Channels < 2 * kLanes ? 1 : 2;
+  constexpr int kWidest = kLanes == 16 || kSums > 12 ? 2 : 4;
+  constexpr int kVectors = Channels / kLanes < kWidest ? Channels / kLanes : kWidest;
   return {name,
           kLanes,
           Channels,

@@ -8,17 +8,21 @@
 namespace esrgan {
 namespace {
 
-// A panel is kTilePanel tiles by two vectors of outputs, all of whose sums stay in registers.
-// Each step over one input channel loads two weight vectors and broadcasts one value a tile for
-// 2 * kTilePanel fused multiply-adds, so the more tiles, the fewer loads an FMA.
-// AVX-512 and NEON have 32 registers: 12 tiles = 24 sums + 2 weights + broadcasts in flight
-// (14 loads for 24 FMAs; two units of 4 cycles' latency need 8 independent sums).
-// AVX2 and SSE2 have 16: 6 tiles = 12 sums + 2 weights + 2.
+// A panel is a few tiles by a few vectors of outputs, all of whose sums stay in registers. Two
+// units of 4 cycles' latency need 8 independent sums; more sums mean fewer loads for each fused
+// multiply-add.
+// AVX-512 and NEON have 32 registers: 24 sums, as 12 tiles by 2 vectors (14 loads for 24 FMAs).
+// AVX2 and SSE2 have 16: 12 sums. 3 tiles by 4 vectors take 7 loads for 12 FMAs and just fit with 3
+// broadcasts and 1 weight; 6 by 2 take 8 loads and spill (measured on Zen 3: 93 and 85 GFLOP/s of
+// 111).
 #if ESRGAN_VECTOR_FLOATS == 16 || defined(__aarch64__)
-constexpr int kTilePanel = 12;
+constexpr int kSums = 24;
 #else
-constexpr int kTilePanel = 6;
+constexpr int kSums = 12;
 #endif
+// Half of the sums are enough to hide the latency where there is only one vector of outputs.
+template <int Vectors>
+constexpr int kTilePanel = kSums / (Vectors > 2 ? Vectors : 2);
 
 // Where the multiplication looks ahead while it computes one panel.
 struct Ahead {
@@ -26,6 +30,33 @@ struct Ahead {
   std::ptrdiff_t next_point;  // and to the same panel at the next point: into L2
   const float* next_weights;  // a piece of the next slab of weights: into L2
 };
+
+// Adds the products of one input channel to all sums. Whichever there are fewer of, broadcast tiles
+// or vectors of weights, stays in registers while the others pass.
+template <int Tiles, int Vectors, int Channels>
+ESRGAN_INLINE void step(const float* a, const float* weights, Vec (&sum)[Tiles][Vectors]) {
+  if constexpr (Tiles < Vectors) {
+    Vec b[Tiles];
+    ESRGAN_UNROLL
+    for (int t = 0; t < Tiles; ++t) b[t] = broadcast(a[t * Channels]);
+    ESRGAN_UNROLL
+    for (int n = 0; n < Vectors; ++n) {
+      const Vec w = load(weights + n * kLanes);
+      ESRGAN_UNROLL
+      for (int t = 0; t < Tiles; ++t) sum[t][n] = multiply_add(w, b[t], sum[t][n]);
+    }
+  } else {
+    Vec w[Vectors];
+    ESRGAN_UNROLL
+    for (int n = 0; n < Vectors; ++n) w[n] = load(weights + n * kLanes);
+    ESRGAN_UNROLL
+    for (int t = 0; t < Tiles; ++t) {
+      const Vec b = broadcast(a[t * Channels]);
+      ESRGAN_UNROLL
+      for (int n = 0; n < Vectors; ++n) sum[t][n] = multiply_add(w[n], b, sum[t][n]);
+    }
+  }
+}
 
 // Tiles x Vectors sums over `segments` segments of Channels channels each.
 template <int Tiles, int Vectors, int Channels>
@@ -41,7 +72,7 @@ __attribute__((noinline)) void panel(const float* v, std::ptrdiff_t segment_stri
   // panels of one task), spread over the turns.
   constexpr int kLinesPerTurn = (Tiles * Channels / kLine + kTurns - 1) / kTurns;
   constexpr int kWeightLines = Channels * Vectors * kLanes / kLine;
-  constexpr int kTaskPanels = (kTaskTiles + kTilePanel - 1) / kTilePanel;
+  constexpr int kTaskPanels = (kTaskTiles + kTilePanel<Vectors> - 1) / kTilePanel<Vectors>;
   constexpr int kWeightLinesPerTurn =
       (kWeightLines + kTaskPanels * kTurns - 1) / (kTaskPanels * kTurns);
   // A sum of K products in one chain rounds K times, and by ever larger values: the error grows
@@ -66,17 +97,8 @@ __attribute__((noinline)) void panel(const float* v, std::ptrdiff_t segment_stri
         prefetch += kLinesPerTurn * kLine;
         ahead.next_weights += kWeightLinesPerTurn * kLine;
         ESRGAN_UNROLL
-        for (int k = 0; k < kStep; ++k) {
-          Vec w[Vectors];
-          ESRGAN_UNROLL
-          for (int n = 0; n < Vectors; ++n) w[n] = load(weights + (k * Vectors + n) * kLanes);
-          ESRGAN_UNROLL
-          for (int t = 0; t < Tiles; ++t) {
-            const Vec b = broadcast(a[t * Channels + k]);
-            ESRGAN_UNROLL
-            for (int n = 0; n < Vectors; ++n) sum[t][n] = multiply_add(w[n], b, sum[t][n]);
-          }
-        }
+        for (int k = 0; k < kStep; ++k)
+          step<Tiles, Vectors, Channels>(a + k, weights + k * Vectors * kLanes, sum);
         a += kStep;
         weights += kStep * Vectors * kLanes;
       }
@@ -96,23 +118,18 @@ __attribute__((noinline)) void panel(const float* v, std::ptrdiff_t segment_stri
 using PanelFunction = void (*)(const float*, std::ptrdiff_t, int, const float*, float*,
                                std::ptrdiff_t, Ahead);
 
-template <int Vectors, int Channels>
+template <int Vectors, int Channels, int Largest = kTilePanel<Vectors>>
 PanelFunction panel_function(int tiles) {
-  static constexpr PanelFunction kFunctions[] = {
-      panel<1, Vectors, Channels>,  panel<2, Vectors, Channels>,  panel<3, Vectors, Channels>,
-      panel<4, Vectors, Channels>,  panel<5, Vectors, Channels>,  panel<6, Vectors, Channels>,
-#if ESRGAN_VECTOR_FLOATS == 16 || defined(__aarch64__)
-      panel<7, Vectors, Channels>,  panel<8, Vectors, Channels>,  panel<9, Vectors, Channels>,
-      panel<10, Vectors, Channels>, panel<11, Vectors, Channels>, panel<12, Vectors, Channels>,
-#endif
-  };
-  return kFunctions[tiles - 1];
+  if constexpr (Largest > 1) {
+    if (tiles < Largest) return panel_function<Vectors, Channels, Largest - 1>(tiles);
+  }
+  return panel<Largest, Vectors, Channels>;
 }
 
 template <int Vectors, int Channels>
 void multiply(const Multiply& m) {
   constexpr int kPanelOutputs = Vectors * kLanes;
-  const int panels = (m.tiles + kTilePanel - 1) / kTilePanel;
+  const int panels = (m.tiles + kTilePanel<Vectors> - 1) / kTilePanel<Vectors>;
   // Panels of nearly equal size: the last one is never a sliver with too few independent sums.
   const int small = m.tiles / panels, larger = m.tiles % panels;
   const PanelFunction run_small = panel_function<Vectors, Channels>(small);

@@ -13,7 +13,9 @@ constexpr int kPeakSums = 12;
 
 inline float multiply_adds(long rounds, float factor) {
   const Vec w = broadcast(factor), b = broadcast(1 - factor);
-  Vec sum[kPeakSums] = {};
+  // Different values, or the compiler sees that all sums are one.
+  Vec sum[kPeakSums];
+  for (int i = 0; i < kPeakSums; ++i) sum[i] = broadcast(factor * static_cast<float>(i));
   for (long round = 0; round < rounds; ++round) {
     ESRGAN_UNROLL
     for (int i = 0; i < kPeakSums; ++i) sum[i] = multiply_add(sum[i], w, b);
