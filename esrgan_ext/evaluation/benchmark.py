@@ -136,7 +136,7 @@ def evaluate(
     distance = _distance(perceptual, choose_device(device, precision).device)
     methods = [
         _Method(name, upscaler, scale)
-        for name, upscaler in zip(_names(models, upscalers), upscalers, strict=True)
+        for name, upscaler in zip(_names(upscalers), upscalers, strict=True)
     ]
     run = _Run(methods, scale, border, distance, max_pixels, events)
     run.all(pairs, unpaired, progress)
@@ -275,13 +275,14 @@ def _common_scale(upscalers: Sequence[Upscaler | None], scale: int | None) -> in
     return chosen
 
 
-def _names(models: Sequence[Model], upscalers: Sequence[Upscaler | None]) -> list[str]:
+def _names(upscalers: Sequence[Upscaler | None]) -> list[str]:
     """One name for each; files of the same name are told apart by their paths."""
-    plain = [BICUBIC if u is None else info_of(u.network).name for u in upscalers]
+    infos = [None if upscaler is None else info_of(upscaler.network) for upscaler in upscalers]
+    plain = [BICUBIC if info is None else info.name for info in infos]
     names: list[str] = []
-    for name, upscaler in zip(plain, upscalers, strict=True):
-        if plain.count(name) > 1 and upscaler is not None:
-            name = info_of(upscaler.network).source
+    for name, info in zip(plain, infos, strict=True):
+        if plain.count(name) > 1 and info is not None and info.path is not None:
+            name = str(info.path)
         number = 2
         unique = name
         while unique in names:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from esrgan_ext.errors import ImageError, ModelError, OptionError
+from esrgan_ext.errors import ImageError, ModelError, OptionError, OutOfMemory
 from esrgan_ext.evaluation import perceptual
 from esrgan_ext.evaluation.perceptual import PerceptualDistance, load_perceptual
 from esrgan_ext.evaluation.st_lpips import BlurPool, ShiftTolerantLPIPS
@@ -149,6 +149,15 @@ def test_images_that_cannot_be_compared_are_refused(tmp_path):
     ):
         with pytest.raises(ImageError):
             distance(image, reference)
+
+
+def test_an_image_too_large_for_memory_says_so():
+    def allocate(image, reference):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    distance = PerceptualDistance("ST-LPIPS", allocate, torch.device("cpu"))
+    with pytest.raises(OutOfMemory, match="ST-LPIPS of 32 x 32 pixels"):
+        distance(*np.zeros((2, 40, 40), np.uint8))
 
 
 def test_lpips_library_gets_what_it_takes(monkeypatch):
