@@ -221,7 +221,7 @@ class _Run:
         pixels = [files.lr_pixels(self._scale) * len(self._methods) for files in pairs]
         done, total = 0, max(1, sum(pixels))
         for files, share in zip(pairs, pixels, strict=True):
-            self._image(files, _part(progress, done, total))
+            self._image(files, _image_part(progress, done, total))
             done += share
             if progress is not None and progress(done, total) is False:
                 raise UpscaleCancelled("evaluating was cancelled")
@@ -233,8 +233,7 @@ class _Run:
             pixels = pair.lr.shape[0] * pair.lr.shape[1]
             for number, method in enumerate(self._methods):
                 begin = time.monotonic()
-                before = number * pixels
-                sr = method(pair.lr, lambda done, _, before=before: progress(before + done))
+                sr = method(pair.lr, _model_part(progress, number * pixels))
                 seconds = time.monotonic() - begin
                 scores = measure(sr, pair.hr, self._border, self._distance)
                 found.append(ImageResult(files.name, method.name, scores, seconds))
@@ -255,7 +254,12 @@ class _Run:
             self._events.failed(failure)
 
 
-def _part(progress: Progress | None, before: int, total: int) -> Callable[[int], bool | None]:
+def _model_part(progress: Callable[[int], bool | None], before: int) -> Progress:
+    """The progress of one model on an image, within that of all models on it."""
+    return lambda done, _: progress(before + done)
+
+
+def _image_part(progress: Progress | None, before: int, total: int) -> Callable[[int], bool | None]:
     """The progress of one image, within that of all."""
     return lambda done: None if progress is None else progress(min(before + done, total), total)
 
