@@ -7,8 +7,11 @@ it does not matter who computes it, when, and beside which others.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
 
 from esrgan_ext.inference.arrays import Layout
 from esrgan_ext.inference.tiles import Rect, window
@@ -78,14 +81,15 @@ class Grid:
         """The layout of what is wanted."""
         return self.layout.resized(self.area.height, self.area.width)
 
-    def chunks(self) -> list[Chunk]:
-        """All of them: image by image, row by row."""
-        return [
-            Chunk(image, row, column)
-            for image in self.layout.images()
-            for row in range(self.rows)
-            for column in range(self.columns)
-        ]
+    def chunk(self, number: int) -> Chunk:
+        """The chunk of that number: image by image, row by row."""
+        stack = [self.layout.shape[axis] for axis in self.layout.stack_axes]
+        *image, row, column = np.unravel_index(number, (*stack, self.rows, self.columns))
+        return Chunk(tuple(int(k) for k in image), int(row), int(column))
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All of them, in the order of their numbers."""
+        return (self.chunk(number) for number in range(len(self)))
 
     def place(self, chunk: Chunk) -> Rect:
         """Where a chunk lies in what is wanted."""
