@@ -22,14 +22,18 @@ if TYPE_CHECKING:
         ModelError,
         OptionError,
         OutOfMemory,
+        ResumeError,
+        SchedulerError,
         UpscaleCancelled,
     )
     from esrgan_ext.inference import Upscaler, upscale
+    from esrgan_ext.inference.lazy import upscale_lazy
     from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
 
 _HOME = {
     "Upscaler": "esrgan_ext.inference",
     "upscale": "esrgan_ext.inference",
+    "upscale_lazy": "esrgan_ext.inference.lazy",
     "ModelInfo": "esrgan_ext.weights",
     "interpolate": "esrgan_ext.weights",
     "list_models": "esrgan_ext.weights",
@@ -43,6 +47,8 @@ _HOME = {
     "ModelError": "esrgan_ext.errors",
     "OptionError": "esrgan_ext.errors",
     "OutOfMemory": "esrgan_ext.errors",
+    "ResumeError": "esrgan_ext.errors",
+    "SchedulerError": "esrgan_ext.errors",
     "UpscaleCancelled": "esrgan_ext.errors",
 }
 
@@ -57,6 +63,8 @@ __all__ = [
     "ModelInfo",
     "OptionError",
     "OutOfMemory",
+    "ResumeError",
+    "SchedulerError",
     "UpscaleCancelled",
     "Upscaler",
     "__version__",
@@ -64,6 +72,7 @@ __all__ = [
     "list_models",
     "load_model",
     "upscale",
+    "upscale_lazy",
 ]
 
 

@@ -98,7 +98,7 @@ def upscale_lazy(
     # Two zarr arrays in memory look alike to a hash: such a source gets a name of its own.
     token = tokenize(settings, grid, values, lazily.name if lazily is not None else uuid.uuid4())
     name = f"upscale-{token}"
-    layer: dict[tuple, tuple] = {}
+    layer: dict[Any, tuple] = {}
     dependencies = []
     if lazily is not None:
         lazily = lazily.rechunk(_source_chunks(grid, side))

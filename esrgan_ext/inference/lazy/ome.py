@@ -186,7 +186,7 @@ def write_metadata(
     write_multiscales_metadata(
         group, datasets, fmt=fmt, axes=[dict(axis) for axis in scene.axes], name=scene.name
     )
-    attributes = dict(group.attrs)
+    attributes: dict[str, Any] = dict(group.attrs)
     ome = attributes["ome"] if scene.version == "0.5" else attributes
     ome["multiscales"][0]["type"] = "mean"  # how the levels were made from one another
     if scene.transformations:

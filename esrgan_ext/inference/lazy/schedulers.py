@@ -18,6 +18,7 @@ import dask
 from dask.callbacks import Callback
 
 from esrgan_ext.errors import EsrganError, OptionError, SchedulerError
+from esrgan_ext.inference.lazy import tasks
 from esrgan_ext.inference.lazy.tasks import Outcome
 from esrgan_ext.models import SRNetwork
 
@@ -60,9 +61,8 @@ class _Stop(Exception):
 class Threads:
     """dask's threaded scheduler."""
 
-    dashboard = None
-
     def __init__(self, workers: int) -> None:
+        self.dashboard: str | None = None
         self._workers = workers
         self.name = f"{workers} thread{'s' if workers > 1 else ''}"
 
@@ -74,13 +74,18 @@ class Threads:
             if isinstance(value, Outcome) and not on_outcome(value):
                 raise _Stop
 
-        with suppress(_Stop), Callback(posttask=finished):
-            dask.compute(
-                *(lazily(number) for number in numbers),
-                scheduler="threads",
-                num_workers=self._workers,
-                optimize_graph=False,
-            )
+        tasks.stop.clear()
+        try:
+            with suppress(_Stop), Callback(posttask=finished):
+                dask.compute(
+                    *(lazily(number) for number in numbers),
+                    scheduler="threads",
+                    num_workers=self._workers,
+                    optimize_graph=False,
+                )
+        except BaseException:
+            tasks.stop.set()  # Ctrl-C should not wait for the chunks that are being computed
+            raise
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)

@@ -7,13 +7,14 @@ chunk that fails must not end the others.
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from esrgan_ext.errors import EsrganError
+from esrgan_ext.errors import EsrganError, UpscaleCancelled
 from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.lazy import manifest, pixels, resident
 from esrgan_ext.inference.lazy.grid import Grid
@@ -87,6 +88,15 @@ class Outcome:
     extent: tuple[float, float] | None = None
 
 
+#: Set where threads of this process should leave their chunks: the run has ended early.
+stop = threading.Event()
+
+
+def _heed_stop(macs: int) -> None:
+    if stop.is_set():
+        raise UpscaleCancelled("the run has ended")
+
+
 def write_chunk(job: Job, number: int) -> Outcome:
     """Compute a chunk of the finest level, write it, see it onto the disk, record it."""
     start = time.perf_counter()
@@ -105,6 +115,7 @@ def write_chunk(job: Job, number: int) -> Outcome:
                 (job.grid.layout.height, job.grid.layout.width),
                 job.grid.result_size,
                 job.values,
+                _heed_stop,
             )
         _put(job, 0, number, result)
     except Exception as error:

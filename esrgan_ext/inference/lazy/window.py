@@ -14,6 +14,7 @@ from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.engine import Engine, is_out_of_memory, release_memory
 from esrgan_ext.inference.pieces import finished_pieces
 from esrgan_ext.inference.tiles import Rect
+from esrgan_ext.ops.eager import OnWork
 
 
 def upscale_window(
@@ -24,6 +25,7 @@ def upscale_window(
     size: tuple[int, int],
     result_size: tuple[int, int],
     values: ValueMap,
+    on_work: OnWork = lambda macs: None,
 ) -> np.ndarray:
     """Compute one chunk of a result.
 
@@ -39,6 +41,8 @@ def upscale_window(
     size, result_size : (int, int)
         Height and width of the whole image and its result.
     values : ValueMap
+    on_work : callable
+        Called several times a second; may raise to stop. Chunks are what progress is counted in.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def upscale_window(
             return result
         pixels = np.stack([plane for plane, _ in filled])
     try:
-        rows = engine.rows(values.normalise(pixels)[None], _ignored)
+        rows = engine.rows(values.normalise(pixels)[None], on_work)
         for area, piece in finished_pieces(rows, seen, wanted, engine.scale, size, result_size):
             restored = values.restore(piece[0])
             for channel, mask in enumerate(masks):
@@ -79,7 +83,3 @@ def upscale_window(
             f"{engine.device.name}: choose a smaller tile or memory limit"
         ) from error
     return result
-
-
-def _ignored(macs: int) -> None:
-    """Progress within a chunk is nobody's business: chunks are what is counted."""
