@@ -16,8 +16,8 @@ from ome_zarr.format import Format, format_from_version
 from ome_zarr.io import parse_url
 from ome_zarr.writer import write_multiscales_metadata
 
-from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.lazy.scene import Level, Scene, check_axes
+from esrgan_ext.errors import ImageError, ImageFileError
+from esrgan_ext.inference.lazy.scene import Level, Scene, check_names, check_shape
 from esrgan_ext.inference.lazy.sources import Source
 
 VERSIONS = ("0.4", "0.5")
@@ -37,10 +37,13 @@ def read_scene(path: Path) -> Scene:
     attributes, version = _attributes(path)
     multiscale = attributes["multiscales"][0]
     try:
+        names = [str(axis["name"]) for axis in multiscale["axes"]]
+        check_names(path, names)
         axes = Axes(multiscale["axes"], fmt=format_from_version(version)).axes
-        names = [str(axis["name"]) for axis in axes]
         datasets = multiscale["datasets"]
         paths = [str(dataset["path"]) for dataset in datasets]
+    except ImageError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ImageFileError(f"{path}: its OME-Zarr metadata are damaged: {error!r}") from error
     if not paths:
@@ -48,7 +51,7 @@ def read_scene(path: Path) -> Scene:
     levels = []
     for dataset, component in zip(datasets, paths, strict=True):
         array = _array(path, component)
-        check_axes(path, names, array.shape)
+        check_shape(path, names, array.shape)
         source = Source(
             "zarr",
             str(path),

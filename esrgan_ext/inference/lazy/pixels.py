@@ -23,7 +23,9 @@ def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def create(path: Path, layout: Layout, names: list[str], dtype: str, version: str, stored: int):
+def create(
+    path: Path, layout: Layout, names: list[str], dtype: str, version: str, stored: int
+) -> None:
     """Make the empty arrays "0", "1", ... of a result.
 
     Parameters
@@ -77,6 +79,12 @@ def chunk_files(
             spans.append(range(part // side, part // side + 1))
     folder = path / str(level)
     return [folder / array.metadata.encode_chunk_key(place) for place in itertools.product(*spans)]
+
+
+def sweep(path: Path) -> None:
+    """Remove the temporary files of chunks that were being written when a run was killed."""
+    for left in path.rglob("*.partial"):
+        left.unlink(missing_ok=True)
 
 
 def halved(pixels: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ class Request:
 
     @property
     def needs_extent(self) -> bool:
-        return isinstance(self.data_range, str)
+        return self.data_range == "auto"
 
     def resolved(self, precision: str) -> Request:
         """With the precision that the workers' device takes."""
@@ -131,9 +131,9 @@ def prepare(source: Path, options: StoreOptions) -> Request:
     scene = tiff_scene.read_scene(source) if is_tiff else ome.read_scene(source)
     scene = with_version(scene, options.version)
     level = scene.level(options.level)
-    arrays.value_map(np.empty((0,), level.source.dtype), None)  # the dtype can be upscaled
-    if not isinstance(options.data_range, str):
-        arrays.value_map(np.empty((0,), level.source.dtype), options.data_range)
+    # The dtype can be upscaled, and the range is one.
+    given = None if options.data_range == "auto" else options.data_range
+    arrays.value_map(np.empty((0,), level.source.dtype), given)
     layout = arrays.layout_of(level.source.shape, scene.channel_axis(options.channels, level))
     region = within(options.region, layout.height, layout.width)
     reference, network = resident.refer(options.model)

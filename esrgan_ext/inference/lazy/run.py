@@ -136,6 +136,7 @@ def upscale_store(
     finally:
         manifest.forget(str(folder))
         lock.release()
+        _tidy(folder)
 
 
 class _Run:
@@ -275,6 +276,8 @@ class _Run:
     def _recorded(self, job: Job) -> list[set[int]]:
         """Chunks of each level that are on disk."""
         recorded = manifest.recorded(self._folder)
+        if recorded:
+            pixels.sweep(job.image)
         earlier = []
         for level in range(1 + len(job.coarser)):
             known = sorted({n for n in recorded.get(level, []) if n < len(job.level(level))})
@@ -353,6 +356,14 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
         raise OptionError(f"{target} exists already; overwrite replaces it")
     if not any((target / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
         raise OptionError(f"{target}: is no zarr store, and is not overwritten")
+
+
+def _tidy(folder: Path) -> None:
+    """Take away the folder of a run that ended before it began."""
+    if not (folder / manifest.PLAN).exists():
+        with suppress(OSError):
+            (folder / manifest.LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 class _Silent:

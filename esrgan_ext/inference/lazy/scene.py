@@ -143,7 +143,7 @@ def result_transform(
     return scale, translation
 
 
-def check_axes(path: Path, names: list[str], shape: tuple[int, ...]) -> None:
+def check_names(path: Path, names: list[str]) -> None:
     """Raise ImageError unless the axes are two to five of t, c, z, y, x in that order."""
     wanted = [name for name in "tczyx" if name in names]
     if names != wanted or names[-2:] != ["y", "x"]:
@@ -151,6 +151,10 @@ def check_axes(path: Path, names: list[str], shape: tuple[int, ...]) -> None:
             f"{path}: its axes are {', '.join(map(repr, names)) or 'none'}; an image has y and x "
             "as its last axes, and t, c, z in this order before them"
         )
+
+
+def check_shape(path: Path, names: list[str], shape: tuple[int, ...]) -> None:
+    """Raise ImageError unless there is a pixel, and a length for each axis."""
     if len(names) != len(shape):
         raise ImageError(
             f"{path}: it names {len(names)} axes, its array has {len(shape)} (shape {shape})"

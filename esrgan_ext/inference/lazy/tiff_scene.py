@@ -9,7 +9,7 @@ import tifffile
 
 from esrgan_ext.errors import ImageError, ImageFileError
 from esrgan_ext.inference.formats import tiff
-from esrgan_ext.inference.lazy.scene import Level, Scene, check_axes
+from esrgan_ext.inference.lazy.scene import Level, Scene, check_names, check_shape
 from esrgan_ext.inference.lazy.sources import Source
 
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
@@ -61,6 +61,7 @@ def _scene(path: Path, file: tifffile.TiffFile) -> Scene:
     if len(set(stored)) < len(stored) or not set(stored) <= set("tczyx"):
         raise ImageError(f"{path}: the TIFF's axes {series.axes!r} are not understood")
     names = [name for name in "tczyx" if name in stored]
+    check_names(path, names)
     order = tuple(stored.index(name) for name in names)
     size = _pixel_size(layout, names)
     modified = path.stat().st_mtime_ns
@@ -69,7 +70,7 @@ def _scene(path: Path, file: tifffile.TiffFile) -> Scene:
     for number, level in enumerate(series.levels):
         shape = tuple(int(level.shape[k]) for k in order)
         finest = finest or shape
-        check_axes(path, names, shape)
+        check_shape(path, names, shape)
         ratio = [whole / part for whole, part in zip(finest, shape, strict=True)]
         scale = tuple(s * r for s, r in zip(size[0], ratio, strict=True))
         middle = tuple(s * (r - 1) / 2 for s, r in zip(size[0], ratio, strict=True))

@@ -49,7 +49,9 @@ def test_missing_chunks_are_the_fill_value_with_a_warning(run, pixels, in_memory
 
 def axes(*names):
     def change(attributes):
-        attributes["ome"]["multiscales"][0]["axes"] = [{"name": n} for n in names]
+        attributes["ome"]["multiscales"][0]["axes"] = [
+            {"name": n, "type": "channel" if n == "c" else "space"} for n in names
+        ]
 
     return change
 
@@ -127,6 +129,7 @@ def test_types_and_channels_that_cannot_be_upscaled(run, tmp_path):
 def test_options_that_cannot_be_used(changes, message, run, tmp_path):
     with pytest.raises(OptionError, match=message):
         run(tmp_path / "out.zarr", **changes)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_result_does_not_take_the_place_of_its_source(run, slide):
