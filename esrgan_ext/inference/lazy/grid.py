@@ -163,8 +163,7 @@ def chunk_side(area: Rect, wanted: int, multiple: int) -> tuple[int, int]:
     (int, int)
         The first is a multiple of the second.
     """
-    longest = max(area.height, area.width)
-    side = -(-longest // -(-longest // max(wanted, 1)))
+    side = max(-(-length // -(-length // wanted)) for length in (area.height, area.width))
     parts = -(-side // STORED_SIDE)
     stored = -(-side // parts)
     stored += -stored % multiple

@@ -127,6 +127,6 @@ def make_grid(
         layout.height * round(factor),
         layout.width * round(factor),
     )
-    side, stored = chunk_side(area, round(tile * factor), round(factor) if whole else 1)
+    side, stored = chunk_side(area, max(round(tile * factor), 1), round(factor) if whole else 1)
     grid = Grid(layout, result_size, area, side, needs.scale, needs.overlap, needs.alignment)
     return grid, stored

@@ -51,8 +51,8 @@ def test_chunks_of_work_are_whole_stored_chunks_and_no_slivers(height, width, wa
     side, stored = chunk_side(Rect(0, height, 0, width), wanted, 4)
     assert side % stored == 0
     assert stored % 4 == 0
-    longest = max(height, width)
-    assert -(-longest // side) <= -(-longest // wanted)  # evened out, not made more
+    for length in (height, width):
+        assert -(-length // side) <= -(-length // wanted)  # evened out, not made more
 
 
 NEEDS = Needs(
