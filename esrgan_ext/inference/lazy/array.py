@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import torch
+from dask import threaded
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
@@ -245,3 +248,14 @@ def _value_map(array: Any, lazily: da.Array | None, data_range: DataRange) -> Va
     if not (np.isfinite(low) and np.isfinite(high)):
         low, high = 0.0, 1.0
     return ValueMap(np.dtype(array.dtype), float(low), float(high))
+
+
+def _start_anew() -> None:
+    """In a forked child dask would wait for the threads of its parent's pools."""
+    threaded.pools_lock = threading.Lock()
+    threaded.default_pool = None
+    threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

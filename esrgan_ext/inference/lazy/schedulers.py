@@ -105,7 +105,7 @@ class Cluster:
 
         futures = self._client.map(task, list(numbers), pure=False)
         number_of = {future.key: number for future, number in zip(futures, numbers, strict=True)}
-        coming = as_completed(futures)
+        coming = as_completed(futures, loop=self._client.loop)
         del futures  # each is let go of with its answer
         stopped = False
         for future in coming:

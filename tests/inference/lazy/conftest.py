@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from ome_zarr.format import format_from_version
 from ome_zarr.writer import write_image
@@ -17,6 +18,7 @@ from esrgan_ext.inference import Upscaler
 from esrgan_ext.inference.lazy.options import StoreOptions
 from esrgan_ext.inference.lazy.run import Report, upscale_store
 from esrgan_ext.inference.lazy.tasks import Outcome
+from esrgan_ext.models import RRDBNet
 from esrgan_ext.weights import load_model, save_model
 from tests.conftest import make_network
 
@@ -37,10 +39,30 @@ def make_store(path: Path, pixels: np.ndarray, axes: str, version: str = "0.5") 
     return path
 
 
+def lively(network: RRDBNet) -> RRDBNet:
+    """The network with a last layer such that each channel of its result spans most of [0, 1]:
+    random weights alone give nearly black images, which would agree whatever was done wrong."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        out = network(torch.rand(1, 1, 48, 48).repeat(1, network.in_channels, 1, 1))
+        gain = 0.2 / out.std((0, 2, 3))
+        network.conv_last.weight.mul_(gain[:, None, None, None])
+        network.conv_last.bias.mul_(gain).add_(0.5 - out.mean((0, 2, 3)) * gain)
+        # The channels of a gray image are averaged: they should not cancel each other.
+        sign = torch.sign(torch.corrcoef(out[0].flatten(1))[0])
+        network.conv_last.weight.mul_(sign[:, None, None, None])
+        network.conv_last.bias.sub_(0.5).mul_(sign).add_(0.5)
+    return network
+
+
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("lazy-models")
-    return save_model(make_network(1), folder / "a.safetensors")
+def network() -> RRDBNet:
+    return lively(make_network(1))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory, network: RRDBNet) -> Path:
+    return save_model(network, tmp_path_factory.mktemp("lazy-models") / "a.safetensors")
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +90,9 @@ def in_memory(model: Path) -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def reference(in_memory: Callable[..., np.ndarray], pixels: np.ndarray) -> np.ndarray:
-    return in_memory(pixels)
+    result = in_memory(pixels)
+    assert result.std() > 20  # something to compare
+    return result
 
 
 @pytest.fixture(scope="session")
