@@ -2,8 +2,8 @@
 
 Every run is a process of its own on a zarr store on disk, through the same code as `esrgan
 upscale in.zarr out.zarr`. Prints a table, writes JSON. `--model tiny` (the default) is a network of
-one block and 32 channels with random weights: the code path and the memory per image are those of
-the real models, in minutes instead of hours.
+one block and `--width` channels with random weights: the code path of the real models, in minutes
+instead of hours.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megapixels", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--model", default="tiny")
+    parser.add_argument("--width", type=int, default=32, help="channels of the tiny model")
     parser.add_argument("--scheduler", default="threads", choices=["threads", "processes"])
     parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--tile", default="auto")
@@ -45,10 +46,12 @@ def main() -> None:
             with tempfile.TemporaryDirectory(dir=args.folder) as folder:
                 row = _measure(Path(folder), size, workers, args)
             rows.append(row)
+            # Threads have no processes of their own; what else was started does not count.
+            worker = f"{row['worker_gb']:.2f}" if args.scheduler == "processes" else "-"
             print(
                 f"{size:6} {Path(row['model']).stem:>6} {workers:8} "
                 f"{row['done']:3}/{row['chunks']:<4} {row['seconds']:6.1f} {row['rate']:6.3f} "
-                f"{row['main_gb']:15.2f} {row['worker_gb']:7.2f}",
+                f"{row['main_gb']:15.2f} {worker:>7}",
                 flush=True,
             )
     if args.json is not None:
@@ -59,7 +62,7 @@ def _measure(folder: Path, megapixels: int, workers: int, args: argparse.Namespa
     """One run in a fresh process."""
     source = folder / "in.zarr"
     make_source(source, megapixels)
-    model = str(_tiny_model(folder)) if args.model == "tiny" else args.model
+    model = str(_tiny_model(folder, args.width)) if args.model == "tiny" else args.model
     command = [
         sys.executable, "-m", "benchmarks.scaling", "--one", source, folder / "out.zarr",
         "--model", model, "--scheduler", args.scheduler, "--workers", workers, "--tile", args.tile,
@@ -93,14 +96,14 @@ def make_source(path: Path, megapixels: int) -> None:
     write_multiscales_metadata(group, datasets, fmt=FormatV05(), axes=["y", "x"], name="bench")
 
 
-def _tiny_model(folder: Path) -> Path:
+def _tiny_model(folder: Path, width: int) -> Path:
     import torch
 
     from esrgan_ext.models import RRDBNet, RRDBNetConfig
     from esrgan_ext.weights import save_model
 
     torch.manual_seed(0)
-    network = RRDBNet(RRDBNetConfig(nf=32, nb=1, gc=16)).eval().requires_grad_(False)
+    network = RRDBNet(RRDBNetConfig(nf=width, nb=1, gc=width // 2)).eval().requires_grad_(False)
     return save_model(network, folder / "tiny.safetensors")
 
 

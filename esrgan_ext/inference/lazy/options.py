@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from esrgan_ext.errors import OptionError
 from esrgan_ext.inference.arrays import DataRange
+from esrgan_ext.inference.lazy.planning import MEMORY_LIMIT
 from esrgan_ext.inference.lazy.scene import Channels
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.inference.upscaler import Model
@@ -55,7 +56,7 @@ class StoreOptions:
     version: str | None = None
     scheduler: str = "threads"
     workers: int | None = None
-    memory_limit: int = 3_000_000_000
+    memory_limit: int = MEMORY_LIMIT
     overwrite: bool = False
     retries: int = 2
 

@@ -99,7 +99,7 @@ def tile_for(needs: Needs, memory_limit: int) -> int:
     """
     available = memory_limit - _PROCESS_BYTES - _WEIGHTS * needs.weight_bytes
     if needs.memory is not None:
-        available = min(needs.memory // 2, max(memory_limit, needs.memory // 2))
+        available = needs.memory // 2  # the window is there; the rest is for convolutions' scratch
     available = int(available * _SHARE)
     smallest_window = (SMALLEST_TILE + 2 * needs.overlap) ** 2
     if available < smallest_window * needs.bytes_per_pixel:
