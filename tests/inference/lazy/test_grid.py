@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esrgan_ext.errors import OptionError
@@ -17,6 +17,7 @@ from esrgan_ext.inference.tiles import Rect
 sides = st.integers(1, 70)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     height=sides, width=sides, side=st.integers(1, 90), overlap=st.integers(0, 20),
     factor=st.sampled_from([0.4, 1.0, 2.7, 4.0]), alignment=st.sampled_from([1, 2, 4]),
@@ -46,6 +47,7 @@ def test_chunks_cover_the_area_once_and_see_their_overlap(
     assert (count == 1).all()
 
 
+@settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 9000), width=st.integers(1, 9000), wanted=st.integers(1, 5000))
 def test_chunks_of_work_are_whole_stored_chunks_and_no_slivers(height, width, wanted):
     side, stored = chunk_side(Rect(0, height, 0, width), wanted, 4)
