@@ -22,10 +22,13 @@ if TYPE_CHECKING:
         ModelError,
         OptionError,
         OutOfMemory,
+        ResumeError,
+        SchedulerError,
         UpscaleCancelled,
     )
     from esrgan_ext.evaluation import Evaluation, evaluate
     from esrgan_ext.inference import Upscaler, upscale
+    from esrgan_ext.inference.lazy import upscale_lazy
     from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
 
 _HOME = {
@@ -33,6 +36,7 @@ _HOME = {
     "evaluate": "esrgan_ext.evaluation",
     "Upscaler": "esrgan_ext.inference",
     "upscale": "esrgan_ext.inference",
+    "upscale_lazy": "esrgan_ext.inference.lazy",
     "ModelInfo": "esrgan_ext.weights",
     "interpolate": "esrgan_ext.weights",
     "list_models": "esrgan_ext.weights",
@@ -46,6 +50,8 @@ _HOME = {
     "ModelError": "esrgan_ext.errors",
     "OptionError": "esrgan_ext.errors",
     "OutOfMemory": "esrgan_ext.errors",
+    "ResumeError": "esrgan_ext.errors",
+    "SchedulerError": "esrgan_ext.errors",
     "UpscaleCancelled": "esrgan_ext.errors",
 }
 
@@ -61,6 +67,8 @@ __all__ = [
     "ModelInfo",
     "OptionError",
     "OutOfMemory",
+    "ResumeError",
+    "SchedulerError",
     "UpscaleCancelled",
     "Upscaler",
     "__version__",
@@ -69,6 +77,7 @@ __all__ = [
     "list_models",
     "load_model",
     "upscale",
+    "upscale_lazy",
 ]
 
 

@@ -36,6 +36,14 @@ class DeviceError(EsrganError):
     """The requested device or precision is not available on this machine."""
 
 
+class SchedulerError(EsrganError):
+    """The scheduler of a distributed run cannot be reached, or its workers cannot do the work."""
+
+
+class ResumeError(EsrganError):
+    """An unfinished result belongs to another model, other options or another input."""
+
+
 class OutOfMemory(EsrganError, MemoryError):
     """Even the smallest tile did not fit into the device's memory."""
 

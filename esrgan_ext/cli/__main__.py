@@ -2,4 +2,5 @@
 
 from esrgan_ext.cli import main
 
-main()
+if __name__ == "__main__":  # not in processes that are spawned: they import this module
+    main()

@@ -8,6 +8,7 @@ from esrgan_ext.cli.errors import reports_errors
 
 _PACKAGES = (
     "torch", "numpy", "opencv-python-headless", "tifffile", "safetensors", "onnx", "napari", "dask",
+    "distributed", "zarr", "ome-zarr",
 )  # fmt: skip
 # Wheels of OpenCV that share one import name; two of them at once overwrite each other's files.
 _OPENCV_WHEELS = (

@@ -1,4 +1,4 @@
-"""`esrgan upscale`: an image or a folder of them."""
+"""`esrgan upscale`: an image, a folder of them, or a store that is larger than memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esrgan_ext.cli import options
+from esrgan_ext.cli import options, store
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say_error
 from esrgan_ext.errors import OptionError
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 @reports_errors
 def command(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image or a folder.")] = Path(
-        "LR"
-    ),
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="An image, a folder, or an OME-Zarr store.")
+    ] = Path("LR"),
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT", help="A folder; for one image also a file name."),
+        typer.Argument(
+            metavar="OUTPUT", help="A folder; for one image also a file name, or a .zarr."
+        ),
     ] = Path("results"),
     model: Annotated[
         str, typer.Option("--model", "-m", help="A name (see `esrgan models`) or a file.")
@@ -68,11 +70,20 @@ def command(
         int, typer.Option("--quality", "-q", help="Of JPEG, AVIF and lossy WebP, 1 to 100.")
     ] = 95,
     max_pixels: options.MaxPixels = None,
+    scheduler: store.Scheduler = None,
+    workers: store.Workers = None,
+    memory_limit: store.MemoryLimit = None,
+    region: store.Region = None,
+    level: store.Level = None,
+    channels: store.Channels = None,
+    ome_zarr: store.OmeVersion = None,
 ) -> None:
-    """Upscale an image, or every image in a folder.
+    """Upscale an image, every image in a folder, or an image larger than memory.
 
-    Results keep relative path, name and format; what has a result already is skipped. Exit code:
-    0 all done, 1 some failed, 2 bad arguments, 130 interrupted.
+    Results keep relative path, name and format; what has a result already is skipped. An OME-Zarr
+    store, or a TIFF whose result is named .zarr, is done chunk by chunk: a run that was killed
+    goes on where it stopped. Exit code: 0 all done, 1 some failed, 2 bad arguments, 130
+    interrupted.
     """
     tile_side = options.number_or_auto("tile", tile)
     overlap_pixels = options.number_or_auto("overlap", overlap)
@@ -82,6 +93,34 @@ def command(
         raise OptionError(f"--quality must be between 1 and 100, not {quality}")
     if outscale is not None and not 0 < outscale < float("inf"):
         raise OptionError(f"--outscale must be a positive number, not {outscale}")
+
+    arguments = store.StoreArguments(
+        scheduler, workers, memory_limit, region, level, channels, ome_zarr
+    )
+    if store.is_store_job(source, target):
+        if format is not None or suffix or recursive:
+            raise OptionError("--format, --suffix and --recursive are not for .zarr results")
+        with store.needs_extra():
+            from esrgan_ext.inference.lazy.options import StoreOptions
+
+            store.run(
+                source,
+                target,
+                StoreOptions(
+                    model=model,
+                    outscale=outscale,
+                    tile=tile_side,
+                    overlap=overlap_pixels,
+                    device=device,
+                    precision=precision,
+                    data_range=value_range,
+                    ensemble=ensemble,
+                    overwrite=overwrite,
+                ),
+                arguments,
+            )
+        return
+    arguments.refuse()
 
     from esrgan_ext.cli import display
     from esrgan_ext.inference import folder

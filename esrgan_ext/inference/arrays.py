@@ -58,10 +58,14 @@ class Layout:
             joined.add(self.channel_axis)
         return joined
 
+    @property
+    def stack_axes(self) -> tuple[int, ...]:
+        """The axes along which images are stacked."""
+        return tuple(axis for axis in range(len(self.shape)) if axis not in self._joined_axes)
+
     def images(self) -> list[tuple[int, ...]]:
         """The index of every image along the axes that are not its own, in C order."""
-        outer = [n for axis, n in enumerate(self.shape) if axis not in self._joined_axes]
-        return list(np.ndindex(*outer))
+        return list(np.ndindex(*(self.shape[axis] for axis in self.stack_axes)))
 
     def slices(self, image: tuple[int, ...], area: Rect) -> tuple[int | slice, ...]:
         """The full index of an area of one image in an array of this layout."""
@@ -298,7 +302,13 @@ def fill_nan(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return value_of[labels], mask
 
 
-def nearest_mask(mask: np.ndarray, target_size: tuple[int, int], area: Rect) -> np.ndarray:
+def nearest_mask(
+    mask: np.ndarray,
+    target_size: tuple[int, int],
+    area: Rect,
+    size: tuple[int, int] | None = None,
+    origin: tuple[int, int] = (0, 0),
+) -> np.ndarray:
     """The area of a boolean mask resized to `target_size` by the nearest pixel.
 
     Parameters
@@ -308,11 +318,15 @@ def nearest_mask(mask: np.ndarray, target_size: tuple[int, int], area: Rect) -> 
         Height and width of the whole resized mask.
     area : Rect
         The part of it that is wanted.
+    size, origin : (int, int)
+        Where `mask` is a window of a larger one: the height and width of that, and the row and
+        column at which the window begins.
 
     Returns
     -------
     ndarray of bool, shape (area.height, area.width)
     """
-    rows = ((np.arange(area.y0, area.y1) + 0.5) * mask.shape[0] / target_size[0]).astype(np.intp)
-    columns = ((np.arange(area.x0, area.x1) + 0.5) * mask.shape[1] / target_size[1]).astype(np.intp)
-    return mask[np.ix_(rows, columns)]
+    height, width = mask.shape if size is None else size
+    rows = ((np.arange(area.y0, area.y1) + 0.5) * height / target_size[0]).astype(np.intp)
+    columns = ((np.arange(area.x0, area.x1) + 0.5) * width / target_size[1]).astype(np.intp)
+    return mask[np.ix_(rows - origin[0], columns - origin[1])]

@@ -22,9 +22,9 @@ from esrgan_ext.inference.arrays import DataRange, Layout
 from esrgan_ext.inference.devices import Device, choose_device
 from esrgan_ext.inference.engine import Engine, is_out_of_memory, release_memory
 from esrgan_ext.inference.job import Job, JobImage, OnTile
+from esrgan_ext.inference.pieces import finished_pieces
 from esrgan_ext.inference.plan import Plan
 from esrgan_ext.inference.progress import Meter, Progress
-from esrgan_ext.inference.resample import PieceResampler
 from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import load_model
@@ -108,8 +108,8 @@ class Upscaler:
         channel_axis: int | bool | None = None,
         ensemble: bool = False,
     ) -> None:
-        self._tile = _whole_number("tile", tile, smallest=1)
-        overlap_pixels = _whole_number("overlap", overlap, smallest=0)
+        self._tile = whole_number("tile", tile, smallest=1)
+        overlap_pixels = whole_number("overlap", overlap, smallest=0)
         if outscale is not None and not (
             isinstance(outscale, numbers.Real) and math.isfinite(outscale) and outscale > 0
         ):
@@ -125,6 +125,11 @@ class Upscaler:
     @property
     def scale(self) -> int:
         return self.network.scale
+
+    @property
+    def engine(self) -> Engine:
+        """Runs the network over single windows, for callers that hold no whole image."""
+        return self._engine
 
     def with_channel_axis(self, channel_axis: int | bool | None) -> Upscaler:
         """The same upscaler for arrays of other axes; it shares the network and the device."""
@@ -314,30 +319,10 @@ class Upscaler:
     def _pieces(
         self, rows: Iterator[tuple[int, np.ndarray]], core: Rect, seen: Rect, job: Job
     ) -> Iterator[tuple[Rect, np.ndarray]]:
-        """Finished pieces of the result out of the network's rows: cropped, or resampled."""
-        scale, layout = self.scale, job.layout
-        native = (layout.height * scale, layout.width * scale)
+        size = (job.layout.height, job.layout.width)
+        result_size = (job.result_layout.height, job.result_layout.width)
         target = self._target(core, job)
-        if native == (job.result_layout.height, job.result_layout.width):
-            for top, strip in rows:
-                top += seen.y0 * scale
-                y0, y1 = max(top, target.y0), min(top + strip.shape[2], target.y1)
-                if y0 < y1:
-                    x0 = target.x0 - seen.x0 * scale
-                    crop = strip[:, :, y0 - top : y1 - top, x0 : x0 + target.width]
-                    yield Rect(y0, y1, target.x0, target.x1), crop
-            return
-        if target.pixels == 0:
-            for _ in rows:  # a core that no output pixel falls into; its work still counts
-                pass
-            return
-        available = Rect(seen.y0 * scale, seen.y1 * scale, seen.x0 * scale, seen.x1 * scale)
-        size = (job.result_layout.height, job.result_layout.width)
-        resampler = PieceResampler(native, size, available, target)
-        for _, strip in rows:
-            n, channels = strip.shape[:2]
-            for area, piece in resampler.feed(strip.reshape(n * channels, *strip.shape[2:])):
-                yield area, piece.reshape(n, channels, area.height, area.width)
+        return finished_pieces(rows, seen, target, self.scale, size, result_size)
 
     def _window(self, core: Rect, layout: Layout) -> Rect:
         return window(core, self.overlap, layout.height, layout.width, self.network.alignment)
@@ -412,7 +397,7 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         ) from error
 
 
-def _whole_number(name: str, value: int | str, smallest: int) -> int | None:
+def whole_number(name: str, value: int | str, smallest: int) -> int | None:
     """An option that is 'auto' (None comes back) or a whole number of pixels."""
     if isinstance(value, str) and value == "auto":
         return None

@@ -85,8 +85,43 @@ def read(path: Path) -> tuple[np.ndarray, Metadata, TiffLayout]:
         raise ImageFileError(f"the TIFF is damaged: {_first_line(error)}") from error
 
 
-def _read(tif: tifffile.TiffFile, path: Path) -> tuple[np.ndarray, Metadata, TiffLayout]:
+def check_piecewise(
+    path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> TiffLayout:
+    """Check that a series can be read piece by piece as it stands, and say how it is laid out.
+
+    Raises
+    ------
+    ImageFileError
+        The file is truncated, or its pixels would have to be converted as a whole.
+    """
+    page = series.keyframe
+    _check_complete(series, path)
+    layout = _layout(tif, page)
+    photometric = int(page.photometric)
+    jpeg_colour = photometric == _YCBCR and int(page.compression) == _JPEG  # comes as RGB
+    if not jpeg_colour and photometric not in (_MINISBLACK, _RGB):
+        raise ImageFileError(
+            f"only gray and RGB TIFFs are read by pieces, not {page.photometric!r}"
+        )
+    if layout.orientation != 1:
+        raise ImageFileError("a TIFF with an orientation is not read by pieces: turn it first")
+    return layout
+
+
+def _check_complete(series: tifffile.TiffPageSeries, path: Path) -> None:
     size = path.stat().st_size
+    for number, one in enumerate(series.pages):
+        if one is None:
+            continue
+        ends = [o + n for o, n in zip(one.dataoffsets, one.databytecounts, strict=False)]
+        if not ends or max(ends) > size:
+            raise ImageFileError(
+                f"the TIFF is truncated: the pixels of page {number + 1} end beyond the file"
+            )
+
+
+def _read(tif: tifffile.TiffFile, path: Path) -> tuple[np.ndarray, Metadata, TiffLayout]:
     if not tif.series:
         raise ImageFileError("the TIFF is damaged: it has no image")
     series = tif.series[0]
@@ -97,14 +132,7 @@ def _read(tif: tifffile.TiffFile, path: Path) -> tuple[np.ndarray, Metadata, Tif
             f"the TIFF holds {len(others) + 1} images of different shapes; split it first"
         )
     page = series.keyframe
-    for number, one in enumerate(series.pages):
-        if one is None:
-            continue
-        ends = [o + n for o, n in zip(one.dataoffsets, one.databytecounts, strict=False)]
-        if not ends or max(ends) > size:
-            raise ImageFileError(
-                f"the TIFF is truncated: the pixels of page {number + 1} end beyond the file"
-            )
+    _check_complete(series, path)
     axes = series.axes
     photometric = int(page.photometric)
     layout = _layout(tif, page)

@@ -1,0 +1,180 @@
+"""`esrgan upscale slide.zarr out.zarr`: images larger than memory, into OME-Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from esrgan_ext.cli.errors import FAILED, INTERRUPTED, say_error
+from esrgan_ext.errors import OptionError
+
+if TYPE_CHECKING:
+    from esrgan_ext.inference.lazy.options import StoreOptions
+    from esrgan_ext.inference.lazy.run import Report
+
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+
+# Failed chunks that are listed one by one; more of them have one cause, mostly.
+_LISTED = 20
+
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="NAME",
+        help="For .zarr: threads (default), processes, or a dask scheduler's address, tcp://...",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="For .zarr: threads or processes. Default: 2.")
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option("--memory-limit", metavar="SIZE", help="For .zarr: of one worker. Default: 3GB."),
+]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        "--region", metavar="Y0:Y1,X0:X1", help="For .zarr: a part, in pixels of the level."
+    ),
+]
+Level = Annotated[
+    int | None, typer.Option("--level", help="For .zarr: of the input's pyramid. Default: 0.")
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        "--channels",
+        metavar="HOW",
+        help="For .zarr: rgb, separate, or auto (8-bit threes are a colour image). Default: auto.",
+    ),
+]
+OmeVersion = Annotated[
+    str | None,
+    typer.Option("--ome-zarr", metavar="VERSION", help="For .zarr: 0.4 or 0.5. Default: as input."),
+]
+
+
+@dataclass(frozen=True)
+class StoreArguments:
+    """The options of `esrgan upscale` that are for stores alone, as they were typed."""
+
+    scheduler: str | None
+    workers: int | None
+    memory_limit: str | None
+    region: str | None
+    level: int | None
+    channels: str | None
+    ome_zarr: str | None
+
+    def refuse(self) -> None:
+        """Raise OptionError where one was given for an image that is no store."""
+        for name, value in vars(self).items():
+            if value is not None:
+                raise OptionError(
+                    f"--{name.replace('_', '-')} is for results in OME-Zarr: name one that ends in "
+                    ".zarr"
+                )
+
+
+def is_store_job(source: Path, target: Path) -> bool:
+    """Whether an input or the result is a zarr store."""
+    if target.suffix == ".zarr":
+        return True
+    if source.is_dir():
+        return source.suffix == ".zarr" or any((source / n).exists() for n in _ZARR_FILES)
+    return source.suffix == ".zarr"
+
+
+@contextmanager
+def needs_extra() -> Iterator[None]:
+    """Say how to install what stores need, where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("dask", "distributed", "zarr", "ome_zarr"):
+            raise
+        raise OptionError(
+            f"stores need {error.name}: pip install 'esrgan-ext[distributed]'"
+        ) from error
+
+
+def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArguments) -> None:
+    """Upscale into a store, with progress; the exit code as for files."""
+    from esrgan_ext.cli import display, store_display
+
+    if target.suffix != ".zarr":
+        target = target / f"{source.name.removesuffix('.zarr')}.zarr"
+    if target.exists() and not options.overwrite:
+        typer.echo(f"{target} exists: skipped (--overwrite does it again)")
+        return
+    options = _completed(options, arguments)
+    from esrgan_ext.cli.loading import load
+    from esrgan_ext.inference.lazy import upscale_store
+    from esrgan_ext.weights import find_model
+
+    out = display.console()
+    if find_model(options.model).path is None:  # type: ignore[arg-type]
+        load(str(options.model), out)  # downloaded here, with a bar; workers then find it
+    with store_display.shown(out) as events:
+        try:
+            report = upscale_store(source, target, options, events)
+        except KeyboardInterrupt:
+            say_error(
+                f"interrupted: {events.done} of {events.total} chunks done; the same command goes "
+                "on",
+                label="",
+            )
+            raise typer.Exit(INTERRUPTED) from None
+    _conclude(report)
+
+
+def _completed(options: StoreOptions, arguments: StoreArguments) -> StoreOptions:
+    from dataclasses import replace
+
+    from dask.utils import parse_bytes
+
+    from esrgan_ext.inference.lazy.options import parse_region
+    from esrgan_ext.inference.lazy.scene import Channels
+
+    if arguments.channels not in (None, "auto", "rgb", "separate"):
+        raise OptionError(f"--channels must be auto, rgb or separate, not {arguments.channels!r}")
+    limit = options.memory_limit
+    if arguments.memory_limit is not None:
+        try:
+            limit = int(parse_bytes(arguments.memory_limit))
+        except ValueError:
+            raise OptionError(
+                f"--memory-limit must be a size such as 4GB, not {arguments.memory_limit!r}"
+            ) from None
+    return replace(
+        options,
+        scheduler=arguments.scheduler or options.scheduler,
+        workers=arguments.workers,
+        memory_limit=limit,
+        region=None if arguments.region is None else parse_region(arguments.region),
+        level=arguments.level or 0,
+        channels=cast(Channels, arguments.channels or "auto"),
+        version=arguments.ome_zarr,
+    )
+
+
+def _conclude(report: Report) -> None:
+    if report.failures:
+        say_error(
+            f"{len(report.failures)} chunks failed; everything else is written, and the same "
+            "command tries them again:",
+            label="",
+        )
+        for outcome in report.failures[:_LISTED]:
+            say_error(f"{outcome.place}: {outcome.error}", label="  ")
+        if len(report.failures) > _LISTED:
+            say_error(f"and {len(report.failures) - _LISTED} more", label="  ")
+        raise typer.Exit(FAILED)
+    shape = " x ".join(map(str, report.shape))
+    typer.echo(f"{report.target} ({shape}, {report.chunks} chunks, {report.seconds:.1f} s)")

@@ -1,0 +1,178 @@
+"""Cuts a result into chunks, and finds what of the source the network has to see for each.
+
+Pure integer geometry. What a chunk holds depends on its place in the whole image alone, so that
+it does not matter who computes it, when, and beside which others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from esrgan_ext.inference.arrays import Layout
+from esrgan_ext.inference.tiles import Rect, window
+
+# Sides of the stored chunks that a chunk of work is divided into: a viewer reads 1 to 8 MB at a
+# time, and a folder of 10^5 files is still one that a file system likes.
+STORED_SIDE = 1024
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One piece of work.
+
+    Attributes
+    ----------
+    image : tuple of int
+        Index of the image along the axes that are not its own, as in `Layout.images`.
+    row, column : int
+        Place in the grid.
+    """
+
+    image: tuple[int, ...]
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The chunks of a result.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of the whole source.
+    result_size : (int, int)
+        Height and width of the result of the whole source.
+    area : Rect
+        The part of that result which is wanted.
+    side : int
+        Of a chunk, in pixels of the result; the last ones may be smaller.
+    scale, overlap, alignment : int
+        Of the network; overlap in pixels of the source.
+    """
+
+    layout: Layout
+    result_size: tuple[int, int]
+    area: Rect
+    side: int
+    scale: int
+    overlap: int
+    alignment: int
+
+    @property
+    def rows(self) -> int:
+        return -(-self.area.height // self.side)
+
+    @property
+    def columns(self) -> int:
+        return -(-self.area.width // self.side)
+
+    def __len__(self) -> int:
+        stack = math.prod(self.layout.shape[axis] for axis in self.layout.stack_axes)
+        return stack * self.rows * self.columns
+
+    @cached_property
+    def result_layout(self) -> Layout:
+        """The layout of what is wanted."""
+        return self.layout.resized(self.area.height, self.area.width)
+
+    def chunk(self, number: int) -> Chunk:
+        """The chunk of that number: image by image, row by row."""
+        stack = [self.layout.shape[axis] for axis in self.layout.stack_axes]
+        *image, row, column = np.unravel_index(number, (*stack, self.rows, self.columns))
+        return Chunk(tuple(int(k) for k in image), int(row), int(column))
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All of them, in the order of their numbers."""
+        return (self.chunk(number) for number in range(len(self)))
+
+    def place(self, chunk: Chunk) -> Rect:
+        """Where a chunk lies in what is wanted."""
+        top, left = chunk.row * self.side, chunk.column * self.side
+        return Rect(
+            top,
+            min(top + self.side, self.area.height),
+            left,
+            min(left + self.side, self.area.width),
+        )
+
+    def target(self, chunk: Chunk) -> Rect:
+        """Where a chunk lies in the result of the whole source."""
+        place = self.place(chunk)
+        return Rect(
+            place.y0 + self.area.y0,
+            place.y1 + self.area.y0,
+            place.x0 + self.area.x0,
+            place.x1 + self.area.x0,
+        )
+
+    def seen(self, chunk: Chunk) -> Rect:
+        """The pixels of the source that the network sees for a chunk."""
+        target = self.target(chunk)
+        height, width = self.layout.height, self.layout.width
+        y_reach = self._resampling_reach(height, self.result_size[0])
+        x_reach = self._resampling_reach(width, self.result_size[1])
+        core = Rect(
+            max(target.y0 * height // self.result_size[0] - y_reach, 0),
+            min(-(-target.y1 * height // self.result_size[0]) + y_reach, height),
+            max(target.x0 * width // self.result_size[1] - x_reach, 0),
+            min(-(-target.x1 * width // self.result_size[1]) + x_reach, width),
+        )
+        return window(core, self.overlap, height, width, self.alignment)
+
+    def work_pixels(self) -> int:
+        """Pixels of the largest window."""
+        largest = 0
+        for row in {0, self.rows // 2}:
+            for column in {0, self.columns // 2}:
+                largest = max(largest, self.seen(Chunk((), row, column)).pixels)
+        return largest
+
+    def _resampling_reach(self, source: int, target: int) -> int:
+        """Pixels of the source that resampling looks beyond its own: the cubic kernel reaches 2
+        pixels of the network's result, or of the final one where that is coarser."""
+        native = source * self.scale
+        if native == target:
+            return 0
+        return math.ceil((2 * max(1.0, native / target) + 1) / self.scale)
+
+
+def chunk_side(area: Rect, wanted: int, multiple: int) -> tuple[int, int]:
+    """Sides of the chunks of work and of the stored chunks within them.
+
+    Chunks of work are evened out, so that the last row and column are not mere slivers, which
+    would be nearly all overlap.
+
+    Parameters
+    ----------
+    area : Rect
+        What is to be covered, in pixels of the result.
+    wanted : int
+        The largest side.
+    multiple : int
+        What a stored chunk's side is a multiple of, where the area is not smaller: the factor of
+        the result, so that chunks begin at whole pixels of the source.
+
+    Returns
+    -------
+    (int, int)
+        The first is a multiple of the second.
+    """
+    side = max(-(-length // -(-length // wanted)) for length in (area.height, area.width))
+    parts = -(-side // STORED_SIDE)
+    stored = -(-side // parts)
+    stored += -stored % multiple
+    return stored * parts, stored
+
+
+def tile_for_memory(
+    bytes_available: int, bytes_per_pixel: int, overlap: int, largest: int, smallest: int
+) -> int:
+    """The side of a tile in source pixels whose window fits, within bounds."""
+    window_side = math.isqrt(max(bytes_available // max(bytes_per_pixel, 1), 0))
+    return max(smallest, min(largest, window_side - 2 * overlap))

@@ -1,0 +1,65 @@
+"""Finished pieces of a result out of a network's rows: cropped to what is wanted, or resampled.
+
+The network's rows come from one window of an image; what is handed out is placed in the result
+of the whole image, whether that image is in memory or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from esrgan_ext.inference.resample import PieceResampler
+from esrgan_ext.inference.tiles import Rect
+
+
+def finished_pieces(
+    rows: Iterator[tuple[int, np.ndarray]],
+    seen: Rect,
+    wanted: Rect,
+    scale: int,
+    size: tuple[int, int],
+    result_size: tuple[int, int],
+) -> Iterator[tuple[Rect, np.ndarray]]:
+    """Cut the wanted part out of a window's rows.
+
+    Parameters
+    ----------
+    rows
+        First row within the window's result, and rows of shape (N, C, n, scale * seen.width).
+    seen : Rect
+        The window, in pixels of the image.
+    wanted : Rect
+        What is handed out, in pixels of the result.
+    scale : int
+        The network's.
+    size, result_size : (int, int)
+        Height and width of the whole image and of its result. Where the result is not `scale`
+        times the image, the rows are resampled.
+
+    Yields
+    ------
+    (Rect, ndarray of shape (N, C, h, w), float32)
+        The place in the result, and its pixels. All of `rows` is consumed.
+    """
+    native = (size[0] * scale, size[1] * scale)
+    if native == result_size:
+        for top, strip in rows:
+            top += seen.y0 * scale
+            y0, y1 = max(top, wanted.y0), min(top + strip.shape[2], wanted.y1)
+            if y0 < y1:
+                x0 = wanted.x0 - seen.x0 * scale
+                crop = strip[:, :, y0 - top : y1 - top, x0 : x0 + wanted.width]
+                yield Rect(y0, y1, wanted.x0, wanted.x1), crop
+        return
+    if wanted.pixels == 0:
+        for _ in rows:  # a tile that no output pixel falls into; its work still counts
+            pass
+        return
+    available = Rect(seen.y0 * scale, seen.y1 * scale, seen.x0 * scale, seen.x1 * scale)
+    resampler = PieceResampler(native, result_size, available, wanted)
+    for _, strip in rows:
+        n, channels = strip.shape[:2]
+        for area, piece in resampler.feed(strip.reshape(n * channels, *strip.shape[2:])):
+            yield area, piece.reshape(n, channels, area.height, area.width)
