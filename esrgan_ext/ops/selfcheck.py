@@ -289,6 +289,7 @@ def _child(device: torch.device) -> None:
         torch.zeros(1, device=device).item()  # a context of its own may be forbidden
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        extension.load()
         extension.load_cuda()
     print(_READY, flush=True)
     checks = [check(device, dtype) for dtype in PRECISIONS.values()]

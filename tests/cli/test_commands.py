@@ -60,6 +60,22 @@ def test_info_names_versions_devices_and_memory(run) -> None:
         assert expected in found.stdout
 
 
+def test_info_checks_the_kernels_when_asked(run, monkeypatch) -> None:
+    from esrgan_ext.ops import extension, selfcheck
+
+    found = run("info", "--check")
+    assert found.exit_code == 0
+    compiled = extension.load() is not None
+    assert ("cpu fp32" in found.stdout) == compiled
+    assert ("agrees with float64" if compiled else "no compiled kernels") in found.stdout
+
+    wrong = selfcheck.Check("cpu", "fp32", False, 0.5, "a network differs by 5.0e-01")
+    monkeypatch.setattr(selfcheck, "check_all", lambda device: [wrong])
+    found = run("info", "--check")
+    assert found.exit_code == 1
+    assert "FAILS: a network differs" in found.stdout
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_export(run, models, tmp_path, suffix) -> None:
     target = tmp_path / f"out{suffix}"
