@@ -124,4 +124,5 @@ def extensions() -> dict:
     }
 
 
-setup(**extensions())
+if __name__ == "__main__":
+    setup(**extensions())

@@ -102,12 +102,12 @@ std::vector<kernels::Convolution> convolutions(at::TensorList weights, at::Tenso
                 "weights and biases must be on one device");
     TORCH_CHECK(weight.dim() == 4 && weight.size(2) == 3 && weight.size(3) == 3,
                 "weights must be O,I,3,3, got ", weight.sizes());
-    TORCH_CHECK(bias.dim() == 1 && bias.size(0) == weight.size(0), "a bias of shape ",
-                bias.sizes(), " does not belong to weights of shape ", weight.sizes());
+    TORCH_CHECK(bias.dim() == 1 && bias.size(0) == weight.size(0), "a bias of shape ", bias.sizes(),
+                " does not belong to weights of shape ", weight.sizes());
     keep.push_back(weight.to(at::kFloat).contiguous());
     keep.push_back(bias.to(at::kFloat).contiguous());
-    result.push_back({keep[keep.size() - 2].const_data_ptr<float>(),
-                      keep.back().const_data_ptr<float>()});
+    result.push_back(
+        {keep[keep.size() - 2].const_data_ptr<float>(), keep.back().const_data_ptr<float>()});
   }
   return result;
 }
@@ -185,8 +185,8 @@ Tensor rrdbnet_pack(at::TensorList weights, at::TensorList biases, at::IntArrayR
   std::vector<Tensor> keep;
   TORCH_CHECK(!weights.empty(), "there are no weights");
   const c10::cuda::CUDAGuard guard(weights[0].device());
-  const kernels::Plan plan = network_plan(
-      shape, compute_of(compute, weights[0].scalar_type()), weights[0].get_device());
+  const kernels::Plan plan =
+      network_plan(shape, compute_of(compute, weights[0].scalar_type()), weights[0].get_device());
   const int count = kernels::convolution_count(plan.shape);
   TORCH_CHECK(static_cast<int>(weights.size()) == count, "this shape has ", count,
               " convolutions, got ", weights.size());
@@ -198,8 +198,8 @@ Tensor rrdbnet_pack(at::TensorList weights, at::TensorList biases, at::IntArrayR
                 " -> ", c.out, " channels, got ", w.size(1), " -> ", w.size(0));
   }
   Tensor packed = bytes(kernels::packed_bytes(plan), weights[0]);
-  check(kernels::pack(plan, layers.data(), count, packed.mutable_data_ptr(),
-                      stream_of(weights[0])));
+  check(
+      kernels::pack(plan, layers.data(), count, packed.mutable_data_ptr(), stream_of(weights[0])));
   return packed;
 }
 
@@ -215,12 +215,13 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
   TORCH_CHECK(packed.device() == x.device() && out.device() == x.device(),
               "x, packed and out must be on one device");
   const c10::cuda::CUDAGuard guard(x.device());
-  const kernels::Plan plan = network_plan(shape, compute_of(compute, x.scalar_type()), x.get_device());
+  const kernels::Plan plan =
+      network_plan(shape, compute_of(compute, x.scalar_type()), x.get_device());
   const kernels::NetworkShape& s = plan.shape;
   const int64_t zoom = int64_t{1} << s.upsamplings;
   TORCH_CHECK(x.size(1) == s.in_channels, "x must be N,", s.in_channels, ",H,W, got ", x.sizes());
-  TORCH_CHECK(out.sizes() == at::IntArrayRef({x.size(0), s.out_channels, x.size(2) * zoom,
-                                              x.size(3) * zoom}),
+  TORCH_CHECK(out.sizes() ==
+                  at::IntArrayRef({x.size(0), s.out_channels, x.size(2) * zoom, x.size(3) * zoom}),
               "out has the wrong shape: ", out.sizes());
   TORCH_CHECK(packed.scalar_type() == at::kByte && packed.is_contiguous() &&
                   packed.numel() == static_cast<int64_t>(kernels::packed_bytes(plan)),
@@ -233,8 +234,8 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
                 "nonfinite must be one int32 on the device of x");
   if (out.numel() == 0) return;
 
-  kernels::InputImages in{x.const_data_ptr(), pixel_of(x),   x.stride(0),
-                          x.stride(1),        x.stride(2),   x.stride(3)};
+  kernels::InputImages in{x.const_data_ptr(), pixel_of(x), x.stride(0),
+                          x.stride(1),        x.stride(2), x.stride(3)};
   in.scale = static_cast<float>(in_scale);
   in.offset = static_cast<float>(in_offset);
   kernels::OutputImages to{out.mutable_data_ptr(), pixel_of(out), out.stride(0),
@@ -262,8 +263,8 @@ Tensor rrdbnet(const Tensor& x, const Tensor& packed, at::IntArrayRef shape,
   const int64_t zoom = int64_t{1} << s.upsamplings;
   Tensor out = at::empty({x.size(0), s.out_channels, x.size(2) * zoom, x.size(3) * zoom},
                          x.options().memory_format(at::MemoryFormat::Contiguous));
-  rrdbnet_into(x, packed, shape, out, std::nullopt, compute, 1, 0, 1, 0, std::nullopt,
-               std::nullopt, std::nullopt);
+  rrdbnet_into(x, packed, shape, out, std::nullopt, compute, 1, 0, 1, 0, std::nullopt, std::nullopt,
+               std::nullopt);
   return out;
 }
 

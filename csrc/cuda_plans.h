@@ -33,13 +33,17 @@ inline cuda::Compute compute_named(std::string_view name) {
 }
 
 // The fastest path that the device has, or the one that ESRGAN_CUDA_PATH names (mma, wgmma, or
-// none for plain torch) where the device can run it.
+// none for plain torch) where the device can run it. The variable is read once: packed weights
+// belong to a path.
 inline cuda::Path chosen_path(int device, cuda::Compute compute) {
-  if (const char* forced = std::getenv("ESRGAN_CUDA_PATH"))
-    for (const cuda::Path path : {cuda::Path::kNone, cuda::Path::kMma, cuda::Path::kWgmma})
-      if (std::string_view(forced) == cuda::name(path))
-        return path == cuda::Path::kNone || cuda::can_run(device, path, compute) ? path
-                                                                               : cuda::Path::kNone;
+  static const std::string forced = [] {
+    const char* value = std::getenv("ESRGAN_CUDA_PATH");
+    return std::string(value ? value : "");
+  }();
+  if (forced == cuda::name(cuda::Path::kNone)) return cuda::Path::kNone;
+  for (const cuda::Path path : {cuda::Path::kMma, cuda::Path::kWgmma})
+    if (forced == cuda::name(path))
+      return cuda::can_run(device, path, compute) ? path : cuda::Path::kNone;
   return cuda::fastest_path(device, compute);
 }
 

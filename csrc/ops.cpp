@@ -288,8 +288,8 @@ Tensor rrdbnet(const Tensor& x, const Tensor& packed, at::IntArrayRef shape,
   const int64_t zoom = int64_t{1} << s.upsamplings;
   Tensor out = at::empty({x.size(0), s.out_channels, x.size(2) * zoom, x.size(3) * zoom},
                          x.options().memory_format(at::MemoryFormat::Contiguous));
-  rrdbnet_into(x, packed, shape, out, std::nullopt, compute, 1, 0, 1, 0, std::nullopt,
-               std::nullopt, std::nullopt);
+  rrdbnet_into(x, packed, shape, out, std::nullopt, compute, 1, 0, 1, 0, std::nullopt, std::nullopt,
+               std::nullopt);
   return out;
 }
 
@@ -300,8 +300,7 @@ TORCH_LIBRARY(esrgan_ext, m) {
       "dense_block(Tensor x, Tensor[] weights, Tensor[] biases, float negative_slope, "
       "float residual_scale) -> Tensor");
   // `compute`: float16, bfloat16, tf32 or float32; what the tensors' type implies if empty.
-  m.def(
-      "rrdbnet_pack(Tensor[] weights, Tensor[] biases, int[] shape, str compute=\"\") -> Tensor");
+  m.def("rrdbnet_pack(Tensor[] weights, Tensor[] biases, int[] shape, str compute=\"\") -> Tensor");
   m.def("rrdbnet(Tensor x, Tensor packed, int[] shape, str compute=\"\") -> Tensor");
   // The network sees x * in_scale + in_offset; what it makes of that, times out_scale plus
   // out_offset, within out_low and out_high, is stored in out. x and out may be integers.

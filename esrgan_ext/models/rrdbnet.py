@@ -79,6 +79,11 @@ def _scaled(on_work: OnWork, factor: float, macs: int) -> None:
     on_work(round(macs * factor))
 
 
+def _cropped(y: Tensor, height: int, width: int) -> Tensor:
+    """Without what padding to a multiple of the unshuffling factor has added below and right."""
+    return y.narrow(2, 0, height).narrow(3, 0, width)
+
+
 def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
@@ -255,7 +260,7 @@ class RRDBNet(SRNetwork):
             unshuffled = self._unshuffled(x)
             if self._runs_natively(unshuffled):  # the kernels write the result in one piece
                 y = self._run_natively(unshuffled)
-                return y[..., : x.shape[2] * self.scale, : x.shape[3] * self.scale]
+                return _cropped(y, x.shape[2] * self.scale, x.shape[3] * self.scale)
         return super().forward(x, on_work)
 
     def _native_shape(self) -> native.NetworkShape:
@@ -312,7 +317,7 @@ class RRDBNet(SRNetwork):
             y = self._run_natively(x)
             if on_work is not None:
                 on_work(macs)
-            yield 0, y[:, :, :height, :width]
+            yield 0, _cropped(y, height, width)
             return
         packed = self._packed_network()
         for top, rows in native.strips(self._native_shape(), packed, x, on_work, macs):

@@ -172,13 +172,13 @@ def in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_what_overflows_in_fp16_is_computed_again_in_fp32(gpu, tiny_network, monkeypatch, dtype):
-    in_fp16(monkeypatch)
     image = image_of((6, 7, 3), dtype)
+    expected = on_the_cpu(tiny_network, image)
+    in_fp16(monkeypatch)
     gpu.overflows_above = 0.0
     with pytest.warns(RuntimeWarning, match="fp16 overflowed"):
         result = esr.upscale(image, tiny_network)
     assert [dtype for dtype, _, _ in gpu.calls] == [torch.float16, torch.float32]
-    expected = on_the_cpu(tiny_network, image)
     assert np.abs(result.astype(float) - expected.astype(float)).max() <= (
         1 if dtype == np.uint8 else 1e-5
     )

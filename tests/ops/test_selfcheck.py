@@ -53,8 +53,8 @@ def one_pixel_off(x, weights, biases, shape):
 
 
 def without_the_halo(x, weights, biases, shape):
-    left = network(x[..., :20], weights, biases, shape)
-    return torch.cat([left, network(x[..., 20:], weights, biases, shape)], 3)
+    left = network(x[..., :10], weights, biases, shape)
+    return torch.cat([left, network(x[..., 10:], weights, biases, shape)], 3)
 
 
 def never_written(x, weights, biases, shape):
