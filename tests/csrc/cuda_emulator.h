@@ -501,34 +501,32 @@ inline float decode16(Number type, std::uint32_t word, int half) {
 }
 
 inline void mma(Number type, MmaArguments** lanes) {
-  float a[16][16], b[8][16];
-  int depth = 16;
-  if (type == Number::kTF32) {
-    depth = 8;
-    for (int l = 0; l < kLanes; ++l) {
-      const int g = l / 4, t = l % 4;
+  double a[16][16], b[16][8];  // b by rows, so that the innermost loop runs over columns
+  const int depth = type == Number::kTF32 ? 8 : 16;
+  for (int l = 0; l < kLanes; ++l) {
+    const int g = l / 4, t = l % 4;
+    if (type == Number::kTF32) {   // the low 13 bits are not looked at
       for (int i = 0; i < 4; ++i)  // a0 (g, t), a1 (g + 8, t), a2 (g, t + 4), a3 (g + 8, t + 4)
         a[g + i % 2 * 8][t + i / 2 * 4] = bits_to_float(lanes[l]->a[i] & 0xffffe000u);
       for (int i = 0; i < 2; ++i)  // b0 (t, g), b1 (t + 4, g)
-        b[g][t + i * 4] = bits_to_float(lanes[l]->b[i] & 0xffffe000u);
-    }
-  } else {
-    for (int l = 0; l < kLanes; ++l) {
-      const int g = l / 4, t = l % 4;
+        b[t + i * 4][g] = bits_to_float(lanes[l]->b[i] & 0xffffe000u);
+    } else {
       for (int i = 0; i < 4; ++i)
         for (int h = 0; h < 2; ++h)
           a[g + i % 2 * 8][2 * t + h + i / 2 * 8] = decode16(type, lanes[l]->a[i], h);
       for (int i = 0; i < 2; ++i)
-        for (int h = 0; h < 2; ++h) b[g][2 * t + h + i * 8] = decode16(type, lanes[l]->b[i], h);
+        for (int h = 0; h < 2; ++h) b[2 * t + h + i * 8][g] = decode16(type, lanes[l]->b[i], h);
     }
   }
+  double sums[16][8];
+  for (int l = 0; l < kLanes; ++l)  // c0, c1 (g, 2 t + {0, 1}), c2, c3 (g + 8, ...)
+    for (int i = 0; i < 4; ++i) sums[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2] = lanes[l]->d[i];
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < depth; ++k)
+      for (int column = 0; column < 8; ++column) sums[row][column] += a[row][k] * b[k][column];
   for (int l = 0; l < kLanes; ++l)
-    for (int i = 0; i < 4; ++i) {  // c0, c1 (g, 2 t + {0, 1}), c2, c3 (g + 8, ...)
-      const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
-      double sum = lanes[l]->d[i];
-      for (int k = 0; k < depth; ++k) sum += static_cast<double>(a[row][k]) * b[column][k];
-      lanes[l]->d[i] = towards_zero(sum);
-    }
+    for (int i = 0; i < 4; ++i)
+      lanes[l]->d[i] = towards_zero(sums[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2]);
 }
 
 }  // namespace emulator

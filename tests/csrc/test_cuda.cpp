@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "network.h"
+#include "plan.h"
 #include "tiling.h"
 
 using namespace esrgan::cuda;
@@ -206,14 +207,15 @@ struct Case {
   int processors = 2;
 };
 
+// Of the output's power, for networks of random weights. A wrong tap costs 30 dB and more.
 double least_decibels(Compute c) {
   switch (c) {
     case Compute::kFloat16:
-      return 60;
+      return 56;
     case Compute::kBFloat16:
-      return 42;
+      return 40;
     case Compute::kTensorFloat32:
-      return 60;
+      return 56;
     default:
       return 115;
   }
@@ -377,6 +379,108 @@ void run_dense_block(Compute compute, Path path, int nf, int gc, int batch, int 
   expect(db >= least_decibels(compute), "dense block too far from the definition");
 }
 
+// ---- Layouts: every weight has its place, every pixel its tile ----
+
+void test_layout() {
+  for (const int bytes : {2, 4})
+    for (const int outputs : {32, 64})
+      for (const int in : {32, 64, 80, 192}) {
+        const WeightLayout w{bytes, 3, 3, outputs, in, 64, 1};
+        std::vector<int> seen(static_cast<std::size_t>(64 * in * 9));
+        for (std::int64_t i = 0; i < w.words(); ++i) {
+          const WeightPlace p = weight_place(w, i);
+          for (int e = 0; e < 4 / bytes; ++e)
+            if (p.output < 64 && p.input + e < in)
+              ++seen[static_cast<std::size_t>(((p.output * in + p.input + e) * 3 + p.tap_row) * 3 +
+                                              p.tap_column)];
+        }
+        for (const int count : seen) expect(count == 1, "a weight is packed not exactly once");
+      }
+  for (const int bytes : {2, 4}) {
+    std::vector<int> seen(8 * 64 * 9);
+    for (int i = 0; i < static_cast<int>(last_words(bytes, 64)); ++i) {
+      const WeightPlace p = last_weight_place(bytes, i);
+      for (int e = 0; e < 4 / bytes; ++e)
+        ++seen[static_cast<std::size_t>(((p.output * 64 + p.input + e) * 3 + p.tap_row) * 3 +
+                                        p.tap_column)];
+    }
+    for (const int count : seen) expect(count == 1, "a weight of conv_last is packed not once");
+  }
+  for (const int height : {1, 13, 14, 16, 17, 100})
+    for (const int width : {1, 14, 15, 32, 33, 100}) {
+      std::vector<int> seen(static_cast<std::size_t>(height * width));
+      const Items head = head_items(2, height, width);
+      for (int i = 0; i < head.count(); ++i) {
+        const Item item = head.at(i);
+        for (int y = kHeadBorder; y < HeadTile::kRows - kHeadBorder; ++y)
+          for (int x = kHeadBorder; x < HeadTile::kColumns - kHeadBorder; ++x)
+            if (item.row + y < height && item.column + x < width)
+              ++seen[static_cast<std::size_t>((item.row + y) * width + item.column + x)];
+      }
+      for (const int count : seen) expect(count == 2, "a pixel is in not one tile per image");
+    }
+  for (const std::int64_t items : {1, 131, 132, 133, 1000, 100000}) {
+    const int blocks = persistent_blocks(items, 132);
+    expect(blocks <= 132 && (items + blocks - 1) / blocks == (items + 131) / 132, "rounds");
+  }
+  expect(prefers_large_tiles(1, 512, 512, 32, 132) && !prefers_large_tiles(1, 128, 128, 32, 132),
+         "tile size");
+  // The 2x2 taps of each phase are the 3x3 ones, each once.
+  for (int phase = 0; phase < 2; ++phase)
+    expect(upsample_taps(phase, 0).last + 1 == upsample_taps(phase, 1).first &&
+               upsample_taps(phase, 0).first == 0 && upsample_taps(phase, 1).last == 2,
+           "phases");
+}
+
+// ---- Kernels with one mistake each, that the emulator has to find ----
+
+struct MistakeTask {
+  int kind;
+  const char* memory;
+};
+
+void mistaken_kernel(const MistakeTask task) {
+  const std::uint32_t mine = static_cast<std::uint32_t>(thread_index()) * 16;
+  const auto next = static_cast<std::uint32_t>((thread_index() + 1) % 64) * 16;
+  std::uint32_t r[4];
+  float d[4] = {};
+  switch (task.kind) {
+    case 0:  // no barrier between
+      store_shared16(mine, {0, 0, 0, 0});
+      synchronize_block();
+      load_shared16(next);
+      store_shared16(mine, {1, 1, 1, 1});
+      break;
+    case 1:  // one group too many left
+      cp_async16(mine, task.memory + mine, true);
+      cp_async_commit();
+      cp_async_wait<1>();
+      synchronize_block();
+      load_shared16(next);
+      break;
+    case 2:
+      load_shared16(mine);
+      break;
+    case 3:
+      load_global<uint4>(task.memory + 64 * 16 + mine);
+      break;
+    case 4:
+      store_shared16(mine, {0, 0, 0, 0});
+      synchronize_block();
+      if (thread_index() % 32 == 0) mma_f16(d, {0, 0, 0, 0}, 0, 0);
+      else ldmatrix4(r, mine);
+      break;
+    default:
+      if (thread_index() != 5) synchronize_block();
+  }
+}
+
+void test_mistake(int kind) {
+  emulator::Memory memory(64 * 16);
+  const MistakeTask task{kind, memory.as<char>()};
+  launch(&mistaken_kernel, 1, 64, 64 * 16, nullptr, task);
+}
+
 const Compute kAll[] = {Compute::kFloat16, Compute::kBFloat16, Compute::kTensorFloat32,
                         Compute::kFloat32};
 
@@ -432,31 +536,31 @@ void test_overflow() {
   expect(*nonfinite.as<std::uint32_t>() == 1, "an overflow went unnoticed");
 }
 
-void test_shapes(Path path) {
-  const int sizes[][3] = {{1, 1, 1}, {1, 1, 37}, {1, 18, 1}, {2, 7, 5}, {0, 7, 5}};
-  for (const Compute compute : kAll) {
-    if (path == Path::kWgmma && activation_pixel(compute) == Pixel::kFloat32) continue;
-    for (const auto& size : sizes)
-      run({shape(3, 3, 64, 32, 1, 1), compute, path, size[0], size[1], size[2]});
-    run({shape(3, 3, 32, 16, 1, 0), compute, path, 1, 9, 17});
-    run({shape(4, 1, 64, 16, 1, 0), compute, path, 1, 5, 33});
-    run({shape(1, 4, 32, 32, 1, 2), compute, path, 1, 3, 4});
-    run_dense_block(compute, path, 64, 32, 2, 6, 19);
+// For each Compute: sizes below a tile, widths and channels of all kinds.
+void test_shapes(Path path, const std::vector<Compute>& computes) {
+  for (const Compute compute : computes) {
+    run({shape(3, 3, 64, 32, 1, 0), compute, path, 1, 1, 1});
+    run({shape(3, 3, 64, 32, 1, 0), compute, path, 2, 7, 5});
+    run({shape(3, 3, 64, 32, 1, 0), compute, path, 0, 7, 5});
+    run({shape(3, 3, 32, 16, 1, 1), compute, path, 1, 1, 19});
+    run({shape(4, 1, 64, 16, 1, 0), compute, path, 1, 10, 1});
+    run({shape(1, 4, 32, 32, 1, 0), compute, path, 1, 3, 17});
+    run_dense_block(compute, path, 64, 32, 2, 6, 17);
     run_dense_block(compute, path, 32, 16, 1, 3, 3);
   }
 }
 
 // Several tiles in both directions, some of them whole, and several items a block.
 void test_tiles(Path path) {
-  run({shape(3, 3, 64, 32, 1, 0), Compute::kFloat16, path, 1, 35, 70});
-  run({shape(3, 3, 64, 32, 1, 0), Compute::kBFloat16, path, 2, 17, 33, Pixel::kFloat32,
+  run({shape(3, 3, 64, 32, 1, 0), Compute::kFloat16, path, 1, 19, 35});
+  run({shape(3, 3, 32, 32, 1, 0), Compute::kBFloat16, path, 2, 17, 33, Pixel::kFloat32,
        Pixel::kFloat32, Order::kPlanar, Order::kPlanar, 1});
   if (path == Path::kMma) {
-    run({shape(3, 3, 32, 16, 1, 0), Compute::kTensorFloat32, path, 1, 33, 65, Pixel::kFloat32,
+    run({shape(3, 3, 32, 16, 1, 0), Compute::kTensorFloat32, path, 1, 17, 33, Pixel::kFloat32,
          Pixel::kFloat32, Order::kPlanar, Order::kPlanar, 1});
-    run({shape(3, 3, 32, 16, 1, 0), Compute::kFloat32, path, 1, 17, 33});
+    run({shape(3, 3, 32, 16, 1, 0), Compute::kFloat32, path, 1, 9, 17});
   }
-  run({shape(12, 3, 32, 16, 0, 2), Compute::kFloat16, path, 1, 18, 34});
+  run({shape(12, 3, 64, 32, 0, 2), Compute::kFloat16, path, 1, 9, 10});
 }
 
 void test_pixels() {
@@ -474,14 +578,31 @@ void test_pixels() {
 }  // namespace
 
 int main(int count, char** arguments) {
-  const std::string only = count > 1 ? arguments[1] : "";
-  if (only.empty() || only == "errors") {
+  const std::string group = count > 1 ? arguments[1] : "";
+  const std::vector<Compute> all(std::begin(kAll), std::end(kAll));
+  const char* const mistakes[] = {"race", "early", "unwritten", "outside", "diverge", "barrier"};
+  if (group == "layout") {
+    test_layout();
+  } else if (group == "errors") {
     test_errors();
     test_overflow();
+  } else if (group == "shapes") {
+    test_shapes(Path::kMma, all);
+  } else if (group == "tiles") {
+    test_tiles(Path::kMma);
+  } else if (group == "pixels") {
+    test_pixels();
+  } else if (group == "small") {  // what is left for a slow build
+    test_layout();
+    test_errors();
+    run({shape(3, 3, 32, 16, 1, 1), Compute::kFloat16, Path::kMma, 2, 3, 9});
+    run({shape(3, 3, 32, 16, 1, 0), Compute::kFloat32, Path::kMma, 1, 3, 9, Pixel::kUint8,
+         Pixel::kUint16, Order::kPadded, Order::kChannelsLast});
+    run_dense_block(Compute::kBFloat16, Path::kMma, 32, 16, 1, 3, 3);
+  } else {
+    for (int kind = 0; kind < 6; ++kind)
+      if (group == mistakes[kind]) test_mistake(kind);
   }
-  if (only.empty() || only == "shapes") test_shapes(Path::kMma);
-  if (only.empty() || only == "tiles") test_tiles(Path::kMma);
-  if (only.empty() || only == "pixels") test_pixels();
   std::printf("%ld launches, %ld barriers: all right\n", emulator::machine().launches,
               emulator::machine().barriers);
   return 0;
