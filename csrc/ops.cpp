@@ -1,6 +1,6 @@
-// The operators: schemas, checks of arguments, and the bridge from tensors to csrc/cpu. The CUDA
-// implementations of the same schemas are in cuda_ops.cpp, a library of its own; fake kernels and
-// autograd are registered in esrgan_ext/ops/registration.py.
+// The operators on the CPU: checks of arguments, and the bridge from tensors to csrc/cpu. What this
+// library defines by schemas.h, cuda_ops.cpp, a library of its own, implements for CUDA; fake kernels
+// and autograd are registered in esrgan_ext/ops/registration.py.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/add.h>
@@ -20,6 +20,7 @@
 
 #include "cpu/fingerprint.h"
 #include "cpu/network.h"
+#include "schemas.h"
 
 namespace {
 
@@ -296,19 +297,7 @@ Tensor rrdbnet(const Tensor& x, const Tensor& packed, at::IntArrayRef shape,
 }  // namespace
 
 TORCH_LIBRARY(esrgan_ext, m) {
-  m.def(
-      "dense_block(Tensor x, Tensor[] weights, Tensor[] biases, float negative_slope, "
-      "float residual_scale) -> Tensor");
-  // `compute`: float16, bfloat16, tf32 or float32; what the tensors' type implies if empty.
-  m.def("rrdbnet_pack(Tensor[] weights, Tensor[] biases, int[] shape, str compute=\"\") -> Tensor");
-  m.def("rrdbnet(Tensor x, Tensor packed, int[] shape, str compute=\"\") -> Tensor");
-  // The network sees x * in_scale + in_offset; what it makes of that, times out_scale plus
-  // out_offset, within out_low and out_high, is stored in out. x and out may be integers.
-  m.def(
-      "rrdbnet_into(Tensor x, Tensor packed, int[] shape, Tensor(a!) out, Tensor(b!)? control, "
-      "str compute=\"\", float in_scale=1., float in_offset=0., float out_scale=1., "
-      "float out_offset=0., float? out_low=None, float? out_high=None, "
-      "Tensor(c!)? nonfinite=None) -> ()");
+  esrgan::define_operators(m);
   m.def("rrdbnet_unsupported(int[] shape) -> str", &rrdbnet_unsupported);
 }
 
