@@ -120,13 +120,18 @@ def _operators() -> list[tuple[str, str]]:
         info = module.build_info()
         rows.append(("compiler", f"{info['compiler']}, C++{info['standard']}"))
         rows.append(("built for torch", info["torch"]))
-    for device in available_devices():
-        if device.type == "cuda":
-            rows.append((f"RRDBNet on {device}", ops.backend(device)))
     rows.append(("CUDA operators", ops.extension.cuda_origin()))
     module = ops.extension.load_cuda()
     architectures = "none" if module is None else module.build_info()["architectures"]
     rows.append(("CUDA architectures", architectures))
+    for device in available_devices():
+        if device.type != "cuda":
+            continue
+        kernels = ops.backend(device)
+        if kernels == "cuda" and module is not None:
+            paths = (f"{c} {module.path(device.index, c)}" for c in ops.cuda.COMPUTE_NAMES)
+            kernels = f"cuda: {', '.join(paths)}"
+        rows.append((f"RRDBNet on {device}", kernels))
     rows.append(("threads", str(torch.get_num_threads())))
     return rows
 

@@ -161,7 +161,7 @@ class BatchRunner:
         self._unfinished: Mark | None = None
         self._capturing = True
         self._seconds_per_mac: float | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # progress callbacks may upscale something themselves
 
     def run(
         self,

@@ -17,6 +17,8 @@ from torch import Tensor
 from esrgan_ext.ops import extension, selfcheck, toolchain
 from esrgan_ext.ops.native import NetworkShape
 
+COMPUTE_NAMES = ("float16", "bfloat16", "tf32", "float32")
+
 _COMPUTE = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 

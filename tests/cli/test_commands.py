@@ -76,6 +76,30 @@ def test_info_checks_the_kernels_when_asked(run, monkeypatch) -> None:
     assert "FAILS: a network differs" in found.stdout
 
 
+def test_info_names_the_kernels_of_each_gpu(run, monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    from esrgan_ext import ops
+    from esrgan_ext.inference import devices
+
+    module = SimpleNamespace(
+        build_info=lambda: {"architectures": "80,90a"},
+        path=lambda index, compute: "wgmma" if compute == "float16" else "mma",
+    )
+    monkeypatch.setattr(ops.extension, "load_cuda", lambda: module)
+    monkeypatch.setattr(ops.extension, "cuda_origin", lambda: "JIT")
+    monkeypatch.setattr(ops.cuda, "available", lambda device, dtype: device.index == 0)
+    monkeypatch.setattr("esrgan_ext.cli.info._devices", lambda: [("cuda:0", "NVIDIA H100")])
+    gpus = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    monkeypatch.setattr(devices, "available_devices", lambda: gpus)
+    lines = [" ".join(line.split()) for line in run("info").stdout.splitlines()]
+    assert "CUDA architectures 80,90a" in lines
+    assert "RRDBNet on cuda:0 cuda: float16 wgmma, bfloat16 mma, tf32 mma, float32 mma" in lines
+    assert "RRDBNet on cuda:1 reference" in lines
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_export(run, models, tmp_path, suffix) -> None:
     target = tmp_path / f"out{suffix}"

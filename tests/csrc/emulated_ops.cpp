@@ -1,11 +1,13 @@
-// The operators of csrc/cuda_ops.cpp on tensors of the CPU, with the emulated kernels behind them: for a
-// process that does not load the real extension. Torch's own memory comes from the emulator, which
-// starts it out as NaN and aborts on accesses outside of it.
+// The operators of csrc/cuda_ops.cpp on tensors of the CPU, with the emulated kernels behind them:
+// for a process that does not load the real extension. Torch's own memory comes from the emulator,
+// which starts it out as NaN and aborts on accesses outside of it.
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <torch/library.h>
 
+#include <memory>
 #include <mutex>
+#include <unordered_map>
 
 #include "schemas.h"
 
@@ -15,23 +17,34 @@
 
 namespace {
 
-std::mutex& memory_mutex() {
-  static std::mutex mutex;
-  return mutex;
-}
+// Which memory belongs to a pointer. Never destroyed: torch frees tensors until the very end.
+struct Allocations {
+  std::mutex mutex;
+  std::unordered_map<void*, std::unique_ptr<emulator::Memory>> all;
 
-void release(void* memory) {
-  std::lock_guard<std::mutex> lock(memory_mutex());
-  delete static_cast<emulator::Memory*>(memory);
+  static Allocations& get() {
+    static auto* const allocations = new Allocations;
+    return *allocations;
+  }
+};
+
+void release(void* data) {
+  Allocations& a = Allocations::get();
+  std::lock_guard<std::mutex> lock(a.mutex);
+  a.all.erase(data);
 }
 
 class EmulatedAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) override {
-    std::lock_guard<std::mutex> lock(memory_mutex());
-    auto* memory = new emulator::Memory(bytes);
-    return {memory->as<void>(), memory, &release, c10::Device(c10::DeviceType::CPU)};
+    Allocations& a = Allocations::get();
+    auto memory = std::make_unique<emulator::Memory>(bytes);
+    void* data = memory->as<void>();
+    std::lock_guard<std::mutex> lock(a.mutex);
+    a.all[data] = std::move(memory);
+    return {data, data, &release, c10::Device(c10::DeviceType::CPU)};
   }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, std::size_t count) const override {
     default_copy_data(to, from, count);
   }

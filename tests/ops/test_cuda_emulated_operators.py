@@ -41,6 +41,8 @@ def build(folder: Path) -> Path:
         target = folder / f"{source.stem}.o"
         more = ["-std=c++17"] if source.suffix == ".cu" else ["-std=c++20", *torch_side]
         command = [*COMPILER, "-O1", "-ftree-vectorize", "-fPIC", "-w", *more, *kernels]
+        if source.name == "emulated_ops.cpp":
+            command.append("-DESRGAN_EMULATOR_MAIN")
         command += ["-x", "c++", "-c", str(source), "-o", str(target)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert result.returncode == 0, result.stderr
