@@ -97,4 +97,42 @@ struct Launch {
   static bool available();
 };
 
+// ---- Path::kWgmma: the trunk's convolutions of nf 64 and gc 32, in 16 bits ----
+
+// What the 64 rows of a wgmma are (wgmma_tiling.h).
+enum class Rows : int {
+  kWhole,      // one convolution's 64 outputs
+  kPair,       // 32 outputs, and 32 sums of the next convolution that are kept
+  kRemainder,  // 32 outputs that start from kept sums; the other 32 rows are empty
+};
+
+struct WgmmaConvolution {
+  Activations buffer;  // a whole block's
+  int buffer_units, first_unit, chunks;
+  int batch, height, width;
+  Rows rows;
+  const char* weights;
+  char* sums;
+  Activations out;
+  Epilogue epilogue;
+};
+
+// Rows 0 to top_rows - 1 are outputs of `top`, the others of `bottom`, or zero where that is null;
+// of inputs `first_input` to `first_input` + `inputs` - 1.
+struct WgmmaPackTask {
+  const float* top;  // OIHW
+  int top_rows, top_inputs;
+  const float* bottom;
+  int bottom_inputs;
+  int first_input, inputs;
+  char* packed;
+};
+
+template <Compute C>
+struct LaunchWgmma {
+  static int convolution(const WgmmaConvolution& task, Stream stream);
+  static int pack(const WgmmaPackTask& task, Stream stream);
+  static bool available();
+};
+
 }  // namespace esrgan::cuda

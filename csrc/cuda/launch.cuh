@@ -23,11 +23,11 @@ template <class M, class T>
 ESRGAN_KERNEL(T::kThreads, (resident_blocks<M, T>()))
 convolution_kernel(const ConvolutionTask task) {
   const WarpPlace<T> warp;
-  convolve_items<M, T>(task, dynamic_shared(), warp,
-                       [&](const Item& item, const Accumulators<T>& acc) {
-                         constexpr int kZoom = T::kTapRows == 2 ? 2 : 1;
-                         store_tile<M>(task, item, kZoom, warp, acc);
-                       });
+  convolve_items<M, T, true>(task, dynamic_shared(), warp,
+                             [&](const Item& item, const Accumulators<T>& acc) {
+                               constexpr int kZoom = T::kTapRows == 2 ? 2 : 1;
+                               store_tile<M>(task, item, kZoom, warp, acc);
+                             });
 }
 
 // One item a block: the features take the stages' place, so nothing may be on its way there.
@@ -36,14 +36,14 @@ ESRGAN_KERNEL(HeadTile::kThreads, 1)
 head_kernel(const HeadTask task) {
   const WarpPlace<HeadTile> warp;
   const std::uint32_t shared = dynamic_shared();
-  convolve_items<M, HeadTile>(task.hr, shared, warp,
-                              [&](const Item& item, const Accumulators<HeadTile>& acc) {
-                                cp_async_wait<0>();
-                                synchronize_block();
-                                store_features<M>(task, item, shared, warp, acc);
-                                synchronize_block();
-                                last_convolution<M>(task, item, shared, warp.lane);
-                              });
+  convolve_items<M, HeadTile, false>(task.hr, shared, warp,
+                                     [&](const Item& item, const Accumulators<HeadTile>& acc) {
+                                       cp_async_wait<0>();
+                                       synchronize_block();
+                                       store_features<M>(task, item, shared, warp, acc);
+                                       synchronize_block();
+                                       last_convolution<M>(task, item, shared, warp.lane);
+                                     });
 }
 
 // As many blocks as run at once, each going through its share of the items.
@@ -59,15 +59,6 @@ int launch_convolution(ConvolutionTask task, int phases, Stream stream) {
   if (e != kSuccess) return e;
   const int blocks = persistent_blocks(task.items.count(), device.processors * blocks_per_sm);
   return launch(kernel, blocks, T::kThreads, T::kSharedBytes, stream, task);
-}
-
-template <class Task>
-int launch_elementwise(void (*kernel)(Task), std::int64_t count, Stream stream, const Task& task) {
-  if (count <= 0) return kSuccess;
-  constexpr std::int64_t kMostBlocks = 4096;  // enough for any device; further work is looped over
-  const std::int64_t blocks = (count + kElementwiseThreads - 1) / kElementwiseThreads;
-  return launch(kernel, static_cast<int>(blocks < kMostBlocks ? blocks : kMostBlocks),
-                kElementwiseThreads, 0, stream, task);
 }
 
 template <Compute C>

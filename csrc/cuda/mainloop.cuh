@@ -11,69 +11,84 @@
 namespace esrgan::cuda {
 
 // Fills the stages, always ahead of the multiplication: weights by two tap columns, pixels by a
-// chunk. Runs through this block's items, every block_count()-th from block_index().
-template <class T>
+// chunk. Runs through this block's items, every block_count()-th from block_index(). An item's
+// divisions are done once for each, not in every step: on compute capability 9.0 the multiplication
+// leaves few issue slots.
+// `Persistent`: whether a block has more than one item.
+template <class T, bool Persistent>
 class Producer {
  public:
   ESRGAN_DEVICE Producer(const ConvolutionTask& task, std::uint32_t shared)
       : task_(task), shared_(shared) {
     weight_item_ = pixel_item_ = block_index();
+    find_weights();
+    find_pixels();
   }
 
   ESRGAN_DEVICE void next_weights() {
     if (weight_item_ >= item_count()) return;
-    const Item item = task_.items.at(weight_item_);
-    const int steps = task_.chunks * T::kTapColumns;
-    const char* from =
-        task_.weights + static_cast<std::int64_t>(
-                            (item.phase * task_.items.slices + item.slice) * steps + weight_step_) *
-                            T::kWeightStageBytes;
     const std::uint32_t to = shared_ + T::kWeightsOffset + weight_stage_ * T::kWeightStageBytes;
     for (int i = thread_index() * kUnitBytes; i < T::kWeightStageBytes;
          i += T::kThreads * kUnitBytes)
-      cp_async16(to + i, from + i, true);
+      cp_async16(to + i, weights_ + i, true);
+    weights_ += T::kWeightStageBytes;
     weight_stage_ = weight_stage_ + 1 == T::kWeightStages ? 0 : weight_stage_ + 1;
-    if (++weight_step_ == steps) {
+    if (++weight_step_ == task_.chunks * T::kTapColumns) {
       weight_step_ = 0;
-      weight_item_ += block_count();
+      weight_item_ = Persistent ? weight_item_ + block_count() : item_count();
+      if (Persistent) find_weights();
     }
   }
 
   ESRGAN_DEVICE void next_pixels() {
     if (pixel_item_ >= item_count()) return;
-    const Item item = task_.items.at(pixel_item_);
     const std::int64_t unit_stride = std::int64_t{task_.height} * task_.width * kUnitBytes;
-    const int first_unit = pixel_chunk_ * kUnitsPerChunk;
-    const char* from = task_.in.data + item.image * task_.in.image_bytes + first_unit * unit_stride;
+    const int units = task_.in_units - pixel_chunk_ * kUnitsPerChunk;
     const std::uint32_t to = shared_ + pixel_stage_ * T::kPixelStageBytes;
     for (int i = thread_index(); i < T::kHaloPixels; i += T::kThreads) {
-      const int y = item.row - 1 + i / T::kHaloColumns;
-      const int x = item.column - 1 + i % T::kHaloColumns;
+      const int y = row_ + i / T::kHaloColumns, x = column_ + i % T::kHaloColumns;
       // Unsigned: negative positions are large ones. What is outside the image is zero.
       const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(task_.height) &&
                           static_cast<unsigned>(x) < static_cast<unsigned>(task_.width);
-      const char* pixel =
-          from + (inside ? (std::int64_t{y} * task_.width + x) * kUnitBytes : std::int64_t{0});
+      const char* const pixel =
+          pixels_ + (inside ? (std::int64_t{y} * task_.width + x) * kUnitBytes : std::int64_t{0});
 #pragma unroll
       for (int u = 0; u < kUnitsPerChunk; ++u) {
-        const bool valid = inside && first_unit + u < task_.in_units;
+        const bool valid = inside && u < units;
         cp_async16(to + (u * T::kHaloPixels + i) * kUnitBytes,
                    valid ? pixel + u * unit_stride : task_.in.data, valid);
       }
     }
+    pixels_ += kUnitsPerChunk * unit_stride;
     pixel_stage_ = 1 - pixel_stage_;
     if (++pixel_chunk_ == task_.chunks) {
       pixel_chunk_ = 0;
-      pixel_item_ += block_count();
+      pixel_item_ = Persistent ? pixel_item_ + block_count() : item_count();
+      if (Persistent) find_pixels();
     }
   }
 
  private:
   ESRGAN_DEVICE int item_count() const { return static_cast<int>(task_.items.count()); }
 
+  ESRGAN_DEVICE void find_weights() {
+    const Item item = task_.items.at(weight_item_);
+    weights_ = task_.weights + std::int64_t{item.phase * task_.items.slices + item.slice} *
+                                   (task_.chunks * T::kTapColumns * T::kWeightStageBytes);
+  }
+  ESRGAN_DEVICE void find_pixels() {
+    const Item item = task_.items.at(pixel_item_);
+    row_ = item.row - 1;
+    column_ = item.column - 1;
+    pixels_ = task_.in.data + item.image * task_.in.image_bytes;
+  }
+
   const ConvolutionTask& task_;
   std::uint32_t shared_;
+  const char* weights_;  // of the next step
   int weight_item_, weight_step_ = 0, weight_stage_ = 0;
+  const char* pixels_;  // the next chunk's first unit of the item's image
+  int row_, column_;    // of the halo
   int pixel_item_, pixel_chunk_ = 0, pixel_stage_ = 0;
 };
 
@@ -125,10 +140,10 @@ ESRGAN_DEVICE void multiply_column(Accumulators<T>& acc, const WarpPlace<T>& war
 
 // Runs this block's items; `finish(item, accumulators)` is called at the end of each, with the next
 // item's first tiles already on their way.
-template <class M, class T, class Finish>
+template <class M, class T, bool Persistent, class Finish>
 ESRGAN_DEVICE void convolve_items(const ConvolutionTask& task, std::uint32_t shared,
                                   const WarpPlace<T>& warp, const Finish& finish) {
-  Producer<T> producer(task, shared);
+  Producer<T, Persistent> producer(task, shared);
   producer.next_pixels();
   producer.next_weights();
   cp_async_commit();
@@ -136,7 +151,7 @@ ESRGAN_DEVICE void convolve_items(const ConvolutionTask& task, std::uint32_t sha
   cp_async_commit();
   int pixel_stage = 0, weight_stage = 0;
   for (int index = block_index(); index < static_cast<int>(task.items.count());
-       index += block_count()) {
+       index = Persistent ? index + block_count() : static_cast<int>(task.items.count())) {
     const Item item = task.items.at(index);
     Accumulators<T> acc;
     acc.clear();

@@ -70,6 +70,15 @@ class Runner {
 
   Status status() const { return sequence_.status(); }
 
+  // The trunk's convolutions run on wgmma from here on, where the images are large enough.
+  void prefer_wgmma(std::size_t sums) {
+    if (layout_.pieces().empty()) return;
+    Device device;
+    sequence_.run([&] { return describe_current(device); });
+    use_wgmma_ = device.always_wgmma || prefers_wgmma(batch_, height_, width_, device.processors);
+    sums_ = workspace_ + sums;
+  }
+
   // `zoom`: how much larger than the input these activations are.
   Activations activations(std::size_t offset, int channels, int zoom = 1) const {
     return {workspace_ + offset, image_bytes(channels, zoom)};
@@ -91,11 +100,17 @@ class Runner {
         e.outer_scale = residual_scale;
         e.outer_residual = outer;
       }
-      convolution(first_layer + k, block, to, e);
+      convolution(first_layer + k, block, nf + 4 * gc, to, e);
     }
   }
 
-  void convolution(int layer, Activations in, Activations out, const Epilogue& epilogue) {
+  // Of the first channels of a buffer that has `channels`.
+  void convolution(int layer, Activations in, int channels, Activations out,
+                   const Epilogue& epilogue) {
+    if (use_wgmma_) {
+      wgmma_convolution(layer, in, channels, out, epilogue);
+      return;
+    }
     const ConvolutionTask t = task(layer, in, 1, out, epilogue);
     sequence_.run([&] { return Launch<C>::convolution(t, stream_); });
   }
@@ -152,6 +167,28 @@ class Runner {
   }
   std::int64_t channel_offset(int channel) const { return image_bytes(channel, 1); }
 
+  void wgmma_convolution(int layer, Activations in, int channels, Activations out,
+                         const Epilogue& epilogue) {
+    if constexpr (element_bytes(C) == 2) {
+      const WgmmaPiece& piece = layout_.piece_of(layer);
+      WgmmaConvolution t{};
+      t.buffer = in;
+      t.buffer_units = channels / unit_channels(element_bytes(C));
+      t.first_unit = piece.first_input / unit_channels(element_bytes(C));
+      t.chunks = piece.inputs / kWgmmaChunkChannels;
+      t.batch = batch_;
+      t.height = height_;
+      t.width = width_;
+      t.rows = piece.rows;
+      t.weights = packed_ + piece.weights;
+      t.sums = sums_;
+      t.out = out;
+      t.epilogue = epilogue;
+      t.epilogue.bias = reinterpret_cast<const float*>(packed_ + layout_[layer].bias);
+      sequence_.run([&] { return LaunchWgmma<C>::convolution(t, stream_); });
+    }
+  }
+
   ConvolutionTask task(int layer, Activations in, int zoom, Activations out,
                        Epilogue epilogue) const {
     const PackedLayer& p = layout_[layer];
@@ -176,15 +213,18 @@ class Runner {
   char* workspace_;
   Stream stream_;
   Sequence sequence_;
+  bool use_wgmma_ = false;
+  char* sums_ = nullptr;
 };
 
 template <Compute C>
-Status run_network(const NetworkShape& s, const void* packed, const InputImages& in,
+Status run_network(const NetworkShape& s, Path path, const void* packed, const InputImages& in,
                    const OutputImages& out, int batch, int height, int width, char* memory,
                    std::uint32_t* nonfinite, Stream stream) {
-  const PackedLayout layout = PackedLayout::of(s, C);
-  const Workspace w(s, C, batch, height, width);
+  const PackedLayout layout = PackedLayout::of(s, C, path);
+  const Workspace w(s, C, path, batch, height, width);
   Runner<C> run(layout, packed, batch, height, width, memory, stream);
+  run.prefer_wgmma(w.sums);
   const int channels = s.nf + 4 * s.gc;
   const Activations features = run.activations(w.features, s.nf);
   Activations blocks[Workspace::kBlocks];
@@ -205,7 +245,7 @@ Status run_network(const NetworkShape& s, const void* packed, const InputImages&
   skip.scale = 1;
   skip.residual = features;
   Activations y = run.activations(w.tail[0], s.nf);
-  run.convolution(layer++, blocks[0], y, skip);
+  run.convolution(layer++, blocks[0], channels, y, skip);
   int zoom = 1;
   for (int i = 1; i <= s.upsamplings; ++i, zoom *= 2) {
     const Activations larger = run.activations(w.tail[i], s.nf, 2 * zoom);
@@ -216,8 +256,23 @@ Status run_network(const NetworkShape& s, const void* packed, const InputImages&
   return run.status();
 }
 
-template <class Layout>
-Status pack_layers(const Layout& layout, Compute compute, const Convolution* convolutions,
+WgmmaPackTask wgmma_pack_task(const PackedLayout& layout, const WgmmaPiece& piece,
+                              const Convolution* convolutions, void* packed) {
+  WgmmaPackTask task{};
+  task.top = convolutions[piece.layer].weights;
+  task.top_rows = layout[piece.layer].layout.out_channels;
+  task.top_inputs = layout[piece.layer].layout.in_channels;
+  if (piece.rows == Rows::kPair) {
+    task.bottom = convolutions[piece.layer + 1].weights;
+    task.bottom_inputs = layout[piece.layer + 1].layout.in_channels;
+  }
+  task.first_input = piece.first_input;
+  task.inputs = piece.inputs;
+  task.packed = static_cast<char*>(packed) + piece.weights;
+  return task;
+}
+
+Status pack_layers(const PackedLayout& layout, Compute compute, const Convolution* convolutions,
                    int count, void* packed, Stream stream) {
   if (count != layout.count() || !convolutions || !is_aligned(packed))
     return {Code::kInvalidArgument, 0};
@@ -234,6 +289,11 @@ Status pack_layers(const Layout& layout, Compute compute, const Convolution* con
           layer.bias_floats};
       sequence.run([&] { return Launch<decltype(tag)::kCompute>::pack(task, stream); });
     }
+    if constexpr (element_bytes(decltype(tag)::kCompute) == 2)
+      for (const WgmmaPiece& piece : layout.pieces()) {
+        const WgmmaPackTask task = wgmma_pack_task(layout, piece, convolutions, packed);
+        sequence.run([&] { return LaunchWgmma<decltype(tag)::kCompute>::pack(task, stream); });
+      }
     return sequence.status();
   });
 }
@@ -252,7 +312,9 @@ Status check_size(int batch, int height, int width, int zoom) {
 template <class AnyPlan>
 Status check_plan(const AnyPlan& plan) {
   if (unsupported(plan.shape)) return {Code::kUnsupportedShape, 0};
-  if (plan.path != Path::kMma) return {Code::kUnsupportedDevice, 0};
+  const bool sixteen_bits = element_bytes(plan.compute) == 2;
+  if (plan.path != Path::kMma && !(plan.path == Path::kWgmma && sixteen_bits))
+    return {Code::kUnsupportedDevice, 0};
   return {};
 }
 
@@ -320,13 +382,18 @@ const char* unsupported(const DenseBlockShape& s) {
 
 bool can_run(int device, Path path, Compute compute) {
   Device properties;
-  if (path != Path::kMma || describe(device, properties) != kSuccess || properties.major < 8)
+  if (path == Path::kNone || describe(device, properties) != kSuccess || properties.major < 8)
     return false;
+  const bool wgmma = path == Path::kWgmma;
+  if (wgmma && (properties.major != 9 || element_bytes(compute) != 2)) return false;
   const DeviceGuard guard(device);
   if (guard.error() != kSuccess) return false;
-  return static_cast<bool>(for_compute(compute, [](auto tag) {
-    return Launch<decltype(tag)::kCompute>::available() ? Status{}
-                                                        : Status{Code::kUnsupportedDevice, 0};
+  return static_cast<bool>(for_compute(compute, [&](auto tag) {
+    constexpr Compute kCompute = decltype(tag)::kCompute;
+    bool available = Launch<kCompute>::available();
+    if constexpr (element_bytes(kCompute) == 2)
+      if (wgmma) available = available && LaunchWgmma<kCompute>::available();
+    return available ? Status{} : Status{Code::kUnsupportedDevice, 0};
   }));
 }
 
@@ -341,43 +408,43 @@ int convolution_count(const NetworkShape& s) {
 }
 
 Channels convolution_channels(const NetworkShape& s, int convolution) {
-  const PackedLayout layout = PackedLayout::of(s, Compute::kFloat32);
+  const PackedLayout layout = PackedLayout::of(s, Compute::kFloat32, Path::kMma);
   const WeightLayout& w = layout[convolution].layout;
   return {w.in_channels, w.out_channels};
 }
 
 std::size_t packed_bytes(const Plan& plan) {
-  return PackedLayout::of(plan.shape, plan.compute).bytes();
+  return PackedLayout::of(plan.shape, plan.compute, plan.path).bytes();
 }
 
 std::size_t packed_bytes(const DenseBlockPlan& plan) {
-  return PackedLayout::of(plan.shape, plan.compute).bytes();
+  return PackedLayout::of(plan.shape, plan.compute, plan.path).bytes();
 }
 
 Status pack(const Plan& plan, const Convolution* convolutions, int count, void* packed,
             Stream stream) {
   const Status status = check_plan(plan);
   if (!status) return status;
-  return pack_layers(PackedLayout::of(plan.shape, plan.compute), plan.compute, convolutions, count,
-                     packed, stream);
+  return pack_layers(PackedLayout::of(plan.shape, plan.compute, plan.path), plan.compute,
+                     convolutions, count, packed, stream);
 }
 
 Status pack(const DenseBlockPlan& plan, const Convolution* convolutions, int count, void* packed,
             Stream stream) {
   const Status status = check_plan(plan);
   if (!status) return status;
-  return pack_layers(PackedLayout::of(plan.shape, plan.compute), plan.compute, convolutions, count,
-                     packed, stream);
+  return pack_layers(PackedLayout::of(plan.shape, plan.compute, plan.path), plan.compute,
+                     convolutions, count, packed, stream);
 }
 
 std::size_t workspace_bytes(const Plan& plan, int batch, int height, int width) {
   if (batch <= 0 || height <= 0 || width <= 0) return 0;
-  return Workspace(plan.shape, plan.compute, batch, height, width).bytes;
+  return Workspace(plan.shape, plan.compute, plan.path, batch, height, width).bytes;
 }
 
 std::size_t workspace_bytes(const DenseBlockPlan& plan, int batch, int height, int width) {
   if (batch <= 0 || height <= 0 || width <= 0) return 0;
-  return DenseBlockWorkspace(plan.shape, plan.compute, batch, height, width).bytes;
+  return DenseBlockWorkspace(plan.shape, plan.compute, plan.path, batch, height, width).bytes;
 }
 
 Status forward(const Plan& plan, const void* packed, const InputImages& in, const OutputImages& out,
@@ -391,8 +458,9 @@ Status forward(const Plan& plan, const void* packed, const InputImages& in, cons
   if (workspace_size < workspace_bytes(plan, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
   return for_compute(plan.compute, [&](auto tag) {
-    return run_network<decltype(tag)::kCompute>(plan.shape, packed, in, out, batch, height, width,
-                                                static_cast<char*>(workspace), nonfinite, stream);
+    return run_network<decltype(tag)::kCompute>(plan.shape, plan.path, packed, in, out, batch,
+                                                height, width, static_cast<char*>(workspace),
+                                                nonfinite, stream);
   });
 }
 
@@ -413,10 +481,11 @@ Status dense_block(const DenseBlockPlan& plan, const void* packed, const void* x
   return for_compute(plan.compute, [&](auto tag) {
     constexpr Compute kCompute = decltype(tag)::kCompute;
     const DenseBlockShape& s = plan.shape;
-    const PackedLayout layout = PackedLayout::of(s, kCompute);
-    const DenseBlockWorkspace w(s, kCompute, batch, height, width);
+    const PackedLayout layout = PackedLayout::of(s, kCompute, plan.path);
+    const DenseBlockWorkspace w(s, kCompute, plan.path, batch, height, width);
     Runner<kCompute> run(layout, packed, batch, height, width, static_cast<char*>(workspace),
                          stream);
+    run.prefer_wgmma(w.sums);
     const Activations block = run.activations(w.block, s.nf + 4 * s.gc);
     const Activations result = run.activations(w.result, s.nf);
     run.reorder(const_cast<char*>(static_cast<const char*>(x)), block, s.nf, true);

@@ -4,10 +4,20 @@
 
 #include "epilogue.cuh"
 #include "kernels.h"
+#include "runtime.h"
 
 namespace esrgan::cuda {
 
 constexpr int kElementwiseThreads = 256;
+
+template <class Task>
+int launch_elementwise(void (*kernel)(Task), std::int64_t count, Stream stream, const Task& task) {
+  if (count <= 0) return kSuccess;
+  constexpr std::int64_t kMostBlocks = 4096;  // enough for any device; further work is looped over
+  const std::int64_t blocks = (count + kElementwiseThreads - 1) / kElementwiseThreads;
+  return launch(kernel, static_cast<int>(blocks < kMostBlocks ? blocks : kMostBlocks),
+                kElementwiseThreads, 0, stream, task);
+}
 
 // The weight at `place`, 0 in padding. Presummed for a phase of the upsampling convolution.
 ESRGAN_DEVICE float weight_at(const PackTask& task, const WeightPlace& place, int input) {

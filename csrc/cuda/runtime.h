@@ -20,6 +20,8 @@ inline const char* error_text(int error) {
 struct Device {
   int major = 0, minor = 0;  // compute capability
   int processors = 1;        // SMs
+  // Whether wgmma runs however small the image; for tests, which cannot have large ones.
+  bool always_wgmma = false;
 };
 
 // Attributes that the runtime keeps on the host; allowed while a stream is being captured.

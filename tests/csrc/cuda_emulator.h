@@ -15,6 +15,8 @@
 #pragma once
 #define ESRGAN_CUDA_PTX_CUH
 #define ESRGAN_CUDA_RUNTIME_H
+#define ESRGAN_CUDA_PTX90_CUH
+#define ESRGAN_CUDA_TENSOR_MAP_H
 
 #include <cmath>
 #include <cstdint>
@@ -39,6 +41,8 @@
 
 #define ESRGAN_DEVICE inline
 #define ESRGAN_KERNEL(threads, blocks) void
+#define ESRGAN_WGMMA_KERNEL(threads) void
+#define ESRGAN_GRID_CONSTANT
 
 struct float2 {
   float x, y;
@@ -49,6 +53,10 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   std::uint32_t x, y, z, w;
 };
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline uint2 make_uint2(std::uint32_t x, std::uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(std::uint32_t x, std::uint32_t y, std::uint32_t z, std::uint32_t w) {
@@ -133,7 +141,12 @@ struct Fiber {
   void* fake_stack = nullptr;
 };
 
+// An instruction that has been issued, and is carried out no earlier than it is waited for.
+using Deferred = std::function<void()>;
+
 struct Warp {
+  std::vector<Deferred> open;                // wgmma not yet committed
+  std::deque<std::vector<Deferred>> groups;  // committed
   int arrived = 0;
   const char* instruction = nullptr;
   void* arguments[kLanes];
@@ -147,7 +160,15 @@ struct Word {
 };
 constexpr int kMany = -2;
 
+struct Barrier {
+  int arrivals = 0, pending = 0;
+  long bytes = 0;  // that TMA has yet to bring
+  int parity = 0;
+  std::vector<Deferred> copies;
+};
+
 struct Machine {
+  std::map<std::uint32_t, Barrier> mbarriers;
   int processors = 2;
   int block = 0, blocks = 0, threads = 0;
   const char* kernel = "";
@@ -298,7 +319,8 @@ inline void run_block(int block, int shared_bytes) {
   m.words.assign(static_cast<std::size_t>(shared_bytes + 3) / 4, Word{});
   m.epoch = 1;
   m.in_barrier = 0;
-  for (Warp& w : m.warps) w.arrived = 0;
+  m.mbarriers.clear();
+  for (Warp& w : m.warps) w = Warp{};
   for (int t = 0; t < m.threads; ++t) prepare_fiber(m.fibers[static_cast<std::size_t>(t)], t);
   const int warps = m.threads / kLanes;
   long idle = 0;
@@ -339,7 +361,7 @@ void run_kernel(void (*kernel)(Task), int blocks, int threads, int shared_bytes,
   ++m.launches;
   if (m.fibers.size() < static_cast<std::size_t>(threads))
     m.fibers.resize(static_cast<std::size_t>(threads));
-  m.warps.assign(static_cast<std::size_t>(threads / kLanes), Warp{});
+  m.warps.resize(static_cast<std::size_t>(threads / kLanes));
   m.body = [&] { kernel(task); };
   for (int b = 0; b < blocks; ++b) run_block(b, shared_bytes);
 }
@@ -690,9 +712,10 @@ inline const char* error_text(int) { return "emulated error"; }
 struct Device {
   int major = 0, minor = 0;
   int processors = 1;
+  bool always_wgmma = false;
 };
 inline int describe(int device, Device& result) {
-  result = {9, 0, emulator::machine().processors};
+  result = {9, 0, emulator::machine().processors, true};
   return device == 0 ? kSuccess : 101;
 }
 inline int current_device(int& device) {
@@ -723,6 +746,250 @@ int launch(void (*kernel)(Task), int blocks, int threads, int shared_bytes, Stre
            const Task& task) {
   emulator::run_kernel(kernel, blocks, threads, shared_bytes, task);
   return kSuccess;
+}
+
+// ---- ptx90.cuh and tensor_map.h ----
+
+constexpr bool kHasWgmma = true;
+
+struct TensorMap {
+  const std::uint16_t* data;
+  std::int64_t columns, rows, planes;
+  int box_columns, box_rows, box_planes;
+};
+
+inline bool has_tensor_maps() { return true; }
+
+inline int encode_tensor_map(TensorMap& map, void* data, int columns, int rows, std::int64_t planes,
+                             int box_columns, int box_rows, int box_planes) {
+  const bool valid = reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && columns * 2 % 16 == 0 &&
+                     box_columns <= 256 && box_rows <= 256 && box_planes <= 256 &&
+                     box_columns * 2 % 16 == 0;
+  if (!valid) emulator::fail("cuTensorMapEncodeTiled would refuse this");
+  emulator::check_global(data, static_cast<std::size_t>(columns * rows * planes * 2), 16);
+  map = {static_cast<const std::uint16_t*>(data),
+         columns,
+         rows,
+         planes,
+         box_columns,
+         box_rows,
+         box_planes};
+  return kSuccess;
+}
+
+inline emulator::Barrier& emulated_barrier(std::uint32_t address) {
+  auto it = emulator::machine().mbarriers.find(address);
+  if (it == emulator::machine().mbarriers.end()) emulator::fail("mbarrier not initialized");
+  return it->second;
+}
+
+inline void mbarrier_init(std::uint32_t barrier, int arrivals) {
+  emulator::check_shared(barrier, 8);
+  emulator::Barrier b;
+  b.arrivals = b.pending = arrivals;
+  emulator::machine().mbarriers[barrier] = b;
+}
+inline void mbarrier_init_fence() {}
+
+// A phase ends when all have arrived and all bytes are there. TMA brings them at the last moment.
+inline void mbarrier_advance(emulator::Barrier& b) {
+  if (b.pending > 0) return;
+  for (const emulator::Deferred& copy : b.copies) copy();
+  b.copies.clear();
+  if (b.bytes > 0) return;
+  if (b.bytes < 0) emulator::fail("TMA brought more bytes than were expected");
+  b.pending = b.arrivals;
+  b.parity ^= 1;
+}
+
+inline void mbarrier_arrive(std::uint32_t barrier) {
+  emulator::Barrier& b = emulated_barrier(barrier);
+  if (--b.pending < 0) emulator::fail("too many arrivals at an mbarrier");
+  if (b.copies.empty() && b.bytes == 0) mbarrier_advance(b);
+}
+
+inline void mbarrier_arrive_expect(std::uint32_t barrier, int bytes) {
+  emulator::Barrier& b = emulated_barrier(barrier);
+  if (--b.pending < 0) emulator::fail("too many arrivals at an mbarrier");
+  b.bytes += bytes;
+}
+
+inline void mbarrier_wait(std::uint32_t barrier, int parity) {
+  for (;;) {
+    emulator::Barrier& b = emulated_barrier(barrier);
+    if (b.parity != parity) return;
+    mbarrier_advance(b);
+    if (b.parity != parity) return;
+    emulator::leave(emulator::State::kPolling);
+  }
+}
+
+// From its issue until it is seen to have come, what a copy is on its way to is NaN.
+inline void poison_shared(std::uint32_t to, std::size_t bytes) {
+  emulator::Machine& m = emulator::machine();
+  if (to % 128 || to + bytes > m.shared.size()) emulator::fail("TMA to a bad shared address");
+  std::memset(m.shared.data() + to, 0xFF, bytes);
+}
+
+inline void tma_load(std::uint32_t to, const TensorMap& map, int x, int y, int z,
+                     std::uint32_t barrier) {
+  const TensorMap t = map;
+  const std::size_t bytes = static_cast<std::size_t>(t.box_columns) * t.box_rows * t.box_planes * 2;
+  poison_shared(to, bytes);
+  emulator::Barrier& b = emulated_barrier(barrier);
+  b.copies.push_back([=, &b] {
+    auto* target = reinterpret_cast<std::uint16_t*>(emulator::machine().shared.data() + to);
+    for (int p = 0; p < t.box_planes; ++p)
+      for (int r = 0; r < t.box_rows; ++r)
+        for (int c = 0; c < t.box_columns; ++c) {
+          const std::int64_t column = x + c, row = y + r, plane = z + p;
+          const bool inside = column >= 0 && column < t.columns && row >= 0 && row < t.rows &&
+                              plane >= 0 && plane < t.planes;
+          *target++ =
+              inside ? t.data[(plane * t.rows + row) * t.columns + column] : std::uint16_t{0};
+        }
+    b.bytes -= static_cast<long>(bytes);
+  });
+}
+
+inline void bulk_load(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier) {
+  if (bytes % 16) emulator::fail("bulk copy of a bad size");
+  emulator::check_global(from, static_cast<std::size_t>(bytes), 16);
+  poison_shared(to, static_cast<std::size_t>(bytes));
+  emulator::Barrier& b = emulated_barrier(barrier);
+  b.copies.push_back([=, &b] {
+    std::memcpy(emulator::machine().shared.data() + to, from, static_cast<std::size_t>(bytes));
+    b.bytes -= bytes;
+  });
+}
+
+template <int Registers>
+void keep_registers() {}
+template <int Registers>
+void take_registers() {}
+
+inline std::uint64_t matrix_descriptor(std::uint32_t address, int k_stride, int row_stride) {
+  if (address % 16 || k_stride % 16 || row_stride % 16 || k_stride / 16 >= 1 << 14)
+    emulator::fail("bad matrix descriptor");
+  return static_cast<std::uint64_t>(address >> 4) |
+         static_cast<std::uint64_t>(k_stride >> 4) << 16 |
+         static_cast<std::uint64_t>(row_stride >> 4) << 32;
+}
+
+}  // namespace esrgan::cuda
+
+namespace emulator {
+
+inline Warp& current_warp() {
+  return machine().warps[static_cast<std::size_t>(machine().current->thread / kLanes)];
+}
+
+// One operand's element, by its descriptor: K-major, no swizzle.
+inline double wgmma_element(Number type, std::uint64_t descriptor, int row, int k) {
+  const auto field = [&](int bit) {
+    return static_cast<std::size_t>(descriptor >> bit & 0x3fff) << 4;
+  };
+  const std::size_t at = field(0) + static_cast<std::size_t>(k / 8) * field(16) +
+                         static_cast<std::size_t>(row / 8) * field(32) +
+                         static_cast<std::size_t>(row % 8 * 16 + k % 8 * 2);
+  if (at + 2 > machine().shared.size()) fail("wgmma reads outside of shared memory");
+  std::uint16_t bits;
+  std::memcpy(&bits, machine().shared.data() + at, 2);
+  return decode16(type, bits, 0);
+}
+
+struct WgmmaArguments {
+  float* d;
+  std::uint64_t a, b;
+  int accumulate;
+};
+
+// A warp's share: 16 of the 64 rows. Carried out when it is waited for.
+inline void wgmma(Number type, WgmmaArguments** lanes) {
+  const int first_row = machine().current->thread / kLanes % 4 * 16;
+  std::vector<float*> d;
+  for (int l = 0; l < kLanes; ++l) {
+    if (lanes[l]->a != lanes[0]->a || lanes[l]->b != lanes[0]->b ||
+        lanes[l]->accumulate != lanes[0]->accumulate)
+      fail("lanes disagree on a wgmma");
+    d.push_back(lanes[l]->d);
+  }
+  const WgmmaArguments w = *lanes[0];
+  current_warp().open.push_back([=] {
+    double a[16][16];
+    static double b[16][256], sums[16][256];
+    for (int row = 0; row < 16; ++row)
+      for (int k = 0; k < 16; ++k) a[row][k] = wgmma_element(type, w.a, first_row + row, k);
+    for (int column = 0; column < 256; ++column)
+      for (int k = 0; k < 16; ++k) b[k][column] = wgmma_element(type, w.b, column, k);
+    const auto place = [&](int l, int i) -> double& {
+      return sums[l / 4 + i / 2 % 2 * 8][i / 4 * 8 + l % 4 * 2 + i % 2];
+    };
+    for (int l = 0; l < kLanes; ++l)
+      for (int i = 0; i < 128; ++i)
+        place(l, i) = w.accumulate ? d[static_cast<std::size_t>(l)][i] : 0;
+    for (int row = 0; row < 16; ++row)
+      for (int k = 0; k < 16; ++k)
+        for (int column = 0; column < 256; ++column) sums[row][column] += a[row][k] * b[k][column];
+    for (int l = 0; l < kLanes; ++l)
+      for (int i = 0; i < 128; ++i) d[static_cast<std::size_t>(l)][i] = towards_zero(place(l, i));
+  });
+}
+
+}  // namespace emulator
+
+namespace esrgan::cuda {
+
+// What wgmma's fence and groups do is the same for all lanes: the last to come does it.
+struct Nothing {};
+
+inline void wgmma_fence() {}
+inline void wgmma_commit() {
+  Nothing nothing;
+  emulator::in_warp("wgmma.commit_group", nothing, [](Nothing**) {
+    emulator::Warp& w = emulator::current_warp();
+    w.groups.push_back(std::move(w.open));
+    w.open.clear();
+  });
+}
+template <int Pending>
+void wgmma_wait() {
+  Nothing nothing;
+  emulator::in_warp("wgmma.wait_group", nothing, [](Nothing**) {
+    emulator::Warp& w = emulator::current_warp();
+    while (w.groups.size() > static_cast<std::size_t>(Pending)) {
+      for (const emulator::Deferred& f : w.groups.front()) f();
+      w.groups.pop_front();
+    }
+  });
+}
+inline void wgmma_pin(float (&)[128]) {}
+
+inline void wgmma_f16(float (&d)[128], std::uint64_t a, std::uint64_t b, int accumulate) {
+  emulator::WgmmaArguments arguments{d, a, b, accumulate};
+  emulator::in_warp("wgmma.f16", arguments, [](emulator::WgmmaArguments** lanes) {
+    emulator::wgmma(emulator::Number::kF16, lanes);
+  });
+}
+inline void wgmma_bf16(float (&d)[128], std::uint64_t a, std::uint64_t b, int accumulate) {
+  emulator::WgmmaArguments arguments{d, a, b, accumulate};
+  emulator::in_warp("wgmma.bf16", arguments, [](emulator::WgmmaArguments** lanes) {
+    emulator::wgmma(emulator::Number::kBF16, lanes);
+  });
+}
+
+inline std::uint32_t transpose8x8(std::uint32_t v) {
+  struct Arguments {
+    std::uint32_t from, to;
+  } arguments{v, 0};
+  emulator::in_warp("movmatrix", arguments, [](Arguments** lanes) {
+    const auto element = [&](int row, int column) {
+      return lanes[row * 4 + column / 2]->from >> (column % 2 * 16) & 0xffffu;
+    };
+    for (int l = 0; l < 32; ++l)
+      lanes[l]->to = element(l % 4 * 2, l / 4) | element(l % 4 * 2 + 1, l / 4) << 16;
+  });
+  return arguments.to;
 }
 
 }  // namespace esrgan::cuda

@@ -563,6 +563,35 @@ void test_tiles(Path path) {
   run({shape(12, 3, 64, 32, 0, 2), Compute::kFloat16, path, 1, 9, 10});
 }
 
+// The kernels for compute capability 9.0: below a tile, and several tiles in both directions with
+// several items a block, so that the ring of stages goes round.
+void test_wgmma() {
+  const Path path = Path::kWgmma;
+  run({shape(3, 3, 64, 32, 1, 0), Compute::kFloat16, path, 2, 7, 5});
+  run({shape(3, 3, 64, 32, 1, 0), Compute::kFloat16, path, 0, 7, 5});
+  run_dense_block(Compute::kFloat16, path, 64, 32, 1, 1, 1);
+  run_dense_block(Compute::kBFloat16, path, 64, 32, 2, 18, 33);
+  run_dense_block(Compute::kFloat16, path, 64, 32, 1, 33, 61);
+  run_dense_block(Compute::kFloat16, path, 32, 16, 1, 3, 3);  // runs on mma.sync
+  const Plan plan{shape(3, 3, 64, 32, 1, 0), Compute::kFloat32, path};
+  expect(pack(plan, nullptr, 0, nullptr, nullptr).code == Code::kUnsupportedDevice, "float32");
+  expect(!can_run(0, path, Compute::kFloat32) && can_run(0, path, Compute::kBFloat16), "can_run");
+}
+
+void test_wgmma_layout() {
+  for (const int in : {32, 64, 192}) {
+    std::vector<int> seen(static_cast<std::size_t>(64 * in * 9));
+    for (std::int64_t i = 0; i < wgmma_words(in); ++i) {
+      const WeightPlace p = wgmma_weight_place(i);
+      for (int e = 0; e < 2; ++e)
+        ++seen[static_cast<std::size_t>(((p.output * in + p.input + e) * 3 + p.tap_row) * 3 +
+                                        p.tap_column)];
+    }
+    for (const int count : seen) expect(count == 1, "a weight for wgmma is packed not once");
+  }
+  expect(prefers_wgmma(1, 512, 512, 132) && !prefers_wgmma(1, 128, 128, 132), "when to use wgmma");
+}
+
 void test_pixels() {
   const NetworkShape s = shape(3, 3, 32, 16, 0, 1);
   const Pixel pixels[] = {Pixel::kUint8, Pixel::kUint16, Pixel::kFloat16, Pixel::kBFloat16,
@@ -583,6 +612,7 @@ int main(int count, char** arguments) {
   const char* const mistakes[] = {"race", "early", "unwritten", "outside", "diverge", "barrier"};
   if (group == "layout") {
     test_layout();
+    test_wgmma_layout();
   } else if (group == "errors") {
     test_errors();
     test_overflow();
@@ -590,6 +620,8 @@ int main(int count, char** arguments) {
     test_shapes(Path::kMma, all);
   } else if (group == "tiles") {
     test_tiles(Path::kMma);
+  } else if (group == "wgmma") {
+    test_wgmma();
   } else if (group == "pixels") {
     test_pixels();
   } else if (group == "small") {  // what is left for a slow build

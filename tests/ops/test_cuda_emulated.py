@@ -61,7 +61,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("sanitized"), ["-O1", *sanitizers])
 
 
-@pytest.mark.parametrize("group", ["layout", "errors", "shapes", "tiles", "pixels"])
+@pytest.mark.parametrize("group", ["layout", "errors", "shapes", "tiles", "wgmma", "pixels"])
 def test_networks_equal_the_definition(program: Path, group: str) -> None:
     run(program, group)
 
