@@ -32,6 +32,8 @@ OLDEST_CAPABILITY = (8, 0)
 
 OLDEST_CUDA = (12, 6)
 
+PIP_EXTRAS = "nvcc,nvvm,crt,cccl"
+
 _USUAL_PLACE = Path("/usr/local/cuda")
 
 _SOURCE_SUFFIXES = (".cpp", ".h", ".cu", ".cuh")
@@ -146,9 +148,13 @@ def find_toolkit(torch_cuda: str) -> CudaToolkit:
             return toolkit
         found.append(f"{nvcc} is of CUDA {toolkit.version_text}")
     there = "; ".join(found) if found else "there is no nvcc"
+    # pip's packages hold an nvcc from CUDA 13 on. All of one version: nvvm of 13.5 makes code that
+    # ptxas of 13.0 refuses.
+    version = ".".join(torch_cuda.split(".")[:2])
+    pip = f' (or pip install "cuda-toolkit[{PIP_EXTRAS}]=={version}.*")' if major >= 13 else ""
     raise BuildError(
-        f"{there}, torch was built for CUDA {torch_cuda}: install the CUDA {major} toolkit (with "
-        f"pip: nvidia-cuda-nvcc, nvidia-cuda-crt and nvidia-cuda-cccl) and set CUDA_HOME"
+        f"{there}, torch was built for CUDA {torch_cuda}: install the CUDA {major} toolkit{pip}, "
+        "and set CUDA_HOME if it is in an unusual place"
     )
 
 

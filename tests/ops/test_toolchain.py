@@ -125,8 +125,13 @@ def test_headers_of_both_belong_to_what_a_build_depends_on():
 @pytest.mark.usefixtures("no_toolkits")
 class TestFindingNvcc:
     def test_none(self):
-        with pytest.raises(BuildError, match=r"there is no nvcc.*nvidia-cuda-nvcc"):
+        with pytest.raises(
+            BuildError, match=r"there is no nvcc.*cuda-toolkit\[nvcc.*\]==13\.0\.\*"
+        ):
             toolchain.find_toolkit("13.0")
+        with pytest.raises(BuildError, match="there is no nvcc") as caught:
+            toolchain.find_toolkit("12.8")
+        assert "pip" not in str(caught.value), "pip has no nvcc of CUDA 12"
 
     def test_of_cuda_home(self, tmp_path, monkeypatch):
         nvcc = make_nvcc(tmp_path / "toolkit")
