@@ -256,7 +256,7 @@ def _in_child(device: torch.device) -> list[Check] | None:
     """Check in a new process; None where none can be started that sees the device."""
     package = Path(__file__).resolve().parents[2]
     path = os.pathsep.join(p for p in (str(package), os.environ.get("PYTHONPATH")) if p)
-    command = [sys.executable, "-m", "esrgan_ext.ops.selfcheck", str(device)]
+    command = [sys.executable, "-c", _PROGRAM, str(device)]
     failure = ""
     try:
         run = subprocess.run(
@@ -283,10 +283,15 @@ def _in_child(device: torch.device) -> list[Check] | None:
 
 
 _READY = "ready to check"
+_PROGRAM = "import sys; from esrgan_ext.ops import selfcheck; selfcheck.report(sys.argv[1])"
 
 
-def _child(device: torch.device) -> None:
-    """What runs in the new process."""
+def report(name: str) -> None:
+    """Check the device of that name in every precision and print the findings as JSON.
+
+    What runs in the new process; also a small run for compute-sanitizer.
+    """
+    device = torch.device(name)
     if device.type == "cuda":
         torch.zeros(1, device=device).item()  # a context of its own may be forbidden
     with warnings.catch_warnings():
@@ -347,7 +352,3 @@ def _remember(device: torch.device, checks: list[Check]) -> None:
         partial.replace(record)
     except OSError:
         pass  # the next start checks again
-
-
-if __name__ == "__main__":
-    _child(torch.device(sys.argv[1]))

@@ -1,6 +1,13 @@
 // The operators of csrc/cuda_ops.cpp on tensors of the CPU, with the emulated kernels behind them:
 // for a process that does not load the real extension. Torch's own memory comes from the emulator,
 // which starts it out as NaN and aborts on accesses outside of it.
+#include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/leaky_relu.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <torch/library.h>
@@ -13,7 +20,10 @@
 
 #undef TORCH_LIBRARY_IMPL
 #define TORCH_LIBRARY_IMPL(ns, key, m) _TORCH_LIBRARY_IMPL(ns, CPU, m, C10_UID)
+// A tensor of the CPU says -1; the emulated device is number 0.
+#define get_device() get_device() + 1
 #include "cuda_ops.cpp"
+#undef get_device
 
 namespace {
 

@@ -140,7 +140,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         state.asked += 1
-        assert command == [sys.executable, "-m", "esrgan_ext.ops.selfcheck", "cuda:0"]
+        assert command == [sys.executable, "-c", selfcheck._PROGRAM, "cuda:0"]
         if state.times_out:
             raise subprocess.TimeoutExpired(command, 1, output=state.says.encode())
         return subprocess.CompletedProcess(command, state.code, state.says, "")
@@ -238,7 +238,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(gpu, monkeypatch, tmp_pa
 def test_the_new_process_says_what_it_found():
     """The real one, on the CPU."""
     run = subprocess.run(
-        [sys.executable, "-m", "esrgan_ext.ops.selfcheck", "cpu"],
+        [sys.executable, "-c", selfcheck._PROGRAM, "cpu"],
         capture_output=True,
         text=True,
         timeout=240,
