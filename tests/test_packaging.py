@@ -65,7 +65,7 @@ def architectures(module: ModuleType) -> list[str]:
     assert "csrc/cuda/network.cu" in extension.sources
     assert "csrc/ops.cpp" not in extension.sources
     flags = extension.extra_compile_args["nvcc"]
-    return [flag.split("code=")[1] for flag in flags if flag.startswith("-gencode")]
+    return [flag.split(",code=")[1] for flag in flags if flag.startswith("-gencode")]
 
 
 def test_cuda_is_built_ahead_of_time_for_the_list_given(setup_py, monkeypatch):
