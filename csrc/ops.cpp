@@ -1,5 +1,6 @@
-// The operators: schemas, checks of arguments, and the bridge from tensors to csrc/cpu.
-// Fake kernels and autograd are registered in esrgan_ext/ops/extension.py.
+// The operators on the CPU: checks of arguments, and the bridge from tensors to csrc/cpu. What this
+// library defines by schemas.h, cuda_ops.cpp, a library of its own, implements for CUDA; fake kernels
+// and autograd are registered in esrgan_ext/ops/registration.py.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/add.h>
@@ -14,10 +15,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cpu/fingerprint.h"
 #include "cpu/network.h"
+#include "schemas.h"
 
 namespace {
 
@@ -194,7 +197,14 @@ std::string rrdbnet_unsupported(at::IntArrayRef shape) {
   return reason ? reason : "";
 }
 
-Tensor rrdbnet_pack(at::TensorList weights, at::TensorList biases, at::IntArrayRef shape) {
+void check_compute(std::string_view compute) {
+  TORCH_CHECK(compute.empty() || compute == "float32", "the CPU kernels compute in float32, not ",
+              compute);
+}
+
+Tensor rrdbnet_pack(at::TensorList weights, at::TensorList biases, at::IntArrayRef shape,
+                    std::string_view compute) {
+  check_compute(compute);
   const esrgan::NetworkShape s = network_shape(shape);
   TORCH_CHECK(static_cast<int>(weights.size()) == esrgan::convolution_count(s), "this shape has ",
               esrgan::convolution_count(s), " convolutions, got ", weights.size());
@@ -226,8 +236,16 @@ esrgan::ImageView view(const Tensor& t, int64_t n) {
 // [3] the work of one image; and [4] the number of threads, 0 for torch's. A caller that runs this
 // in a thread of its own passes what torch says in the thread that asked: a new thread's OpenMP
 // must not be touched after a fork.
+// What follows `control` is for devices: the conversion of pixels, and overflow.
 void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, Tensor& out,
-                  const std::optional<Tensor>& control) {
+                  const std::optional<Tensor>& control, std::string_view compute, double in_scale,
+                  double in_offset, double out_scale, double out_offset,
+                  std::optional<double> out_low, std::optional<double> out_high,
+                  const std::optional<Tensor>& nonfinite) {
+  check_compute(compute);
+  TORCH_CHECK(in_scale == 1 && in_offset == 0 && out_scale == 1 && out_offset == 0 && !out_low &&
+                  !out_high && !nonfinite,
+              "the CPU kernels take and give float32 as the network does");
   const esrgan::NetworkShape s = network_shape(shape);
   const int64_t zoom = int64_t{1} << s.upsamplings;
   TORCH_CHECK(is_plain_float(x) && x.dim() == 4 && x.size(1) == s.in_channels,
@@ -264,27 +282,22 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
   }
 }
 
-Tensor rrdbnet(const Tensor& x, const Tensor& packed, at::IntArrayRef shape) {
+Tensor rrdbnet(const Tensor& x, const Tensor& packed, at::IntArrayRef shape,
+               std::string_view compute) {
   const esrgan::NetworkShape s = network_shape(shape);
   TORCH_CHECK(x.dim() == 4, "x must be N,C,H,W, got ", x.sizes());
   const int64_t zoom = int64_t{1} << s.upsamplings;
   Tensor out = at::empty({x.size(0), s.out_channels, x.size(2) * zoom, x.size(3) * zoom},
                          x.options().memory_format(at::MemoryFormat::Contiguous));
-  rrdbnet_into(x, packed, shape, out, std::nullopt);
+  rrdbnet_into(x, packed, shape, out, std::nullopt, compute, 1, 0, 1, 0, std::nullopt, std::nullopt,
+               std::nullopt);
   return out;
 }
 
 }  // namespace
 
 TORCH_LIBRARY(esrgan_ext, m) {
-  m.def(
-      "dense_block(Tensor x, Tensor[] weights, Tensor[] biases, float negative_slope, "
-      "float residual_scale) -> Tensor");
-  m.def("rrdbnet_pack(Tensor[] weights, Tensor[] biases, int[] shape) -> Tensor");
-  m.def("rrdbnet(Tensor x, Tensor packed, int[] shape) -> Tensor");
-  m.def(
-      "rrdbnet_into(Tensor x, Tensor packed, int[] shape, Tensor(a!) out, Tensor(b!)? control) "
-      "-> ()");
+  esrgan::define_operators(m);
   m.def("rrdbnet_unsupported(int[] shape) -> str", &rrdbnet_unsupported);
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from esrgan_ext.cli.errors import reports_errors
@@ -17,18 +19,33 @@ _OPENCV_WHEELS = (
 
 
 @reports_errors
-def command() -> None:
-    """Print versions, devices, free memory, and what runs on what."""
-    for title, rows in (
+def command(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Also compare the compiled kernels with their definition."),
+    ] = False,
+) -> None:
+    """Print versions, devices, free memory, and what runs on what.
+
+    With --check, the exit code is 1 where a kernel is wrong; plain PyTorch is then used there.
+    """
+    parts = [
         ("versions", _versions()),
         ("memory", _memory()),
         ("devices", _devices()),
         ("operators", _operators()),
-    ):
+    ]
+    right = True
+    if check:
+        rows, right = _checks()
+        parts.append(("self-check", rows))
+    for title, rows in parts:
         typer.echo(title)
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             typer.echo(f"  {name:<{width}}  {value}")
+    if not right:
+        raise typer.Exit(1)
 
 
 def _versions() -> list[tuple[str, str]]:
@@ -96,6 +113,7 @@ def _operators() -> list[tuple[str, str]]:
     import torch
 
     from esrgan_ext import ops
+    from esrgan_ext.inference.devices import available_devices
 
     rows = [("RRDBNet on the CPU", ops.backend()), ("extension", ops.extension.origin())]
     module = ops.extension.load()
@@ -103,6 +121,32 @@ def _operators() -> list[tuple[str, str]]:
         info = module.build_info()
         rows.append(("compiler", f"{info['compiler']}, C++{info['standard']}"))
         rows.append(("built for torch", info["torch"]))
-        rows.append(("CUDA architectures", "none: CPU kernels only"))
+    rows.append(("CUDA operators", ops.extension.cuda_origin()))
+    module = ops.extension.load_cuda()
+    architectures = "none" if module is None else module.build_info()["architectures"]
+    rows.append(("CUDA architectures", architectures))
+    for device in available_devices():
+        if device.type != "cuda":
+            continue
+        kernels = ops.backend(device)
+        if kernels == "cuda" and module is not None:
+            paths = (f"{c} {module.path(device.index, c)}" for c in ops.cuda.COMPUTE_NAMES)
+            kernels = f"cuda: {', '.join(paths)}"
+        rows.append((f"RRDBNet on {device}", kernels))
     rows.append(("threads", str(torch.get_num_threads())))
     return rows
+
+
+def _checks() -> tuple[list[tuple[str, str]], bool]:
+    """What the self-check says for every device and precision, and whether all is right."""
+    from esrgan_ext.inference.devices import available_devices
+    from esrgan_ext.ops import selfcheck
+
+    rows, right = [], True
+    for device in available_devices():
+        checks = selfcheck.check_all(device)
+        rows += [(f"{device} {check.precision}", str(check)) for check in checks]
+        right = right and all(check.agrees for check in checks)
+        if not checks:
+            rows.append((str(device), "no compiled kernels: plain PyTorch"))
+    return rows, right

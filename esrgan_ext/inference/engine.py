@@ -1,6 +1,7 @@
 """Runs a network over one window of pixels: precision, ensemble, channels, out-of-memory.
 
-Takes and gives float32 numpy arrays in [0, 1]; knows neither files nor whole images.
+Takes and gives float32 numpy arrays in [0, 1], or integer pixels where a GPU converts them; knows
+neither files nor whole images.
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ from torch import Tensor
 
 from esrgan_ext import ops
 from esrgan_ext.errors import ImageError, OptionError
+from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.devices import Device
+from esrgan_ext.inference.graphs import BatchRunner, CudaQueue, KernelFailure, Queue
 from esrgan_ext.models import SRNetwork
+from esrgan_ext.ops.cuda import PixelMap
 from esrgan_ext.ops.eager import OnWork
 
 # Convolutions on a GPU only enqueue. Waiting for them once per this many multiply-accumulates
 # (0.1 s on a GPU of 10 TFLOP/s) keeps progress and cancel honest and costs microseconds.
 GPU_SYNC_MACS = 500_000_000_000
+
+# What the operator for GPUs reads and writes as it is stored.
+_CONVERTED = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
+
+_NOT_FINITE = (
+    "the network's result is not finite: the image's values lie far outside its range "
+    "(give data_range), or the model's weights are damaged"
+)
 
 
 class Engine:
@@ -47,9 +59,11 @@ class Engine:
         self.device = device
         self.ensemble = ensemble
         self._ready = _placed(network, device.device, device.dtype)
-        if device.is_cpu:
-            ops.backend()  # compiles the kernels where need be: now, not within the first image
+        # Compiles the kernels where need be: now, not within the first image.
+        ops.backend(device.device, device.dtype)
+        self._runner = _runner(self._ready, device.device)
         self._float32: SRNetwork | None = None
+        self._float32_runner: BatchRunner | None = None
 
     @property
     def scale(self) -> int:
@@ -94,7 +108,7 @@ class Engine:
         # Groups before the last one and the ensemble's sum wait as whole float32 results.
         waiting = len(self.groups(channels)) - 1 + (3 if self.ensemble else 1)
         side = 1000
-        return self.network.activation_bytes(side, side, itemsize) // side**2 + waiting * result
+        return self._ready.activation_bytes(side, side, itemsize) // side**2 + waiting * result
 
     def rows(self, window: np.ndarray, on_work: OnWork) -> Iterator[tuple[int, np.ndarray]]:
         """Upscale a batch of windows, handing out finished rows from the top.
@@ -127,11 +141,100 @@ class Engine:
             below = top + rows.shape[2]
             yield top, np.concatenate([*(f[:, :, top:below] for f in finished), rows], 1)
 
+    def converts(self, dtype: np.dtype, channels: int) -> bool:
+        """Whether `converted_rows` takes such pixels: on a GPU with kernels, 8 and 16 bit, and as
+        many channels as the network has (one that is repeated needs the mean of its results)."""
+        return (
+            self._runner is not None
+            and not self.ensemble
+            and dtype in _CONVERTED
+            and channels == self.network.in_channels
+        )
+
+    def converted_rows(
+        self, window: np.ndarray, values: ValueMap, on_work: OnWork
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """`rows` for pixels as they are stored; the result is of their type and range too.
+
+        Parameters
+        ----------
+        window : ndarray, shape (N, C, h, w), uint8 or uint16
+            See `converts`.
+        values : ValueMap
+        on_work : callable
+        """
+        span = values.high - values.low
+        pixels = PixelMap(1 / (span or 1.0), -values.low / (span or 1.0), span, values.low)
+        result = self._fused(window, _CONVERTED[window.dtype], pixels, on_work)
+        if result is not None:
+            yield 0, result
+            return
+        for top, rows in self.rows(values.normalise(window), on_work):
+            yield top, values.restore(rows)
+
+    def release_memory(self) -> None:
+        """Give back what a failed attempt still holds, buffers and graphs included."""
+        for runner in (self._runner, self._float32_runner):
+            if runner is not None:
+                runner.clear()
+        release_memory(self.device)
+
+    def _fused(
+        self, batch: np.ndarray, out_dtype: torch.dtype, pixels: PixelMap, on_work: OnWork
+    ) -> np.ndarray | None:
+        """The result of the GPU's operator; None where there is none, or none any more."""
+        if self._runner is None or self.ensemble:
+            return None
+        macs = self.network.macs(*batch.shape[2:]) * batch.shape[0]
+        try:
+            result, overflowed = self._runner.run(batch, out_dtype, pixels, on_work, macs)
+            if overflowed and self.device.precision != "fp32":
+                self._warn_of_overflow()
+                runner = self._exact_runner()
+                if runner is None:
+                    return None
+                result, overflowed = runner.run(batch, out_dtype, pixels, on_work, macs)
+        except KernelFailure as failure:
+            cause = failure.__cause__
+            assert cause is not None
+            if is_out_of_memory(cause):
+                raise cause from None
+            for dtype in {self.device.dtype, torch.float32}:
+                ops.selfcheck.distrust(self.device.device, dtype, f"failed ({failure})")
+            self._runner = self._float32_runner = None
+            return None
+        if overflowed:
+            raise ImageError(_NOT_FINITE)
+        return result
+
+    def _exact_runner(self) -> BatchRunner | None:
+        if self._float32_runner is None:
+            self._float32_runner = _runner(self._exact(), self.device.device)
+        return self._float32_runner
+
+    def _exact(self) -> SRNetwork:
+        """The network in float32, for what overflows."""
+        if self._float32 is None:
+            self._float32 = _placed(self.network, self.device.device, torch.float32)
+        return self._float32
+
+    def _warn_of_overflow(self) -> None:
+        warnings.warn(
+            f"{self.device.precision} overflowed on part of the image; "
+            "that part is computed again in fp32",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
     def _whole(self, planes: np.ndarray, on_work: OnWork) -> np.ndarray:
         return np.concatenate([rows for _, rows in self._collapsed(planes, on_work)], 2)
 
     def _collapsed(self, planes: np.ndarray, on_work: OnWork) -> Iterator[tuple[int, np.ndarray]]:
         """Run one group of channels; a single one is repeated and its results averaged."""
+        fused = self._fused(planes, torch.float32, PixelMap(), on_work)
+        if fused is not None:
+            yield 0, fused
+            return
         wanted = self.network.in_channels
         repeated = planes.shape[1] < wanted
         if repeated:
@@ -150,15 +253,8 @@ class Engine:
             return
         whole = torch.cat([rows for _, rows in self._run(self._ready, planes, on_work)], 2)
         if not bool(torch.isfinite(whole).all()):
-            warnings.warn(
-                f"{self.device.precision} overflowed on part of the image; "
-                "that part is computed again in fp32",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            if self._float32 is None:
-                self._float32 = _placed(self.network, self.device.device, torch.float32)
-            whole = torch.cat([rows for _, rows in self._run(self._float32, planes, on_work)], 2)
+            self._warn_of_overflow()
+            whole = torch.cat([rows for _, rows in self._run(self._exact(), planes, on_work)], 2)
         yield 0, _finite(whole)
 
     def _run(
@@ -224,6 +320,15 @@ def ensemble(network: SRNetwork, x: Tensor, on_work: OnWork | None = None) -> Te
     return total.div_(8)
 
 
+def _queue(device: torch.device) -> Queue:
+    return CudaQueue(device)
+
+
+def _runner(network: SRNetwork, device: torch.device) -> BatchRunner | None:
+    fused = network.fused()
+    return None if fused is None else BatchRunner(fused, _queue(device))
+
+
 def _placed(network: SRNetwork, device: torch.device, dtype: torch.dtype) -> SRNetwork:
     """The network itself where it is right as it stands, else a converted copy."""
     first = next(network.parameters())
@@ -236,10 +341,7 @@ def _placed(network: SRNetwork, device: torch.device, dtype: torch.dtype) -> SRN
 
 def _finite(rows: Tensor) -> Tensor:
     if not bool(torch.isfinite(rows).all()):
-        raise ImageError(
-            "the network's result is not finite: the image's values lie far outside its range "
-            "(give data_range), or the model's weights are damaged"
-        )
+        raise ImageError(_NOT_FINITE)
     return rows
 
 

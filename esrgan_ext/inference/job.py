@@ -21,7 +21,11 @@ NORMALISED_PIXELS = 1 << 20
 
 @dataclass(frozen=True)
 class Job:
-    """One call of an Upscaler: what comes in, where it goes."""
+    """One call of an Upscaler: what comes in, where it goes.
+
+    `converted`: the engine takes and gives pixels as they are stored, not as the network sees
+    them.
+    """
 
     image: np.ndarray
     out: np.ndarray
@@ -32,10 +36,11 @@ class Job:
     on_tile: OnTile | None
     meter: Meter
     start: tuple[float, float] | None = None
+    converted: bool = False
 
 
 class JobImage:
-    """One image of a job: gives normalised windows, takes finished pieces."""
+    """One image of a job: gives windows as the engine wants them, takes finished pieces."""
 
     def __init__(self, job: Job, index: tuple[int, ...]) -> None:
         self._job = job
@@ -53,8 +58,9 @@ class JobImage:
         """Whether nothing but NaN is there in the whole image, so that there is no work."""
         return bool(self._masks) and all(m is not None and m.all() for m in self._masks)
 
-    def normalise_into(self, window: np.ndarray, area: Rect, heartbeat: Callable[[], None]) -> None:
-        """Fill ``window`` (channels, h, w), float32, with an area as the network wants it.
+    def read_into(self, window: np.ndarray, area: Rect, heartbeat: Callable[[], None]) -> None:
+        """Fill ``window`` (channels, h, w) with an area: float32 as the network wants it, or the
+        pixels as they are where the job's are converted later.
 
         In pieces, with a heartbeat after each: a large image takes seconds.
         """
@@ -65,7 +71,8 @@ class JobImage:
         rows = max(1, NORMALISED_PIXELS // area.width)
         for top in range(0, area.height, rows):
             piece = slice(top, top + rows)
-            window[:, piece] = self._job.values.normalise(planes[:, piece])
+            read = planes[:, piece]
+            window[:, piece] = read if self._job.converted else self._job.values.normalise(read)
             heartbeat()
 
     def write(self, area: Rect, piece: np.ndarray | None) -> None:
@@ -76,7 +83,7 @@ class JobImage:
                 (job.layout.together, area.height, area.width), np.nan, job.out.dtype
             )
         else:
-            restored = job.values.restore(piece)
+            restored = piece if job.converted else job.values.restore(piece)
             size = (job.result_layout.height, job.result_layout.width)
             for channel, mask in enumerate(self._masks):
                 if mask is not None:

@@ -20,7 +20,7 @@ from esrgan_ext.errors import OptionError, OutOfMemory
 from esrgan_ext.inference import arrays
 from esrgan_ext.inference.arrays import DataRange, Layout
 from esrgan_ext.inference.devices import Device, choose_device
-from esrgan_ext.inference.engine import Engine, is_out_of_memory, release_memory
+from esrgan_ext.inference.engine import Engine, is_out_of_memory
 from esrgan_ext.inference.job import Job, JobImage, OnTile
 from esrgan_ext.inference.pieces import finished_pieces
 from esrgan_ext.inference.plan import Plan
@@ -237,7 +237,14 @@ class Upscaler:
                 f"not {out.shape} and {out.dtype}"
             )
         meter = Meter(progress, len(layout.images()) * everything.pixels)
-        job = Job(image, out, layout, result_layout, values, bool(nan_count), on_tile, meter, start)
+        # A GPU converts pixels itself; where results are resampled, that comes after.
+        native_size = result_layout.height == layout.height * self.scale
+        native_size &= result_layout.width == layout.width * self.scale
+        converted = native_size and self._engine.converts(image.dtype, layout.together)
+        job = Job(
+            image, out, layout, result_layout, values, bool(nan_count), on_tile, meter, start,
+            converted,
+        )  # fmt: skip
         self._run(job)
         meter.finish()
         return out
@@ -263,7 +270,7 @@ class Upscaler:
                 if self._fits(job, members, core):
                     job.meter.core_done(core.pixels * len(members))
                     continue
-                release_memory(self.device)
+                self._engine.release_memory()
                 if len(members) > 1:
                     batch = 1
                     todo += [([member], core) for member in reversed(members)]
@@ -306,12 +313,18 @@ class Upscaler:
         else:
             macs = self._engine.macs(seen.height, seen.width, job.layout.together) * len(members)
             on_work = job.meter.watch(macs, core.pixels * len(members))
-            pixels = np.empty(
-                (len(members), job.layout.together, seen.height, seen.width), np.float32
+            shape = (len(members), job.layout.together, seen.height, seen.width)
+            pixels = (
+                _interleaved(shape, job.image.dtype)
+                if job.converted
+                else np.empty(shape, np.float32)
             )
             for planes, member in zip(pixels, members, strict=True):
-                member.normalise_into(planes, seen, lambda: on_work(0))
-            rows = self._engine.rows(pixels, on_work)
+                member.read_into(planes, seen, lambda: on_work(0))
+            if job.converted:
+                rows = self._engine.converted_rows(pixels, job.values, on_work)
+            else:
+                rows = self._engine.rows(pixels, on_work)
             for area, pieces in self._pieces(rows, core, seen, job):
                 for member, piece in zip(members, pieces, strict=True):
                     member.write(area, piece)
@@ -384,6 +397,12 @@ def auto_overlap(network: SRNetwork) -> int:
     """
     info = getattr(network, "info", None)
     return min(DEFAULT_OVERLAP if info is None else info.overlap, network.reach)
+
+
+def _interleaved(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array of shape (N, C, h, w) whose channels lie side by side, as most images do."""
+    n, channels, height, width = shape
+    return np.moveaxis(np.empty((n, height, width, channels), dtype), -1, 1)
 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

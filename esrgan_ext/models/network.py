@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esrgan_ext.ops.cuda import FusedNetwork
 from esrgan_ext.ops.eager import OnWork
 
 
@@ -64,6 +65,13 @@ class SRNetwork(nn.Module, ABC):
     @abstractmethod
     def activation_bytes(self, height: int, width: int, itemsize: int) -> int:
         """Peak bytes that `strips` needs beside the weights for one image of that size."""
+
+    def fused(self) -> FusedNetwork | None:
+        """The network as one operator call for the GPU that its parameters are on.
+
+        None where there are no kernels for it, its type or its device: `strips` does the work.
+        """
+        return None
 
     @property
     @abstractmethod

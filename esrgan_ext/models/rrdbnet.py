@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esrgan_ext.models.network import SRNetwork, pad_to_multiple
-from esrgan_ext.ops import eager, native, reference
+from esrgan_ext.ops import cuda, eager, native, reference
 from esrgan_ext.ops.eager import OnWork
 
 NEGATIVE_SLOPE = 0.2
@@ -77,6 +77,11 @@ class RRDBNetConfig:
 
 def _scaled(on_work: OnWork, factor: float, macs: int) -> None:
     on_work(round(macs * factor))
+
+
+def _cropped(y: Tensor, height: int, width: int) -> Tensor:
+    """Without what padding to a multiple of the unshuffling factor has added below and right."""
+    return y.narrow(2, 0, height).narrow(3, 0, width)
 
 
 def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -194,6 +199,7 @@ class RRDBNet(SRNetwork):
         self.conv_hr = conv(nf, nf)
         self.conv_last = conv(nf, config.out_channels)
         self._native_weights = native.PackedWeights()
+        self._cuda_weights = cuda.PackedWeights()
 
     def upsampling_convolutions(self) -> list[nn.Conv2d]:
         """conv_up1, conv_up2, ... in order."""
@@ -253,8 +259,8 @@ class RRDBNet(SRNetwork):
         if on_work is None and inference and valid:
             unshuffled = self._unshuffled(x)
             if self._runs_natively(unshuffled):  # the kernels write the result in one piece
-                y = native.run(self._native_shape(), self._packed_network(), unshuffled)
-                return y[..., : x.shape[2] * self.scale, : x.shape[3] * self.scale]
+                y = self._run_natively(unshuffled)
+                return _cropped(y, x.shape[2] * self.scale, x.shape[3] * self.scale)
         return super().forward(x, on_work)
 
     def _native_shape(self) -> native.NetworkShape:
@@ -265,20 +271,55 @@ class RRDBNet(SRNetwork):
 
     def _runs_natively(self, x: Tensor) -> bool:
         """Whether the compiled kernels take this network on this input."""
-        if self.config.plus or not native.supports(self._native_shape(), x):
+        if self.config.plus:
             return False
-        return all(p.dtype == torch.float32 and p.device == x.device for p in self.parameters())
+        if x.device.type == "cuda":
+            supported = cuda.supports(self._native_shape(), x.device, x.dtype)
+        else:
+            supported = native.supports(self._native_shape(), x)
+        if not supported:
+            return False
+        return all(p.dtype == x.dtype and p.device == x.device for p in self.parameters())
+
+    def _run_natively(self, x: Tensor) -> Tensor:
+        shape = self._native_shape()
+        if x.device.type == "cuda":
+            compute = cuda.compute_name(x.dtype)
+            return cuda.run(shape, self._packed_for_cuda(compute), x, compute)
+        return native.run(shape, self._packed_network(), x)
+
+    def _convolutions(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights and biases of every convolution in order."""
+        layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
+        return [c.weight for c in layers], [c.bias for c in layers if c.bias is not None]
 
     def _packed_network(self) -> Tensor:
-        layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
-        biases = [c.bias for c in layers if c.bias is not None]
-        return self._native_weights.get(self._native_shape(), [c.weight for c in layers], biases)
+        return self._native_weights.get(self._native_shape(), *self._convolutions())
+
+    def _packed_for_cuda(self, compute: str) -> Tensor:
+        return self._cuda_weights.get(self._native_shape(), *self._convolutions(), compute)
+
+    def fused(self) -> cuda.FusedNetwork | None:
+        if self.config.unshuffle > 1 or not self._runs_natively(self.conv_first.weight):
+            return None
+        if self.conv_first.weight.device.type != "cuda":
+            return None
+        compute = cuda.compute_name(self.conv_first.weight.dtype)
+        return cuda.FusedNetwork(
+            self._native_shape(), compute, partial(self._packed_for_cuda, compute)
+        )
 
     def _native_strips(
         self, x: Tensor, height: int, width: int, on_work: OnWork | None
     ) -> Iterator[tuple[int, Tensor]]:
-        packed = self._packed_network()
         macs = self.macs(height // self.scale, width // self.scale) * x.shape[0]
+        if x.device.type == "cuda":  # enqueued in one piece
+            y = self._run_natively(x)
+            if on_work is not None:
+                on_work(macs)
+            yield 0, _cropped(y, height, width)
+            return
+        packed = self._packed_network()
         for top, rows in native.strips(self._native_shape(), packed, x, on_work, macs):
             rows = rows[:, :, : max(0, height - top), :width]
             if rows.shape[2]:
@@ -306,9 +347,13 @@ class RRDBNet(SRNetwork):
     def activation_bytes(self, height: int, width: int, itemsize: int) -> int:
         config = self.config
         pixels = -(-height // config.unshuffle) * -(-width // config.unshuffle)
-        if itemsize == 4 and self._runs_natively(self.conv_first.weight):
+        weight = self.conv_first.weight
+        if itemsize == weight.dtype.itemsize and self._runs_natively(weight):
             rows, columns = -(-height // config.unshuffle), -(-width // config.unshuffle)
-            return native.working_bytes(self._native_shape(), rows, columns)
+            shape = self._native_shape()
+            if weight.device.type == "cuda":
+                return cuda.working_bytes(shape, weight.device, weight.dtype, rows, columns)
+            return native.working_bytes(shape, rows, columns)
         # While x's share of a dense block is added up: the skip over the trunk, over the RRDB and
         # over the block, the sums, one partial sum, and one contiguous output of gc channels.
         trunk = 3 * config.nf + 2 * (config.nf + 4 * config.gc) + config.gc

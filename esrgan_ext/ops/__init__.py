@@ -1,7 +1,8 @@
 """Operators of the ESRGAN networks: one signature, several implementations.
 
-`reference` defines what is correct, `eager` is the pure-torch inference path, `extension` finds
-or compiles the kernels in csrc/, `native` runs whole networks in them.
+`reference` defines what is correct, `eager` is the pure-torch inference path. `extension` finds the
+kernels of csrc/ or has them compiled (`jit`, with what `toolchain` finds), `selfcheck` tries them
+on the device, `native` and `cuda` run whole networks in them.
 """
 
 from __future__ import annotations
@@ -11,26 +12,44 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from esrgan_ext.ops import eager, extension, native, reference
+from esrgan_ext.ops import cuda, eager, extension, native, reference, selfcheck
 
-__all__ = ["backend", "dense_block", "eager", "extension", "native", "reference"]
+__all__ = [
+    "backend", "cuda", "dense_block", "eager", "extension", "native", "reference", "selfcheck",
+]  # fmt: skip
 
 
-def backend() -> str:
-    """Name of the implementation that runs the networks on this machine's CPU.
+def backend(device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> str:
+    """Name of the implementation that runs the networks on a device.
+
+    Parameters
+    ----------
+    device : torch.device or str
+    dtype : torch.dtype, optional
+        float32 on the CPU and float16 on CUDA by default.
 
     Returns
     -------
     str
-        'cpu-avx512', 'cpu-avx2', 'cpu-baseline', or 'reference' without the extension.
+        'cpu-avx512', 'cpu-avx2' or 'cpu-baseline'; 'cuda'; 'reference' where there are no
+        compiled kernels, or none that passed their self-check.
     """
-    module = extension.load()
-    return "reference" if module is None else f"cpu-{module.build_info()['isa']}"
+    device = torch.device(device)
+    if device.type == "cpu":
+        module = extension.load()
+        if module is None or not selfcheck.trusted(device, torch.float32):
+            return "reference"
+        return f"cpu-{module.build_info()['isa']}"
+    if device.type == "cuda" and cuda.available(device, dtype or torch.float16):
+        return "cuda"
+    return "reference"
 
 
 @torch.compiler.assume_constant_result
-def _has_kernels() -> bool:
-    return extension.load() is not None
+def _has_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    if device.type == "cpu":
+        return extension.load() is not None and selfcheck.trusted(device, torch.float32)
+    return cuda.available(device, dtype)
 
 
 def dense_block(
@@ -54,9 +73,10 @@ def dense_block(
     Returns
     -------
     Tensor, shape (N, nf, H, W)
-        Channels-last where the kernels run: nf 32 or 64, gc 16 or 32, float32, on the CPU.
+        Channels-last where the kernels run: nf 32 or 64, gc 16 or 32; float32 on the CPU,
+        float16, bfloat16 or float32 on CUDA.
     """
-    if x.device.type == "cpu" and _has_kernels():
+    if _has_kernels(x.device, x.dtype):
         return torch.ops.esrgan_ext.dense_block(
             x, list(weights), list(biases), negative_slope, residual_scale
         )

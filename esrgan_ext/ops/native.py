@@ -1,4 +1,4 @@
-"""Runs a whole RRDBNet in the compiled extension, with progress, cancelling and finished rows.
+"""Runs a whole RRDBNet in the CPU kernels, with progress, cancelling and finished rows.
 
 The caller brings the network's shape and parameters; when the packed weights have to be made
 anew is decided here, what a network looks like in `esrgan_ext.models`.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esrgan_ext.ops import extension
+from esrgan_ext.ops import extension, selfcheck
 
 # Seconds between looks at a running network: progress is due every half second, cancelling
 # within 0.2 s, and small images should not wait for a look.
@@ -47,6 +47,7 @@ def supports(shape: NetworkShape, x: Tensor) -> bool:
         and x.dtype == torch.float32
         and extension.load() is not None
         and torch.ops.esrgan_ext.rrdbnet_unsupported(shape.as_list()) == ""
+        and selfcheck.trusted(x.device, x.dtype)
     )
 
 

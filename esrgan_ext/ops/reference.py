@@ -66,3 +66,54 @@ def upsample_conv(x: Tensor, weight: Tensor, bias: Tensor, negative_slope: float
     """
     x = F.interpolate(x, scale_factor=2, mode="nearest")
     return F.leaky_relu(F.conv2d(x, weight, bias, padding=1), negative_slope)
+
+
+def rrdbnet(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    rrdbs: int,
+    upsamplings: int,
+    negative_slope: float = 0.2,
+    residual_scale: float = 0.2,
+) -> Tensor:
+    """The whole generator (arXiv 1809.00219, figure 4; xinntao/ESRGAN, RRDBNet_arch.py).
+
+    conv_first; `rrdbs` times three dense blocks around a scaled residual; conv_body and the skip
+    over the trunk; `upsamplings` times `upsample_conv`; conv_hr, LeakyReLU; conv_last.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, in_channels, H, W)
+        Pixel-unshuffled already, where the network does that.
+    weights, biases : Tensors
+        Of every 3x3 convolution, in the order above: ``15 * rrdbs + upsamplings + 4`` of each.
+    rrdbs, upsamplings : int
+    negative_slope, residual_scale : float
+
+    Returns
+    -------
+    Tensor, shape (N, out_channels, H * 2**upsamplings, W * 2**upsamplings)
+    """
+    layers = iter(zip(weights, biases, strict=True))
+
+    def conv(y: Tensor) -> Tensor:
+        weight, bias = next(layers)
+        return F.conv2d(y, weight, bias, padding=1)
+
+    features = conv(x)
+    y = features
+    for _ in range(rrdbs):
+        z = y
+        for _ in range(3):
+            block = [next(layers) for _ in range(5)]
+            z = dense_block(
+                z, [w for w, _ in block], [b for _, b in block], negative_slope, residual_scale
+            )
+        y = z * residual_scale + y
+    y = conv(y) + features
+    for _ in range(upsamplings):
+        weight, bias = next(layers)
+        y = upsample_conv(y, weight, bias, negative_slope)
+    y = F.leaky_relu(conv(y), negative_slope)
+    return conv(y)

@@ -1,7 +1,7 @@
 """What torch needs to know of the compiled operators beside their kernels.
 
 Fake kernels (shapes without data, for torch.compile and torch.export) and gradients. The
-kernels themselves are in `csrc/ops.cpp`.
+kernels themselves are in `csrc/ops.cpp` and `csrc/cuda_ops.cpp`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ def _fake_dense_block(
     negative_slope: float,
     residual_scale: float,
 ) -> Tensor:
-    fast = x.dtype == torch.float32 and x.shape[1] in (32, 64) and weights[0].shape[0] in (16, 32)
+    fast = (
+        (x.dtype == torch.float32 or x.device.type == "cuda")
+        and x.shape[1] in (32, 64)
+        and weights[0].shape[0] in (16, 32)
+    )
     if fast:
         return torch.empty_like(x, memory_format=torch.channels_last)
     y = F.conv2d(x, x.new_empty((x.shape[1], x.shape[1], 3, 3)), padding=1)
@@ -46,19 +50,26 @@ def _fake_dense_block(
 
 
 def _fake_rrdbnet_pack(
-    weights: Sequence[Tensor], biases: Sequence[Tensor], shape: Sequence[int]
+    weights: Sequence[Tensor], biases: Sequence[Tensor], shape: Sequence[int], compute: str = ""
 ) -> Tensor:
     context = torch.library.get_ctx()
-    return weights[0].new_empty(context.new_dynamic_size())
+    dtype = torch.uint8 if weights[0].device.type == "cuda" else torch.float32
+    return weights[0].new_empty(context.new_dynamic_size(), dtype=dtype)
 
 
-def _fake_rrdbnet(x: Tensor, packed: Tensor, shape: Sequence[int]) -> Tensor:
+def _fake_rrdbnet(x: Tensor, packed: Tensor, shape: Sequence[int], compute: str = "") -> Tensor:
     zoom = 2 ** shape[5]
     return x.new_empty((x.shape[0], shape[1], x.shape[2] * zoom, x.shape[3] * zoom))
 
 
 def _fake_rrdbnet_into(
-    x: Tensor, packed: Tensor, shape: Sequence[int], out: Tensor, control: Tensor | None
+    x: Tensor,
+    packed: Tensor,
+    shape: Sequence[int],
+    out: Tensor,
+    control: Tensor | None,
+    *conversion: object,
+    **named_conversion: object,
 ) -> None:
     return None
 

@@ -60,6 +60,46 @@ def test_info_names_versions_devices_and_memory(run) -> None:
         assert expected in found.stdout
 
 
+def test_info_checks_the_kernels_when_asked(run, monkeypatch) -> None:
+    from esrgan_ext.ops import extension, selfcheck
+
+    found = run("info", "--check")
+    assert found.exit_code == 0
+    compiled = extension.load() is not None
+    assert ("cpu fp32" in found.stdout) == compiled
+    assert ("agrees with float64" if compiled else "no compiled kernels") in found.stdout
+
+    wrong = selfcheck.Check("cpu", "fp32", False, 0.5, "a network differs by 5.0e-01")
+    monkeypatch.setattr(selfcheck, "check_all", lambda device: [wrong])
+    found = run("info", "--check")
+    assert found.exit_code == 1
+    assert "FAILS: a network differs" in found.stdout
+
+
+def test_info_names_the_kernels_of_each_gpu(run, monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    from esrgan_ext import ops
+    from esrgan_ext.inference import devices
+
+    module = SimpleNamespace(
+        build_info=lambda: {"architectures": "80,90a"},
+        path=lambda index, compute: "wgmma" if compute == "float16" else "mma",
+    )
+    monkeypatch.setattr(ops.extension, "load_cuda", lambda: module)
+    monkeypatch.setattr(ops.extension, "cuda_origin", lambda: "JIT")
+    monkeypatch.setattr(ops.cuda, "available", lambda device, dtype: device.index == 0)
+    monkeypatch.setattr("esrgan_ext.cli.info._devices", lambda: [("cuda:0", "NVIDIA H100")])
+    gpus = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    monkeypatch.setattr(devices, "available_devices", lambda: gpus)
+    lines = [" ".join(line.split()) for line in run("info").stdout.splitlines()]
+    assert "CUDA architectures 80,90a" in lines
+    assert "RRDBNet on cuda:0 cuda: float16 wgmma, bfloat16 mma, tf32 mma, float32 mma" in lines
+    assert "RRDBNet on cuda:1 reference" in lines
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_export(run, models, tmp_path, suffix) -> None:
     target = tmp_path / f"out{suffix}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from esrgan_ext.ops import extension
+from esrgan_ext.ops import extension, jit
 
 RUN = """
 import sys
@@ -101,11 +101,11 @@ def test_two_processes_that_start_at_once_compile_once_and_later_ones_not(tmp_pa
 
 def test_the_key_depends_on_sources_and_torch(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "ops.cpp").write_text("int a;")
-    key = extension._key(tmp_path, "c++")
+    key = jit.cpu_recipe(tmp_path).key
     (tmp_path / "ops.cpp").write_text("int b;")
-    changed = extension._key(tmp_path, "c++")
+    changed = jit.cpu_recipe(tmp_path).key
     monkeypatch.setattr(torch, "__version__", "9.9.9")
-    assert len({key, changed, extension._key(tmp_path, "c++")}) == 3
+    assert len({key, changed, jit.cpu_recipe(tmp_path).key}) == 3
 
 
 def test_build_information_is_complete() -> None:

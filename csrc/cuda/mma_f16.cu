@@ -1,0 +1,3 @@
+#include "launch.cuh"
+
+template struct esrgan::cuda::Launch<esrgan::cuda::Compute::kFloat16>;

@@ -1,0 +1,3 @@
+#include "wgmma.cuh"
+
+template struct esrgan::cuda::LaunchWgmma<esrgan::cuda::Compute::kFloat16>;

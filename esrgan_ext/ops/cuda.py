@@ -1,0 +1,227 @@
+"""Runs a whole RRDBNet on a GPU: one operator call, no waiting for the device, in a graph or not.
+
+The caller brings the network's shape and parameters. When the packed weights have to be made anew
+is decided here; which kernels run, in `csrc/cuda`; when a graph is captured, in
+`esrgan_ext.inference.graphs`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esrgan_ext.ops import extension, selfcheck, toolchain
+from esrgan_ext.ops.native import NetworkShape
+
+COMPUTE_NAMES = ("float16", "bfloat16", "tf32", "float32")
+
+_COMPUTE = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+def compute_name(dtype: torch.dtype) -> str:
+    """How the kernels multiply for tensors of a type: float32 as torch's own convolutions do."""
+    if dtype == torch.float32:
+        return "tf32" if _tf32_allowed() else "float32"
+    return _COMPUTE[dtype]
+
+
+def _tf32_allowed() -> bool:
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # set through the newer fp32_precision, which forbids asking this way
+        return torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
+
+
+def available(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there are kernels for that device and type, and they passed their self-check."""
+    if device.type != "cuda" or dtype not in selfcheck.PRECISIONS.values():
+        return False
+    if torch.cuda.get_device_capability(device) < toolchain.OLDEST_CAPABILITY:
+        return False
+    module = extension.load_cuda()
+    if module is None:
+        return False
+    device = torch.device("cuda", _index(device))
+    if module.path(device.index, compute_name(dtype)) == "none":
+        return False
+    return selfcheck.trusted(device, dtype)
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+def supports(shape: NetworkShape, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the kernels run this network in that type on that device."""
+    if not available(device, dtype):
+        return False
+    module = extension.load_cuda()
+    assert module is not None
+    return module.unsupported(shape.as_list()) == ""
+
+
+@dataclass(frozen=True)
+class PixelMap:
+    """Linear maps between stored pixels and the network's [0, 1], done within the operator.
+
+    The network sees ``x * in_scale + in_offset``; ``y * out_scale + out_offset``, rounded half to
+    even and clipped to its type for integers, is stored.
+    """
+
+    in_scale: float = 1.0
+    in_offset: float = 0.0
+    out_scale: float = 1.0
+    out_offset: float = 0.0
+
+
+class PackedWeights:
+    """A network's weights in the kernels' form, packed again whenever they have changed.
+
+    Changes are seen by the tensors' addresses and versions. Reading values, as on the CPU, would
+    wait for the device: it is done for inference tensors only, which keep no version. A write
+    through `parameter.data` is therefore not seen.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] | None = None
+        self._packed: Tensor | None = None
+        self._ready: torch.cuda.Event | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._lock = threading.Lock()
+
+    def get(
+        self,
+        shape: NetworkShape,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        compute: str,
+    ) -> Tensor:
+        """The packed form of these parameters, all on one GPU, in network order.
+
+        Valid on the current stream, which waits for the packing where another one did that.
+        """
+        tensors = [t.detach() for t in (*weights, *biases)]
+        key = (
+            shape,
+            compute,
+            tuple((t.data_ptr(), t.stride(), t.dtype, _state(t)) for t in (*weights, *biases)),
+        )
+        device = tensors[0].device
+        with self._lock:
+            if self._packed is None or self._key != key:
+                self._packed = None  # the old form goes before the new one comes
+                with torch.inference_mode():
+                    self._packed = torch.ops.esrgan_ext.rrdbnet_pack(
+                        tensors[: len(weights)], tensors[len(weights) :], shape.as_list(), compute
+                    )
+                self._key = key
+                if device.type == "cuda":
+                    self._stream = torch.cuda.current_stream(device)
+                    self._ready = self._stream.record_event()
+            elif device.type == "cuda":
+                self._order_after_packing(device)
+            return self._packed
+
+    def _order_after_packing(self, device: torch.device) -> None:
+        stream = torch.cuda.current_stream(device)
+        if stream == self._stream or torch.cuda.is_current_stream_capturing():
+            return  # before a capture torch waits for the whole device
+        assert self._packed is not None
+        assert self._ready is not None
+        stream.wait_event(self._ready)
+        self._packed.record_stream(stream)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}  # copies and pickles of a network leave the packed form behind
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> PackedWeights:
+        return PackedWeights()
+
+
+def _state(tensor: Tensor) -> object:
+    if not tensor.is_inference():
+        return tensor._version
+    step = max(1, tensor.numel() // 64)
+    return tuple(tensor.detach().flatten()[::step].tolist())
+
+
+def run(shape: NetworkShape, packed: Tensor, x: Tensor, compute: str) -> Tensor:
+    """The network's output for N,C,H,W, in the type of x, enqueued on the current stream."""
+    return torch.ops.esrgan_ext.rrdbnet(x, packed, shape.as_list(), compute)
+
+
+def working_bytes(
+    shape: NetworkShape, device: torch.device, dtype: torch.dtype, height: int, width: int
+) -> int:
+    """Bytes that one image takes on the device beside the packed weights: scratch memory, input
+    and output, the latter two in float32."""
+    module = extension.load_cuda()
+    assert module is not None
+    scratch = module.workspace_bytes(
+        shape.as_list(), compute_name(dtype), _index(device), 1, height, width
+    )
+    zoom = 4**shape.upsamplings
+    return scratch + 4 * height * width * (shape.in_channels + zoom * shape.out_channels)
+
+
+class FusedNetwork:
+    """One network as one operator call that writes into given tensors, so a graph can record it.
+
+    Parameters
+    ----------
+    shape : NetworkShape
+    compute : str
+        See `compute_name`.
+    packed : callable
+        Gives the packed weights as they are now, see `PackedWeights.get`.
+    """
+
+    def __init__(self, shape: NetworkShape, compute: str, packed: Callable[[], Tensor]) -> None:
+        self.shape = shape
+        self.compute = compute
+        self.packed = packed
+
+    @property
+    def zoom(self) -> int:
+        """Output pixels per input pixel along each axis."""
+        return 2**self.shape.upsamplings
+
+    def into(
+        self, x: Tensor, packed: Tensor, out: Tensor, pixels: PixelMap, nonfinite: Tensor
+    ) -> None:
+        """Enqueue one forward pass.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, C, H, W)
+            uint8, uint16 or floating point, any strides.
+        packed : Tensor
+        out : Tensor, shape (N, out_channels, H * zoom, W * zoom)
+            As x; need not be of the same type.
+        pixels : PixelMap
+        nonfinite : Tensor, shape (1,), int32
+            Becomes 1 where a value of the network's output is not finite, else 0.
+        """
+        nonfinite.zero_()
+        torch.ops.esrgan_ext.rrdbnet_into(
+            x,
+            packed,
+            self.shape.as_list(),
+            out,
+            None,
+            self.compute,
+            pixels.in_scale,
+            pixels.in_offset,
+            pixels.out_scale,
+            pixels.out_offset,
+            None,
+            None,
+            nonfinite,
+        )

@@ -1,0 +1,313 @@
+"""What the compiled operators are made from and with: sources, flags, nvcc, GPU architectures.
+
+Only looks; `jit` compiles. Uses the standard library alone, because setup.py loads this file by
+itself, before the package can be imported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CXX_FLAGS = ["-O3", "-DNDEBUG"]
+
+# torch switches the operators of half and bfloat16 off for its own code; the kernels use them.
+NVCC_FLAGS = [
+    "-O3",
+    "-DNDEBUG",
+    "-U__CUDA_NO_HALF_OPERATORS__",
+    "-U__CUDA_NO_HALF_CONVERSIONS__",
+    "-U__CUDA_NO_HALF2_OPERATORS__",
+    "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
+]
+
+OLDEST_CAPABILITY = (8, 0)
+"""The kernels need cp.async and bfloat16 mma: Ampere or later."""
+
+OLDEST_CUDA = (12, 6)
+
+PIP_EXTRAS = "nvcc,nvvm,crt,cccl"
+
+_USUAL_PLACE = Path("/usr/local/cuda")
+
+_SOURCE_SUFFIXES = (".cpp", ".h", ".cu", ".cuh")
+
+# As torch.utils.cpp_extension names them, without those below `OLDEST_CAPABILITY`.
+_NAMED_ARCHITECTURES = {
+    "Ampere+Tegra": "8.7",
+    "Ampere": "8.0;8.6+PTX",
+    "Ada": "8.9+PTX",
+    "Hopper": "9.0+PTX",
+    "Blackwell+Tegra": "11.0",
+    "Blackwell": "10.0;10.3;12.0;12.1+PTX",
+}
+
+
+class BuildError(Exception):
+    """The extension cannot be built here; the message says why."""
+
+
+def _is_cuda(path: Path, csrc: Path) -> bool:
+    inside = path.relative_to(csrc)
+    return inside.parts[0] == "cuda" or (len(inside.parts) == 1 and inside.name.startswith("cuda_"))
+
+
+def _files(csrc: Path) -> list[Path]:
+    return sorted(p for p in csrc.rglob("*") if p.suffix in _SOURCE_SUFFIXES)
+
+
+def cpu_sources(csrc: Path) -> list[Path]:
+    """The files to compile for the CPU operators, which every machine has."""
+    return [p for p in _files(csrc) if p.suffix == ".cpp" and not _is_cuda(p, csrc)]
+
+
+def cuda_sources(csrc: Path) -> list[Path]:
+    """The files to compile for the CUDA operators: `csrc/cuda` and `csrc/cuda_*.cpp`."""
+    return [p for p in _files(csrc) if p.suffix in (".cpp", ".cu") and _is_cuda(p, csrc)]
+
+
+def cpu_inputs(csrc: Path) -> list[Path]:
+    """Every file that the CPU operators depend on, headers included."""
+    return [p for p in _files(csrc) if not _is_cuda(p, csrc)]
+
+
+def cuda_inputs(csrc: Path) -> list[Path]:
+    """Every file that the CUDA operators may depend on."""
+    return _files(csrc)
+
+
+@dataclass(frozen=True)
+class CudaToolkit:
+    """An nvcc and what belongs to it.
+
+    Attributes
+    ----------
+    nvcc : Path
+    home : Path
+        The folder with `include` and `lib64` or `lib`; nvcc says so itself, because what stands
+        on the PATH may be a wrapper.
+    version : (int, int)
+    architectures : tuple of str
+        What this nvcc says it can compile for, as in '80' or '120'.
+    """
+
+    nvcc: Path
+    home: Path
+    version: tuple[int, int]
+    architectures: tuple[str, ...]
+
+    @property
+    def version_text(self) -> str:
+        return ".".join(map(str, self.version))
+
+
+def _nvcc_candidates() -> list[Path]:
+    """Where nvcc may be, best first: as torch looks for it, then pip's own packages."""
+    candidates = [
+        Path(home) / "bin" / "nvcc"
+        for home in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"))
+        if home
+    ]
+    on_path = shutil.which("nvcc")
+    if on_path:
+        candidates.append(Path(on_path))
+    packages = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
+    candidates += sorted(packages.glob("*/bin/nvcc"), reverse=True)  # cu13, cuda_nvcc
+    candidates.append(_USUAL_PLACE / "bin" / "nvcc")
+    return [c for c in candidates if os.access(c, os.X_OK)]
+
+
+def find_toolkit(torch_cuda: str) -> CudaToolkit:
+    """The nvcc that fits torch.
+
+    Parameters
+    ----------
+    torch_cuda : str
+        `torch.version.cuda`; the major version must be the same.
+
+    Raises
+    ------
+    BuildError
+        If there is no nvcc, or none of that major version; the message says what to do.
+    """
+    major = int(torch_cuda.split(".")[0])
+    found: list[str] = []
+    for nvcc in _nvcc_candidates():
+        try:
+            toolkit = _examined(nvcc)
+        except (OSError, subprocess.SubprocessError, BuildError) as error:
+            found.append(f"{nvcc} does not work ({error})")
+            continue
+        if toolkit.version[0] == major and toolkit.version >= OLDEST_CUDA:
+            return toolkit
+        found.append(f"{nvcc} is of CUDA {toolkit.version_text}")
+    there = "; ".join(found) if found else "there is no nvcc"
+    # pip's packages hold an nvcc from CUDA 13 on. All of one version: nvvm of 13.5 makes code that
+    # ptxas of 13.0 refuses.
+    version = ".".join(torch_cuda.split(".")[:2])
+    pip = f' (or pip install "cuda-toolkit[{PIP_EXTRAS}]=={version}.*")' if major >= 13 else ""
+    raise BuildError(
+        f"{there}, torch was built for CUDA {torch_cuda}: install the CUDA {major} toolkit{pip}, "
+        "and set CUDA_HOME if it is in an unusual place"
+    )
+
+
+def _examined(nvcc: Path) -> CudaToolkit:
+    version_text = _output([str(nvcc), "--version"])
+    version = re.search(r"release (\d+)\.(\d+)", version_text)
+    if version is None:
+        raise BuildError("it does not say its version")
+    dry = _output([str(nvcc), "--dryrun", "-E", "-x", "cu", os.devnull])
+    top = re.search(r"^#\$ TOP=(.+)$", dry, re.MULTILINE)
+    home = Path(top[1].strip()).resolve() if top else nvcc.parent.parent
+    if not (home / "bin" / "nvcc").exists():  # that is where torch will start it from
+        home = nvcc.parent.parent
+    listed = _output([str(nvcc), "--list-gpu-code"])
+    architectures = tuple(re.findall(r"\bsm_(\d+[a-z]?)\b", listed))
+    return CudaToolkit(nvcc, home, (int(version[1]), int(version[2])), architectures)
+
+
+def _output(command: Sequence[str]) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if result.returncode:
+        raise BuildError(
+            (result.stderr.strip() or f"exit code {result.returncode}").split("\n")[-1]
+        )
+    return result.stdout + result.stderr  # the dry run goes to stderr
+
+
+def architectures_for(
+    capabilities: Iterable[tuple[int, int]], known: Sequence[str]
+) -> tuple[str, ...]:
+    """What to compile for, so that the code runs on these devices.
+
+    Parameters
+    ----------
+    capabilities : (major, minor) pairs
+        Of the devices. Those before `OLDEST_CAPABILITY` are left out: they run plain torch.
+    known : sequence of str
+        What nvcc can compile for (`CudaToolkit.architectures`).
+
+    Returns
+    -------
+    tuple of str
+        '80', '86', ..., '90a' (with wgmma and TMA), or '90+PTX' for a device that is newer than
+        nvcc: the driver compiles that when it loads.
+
+    Raises
+    ------
+    BuildError
+        If no device is left.
+    """
+    result = set()
+    for capability in capabilities:
+        if capability < OLDEST_CAPABILITY:
+            continue
+        architecture = _architecture(capability, known)
+        if architecture is not None:
+            result.add(architecture)
+    if not result:
+        text = ", ".join(f"{major}.{minor}" for major, minor in capabilities) or "none"
+        raise BuildError(
+            f"the CUDA kernels need compute capability 8.0 or later, this machine has: {text}"
+        )
+    return tuple(sorted(result, key=_order))
+
+
+def _architecture(capability: tuple[int, int], known: Sequence[str]) -> str | None:
+    major, minor = capability
+    if capability == (9, 0) and "90" in known:
+        return "90a"  # every nvcc that knows sm_90 compiles for it; none lists it
+    plain = sorted(int(k) for k in known if k.isdigit())
+    # Code for a smaller minor version runs too, within a major one.
+    same = [k for k in plain if k // 10 == major and k % 10 <= minor]
+    if same:
+        return str(same[-1])
+    older = [k for k in plain if 80 <= k < 10 * major]
+    return f"{older[-1]}+PTX" if older else None
+
+
+def _order(architecture: str) -> tuple[int, str]:
+    return int(re.match(r"\d+", architecture)[0]), architecture  # type: ignore[index]
+
+
+def parse_architectures(text: str) -> tuple[str, ...]:
+    """Architectures out of TORCH_CUDA_ARCH_LIST, in torch's own notation.
+
+    '8.0;8.6 9.0+PTX' and names like 'Ampere' are understood; 9.0 means 90a, and what is older
+    than `OLDEST_CAPABILITY` is left out.
+
+    Raises
+    ------
+    BuildError
+        If an item is none of these, or nothing is left.
+    """
+    result: set[str] = set()
+    items = text.replace(" ", ";").split(";")
+    while items:
+        item = items.pop().strip()
+        if not item:
+            continue
+        if item in _NAMED_ARCHITECTURES:
+            items += _NAMED_ARCHITECTURES[item].split(";")
+            continue
+        match = re.fullmatch(r"(\d+)\.(\d)(a?)(\+PTX)?", item)
+        if match is None:
+            if item.split("+")[0] in ("Kepler", "Maxwell", "Pascal", "Volta", "Turing"):
+                continue
+            raise BuildError(f"TORCH_CUDA_ARCH_LIST has an unknown architecture: {item!r}")
+        capability = (int(match[1]), int(match[2]))
+        if capability < OLDEST_CAPABILITY:
+            continue
+        number = f"{match[1]}{match[2]}"
+        result.add("90a" if number == "90" else number)
+        if match[4]:
+            result.add(f"{number}+PTX")
+    if not result:
+        raise BuildError(f"TORCH_CUDA_ARCH_LIST={text!r} names nothing from 8.0 on")
+    return tuple(sorted(result, key=_order))
+
+
+def gencode_flags(architectures: Iterable[str]) -> list[str]:
+    """nvcc's flags for these architectures."""
+    flags = []
+    for architecture in architectures:
+        number = architecture.removesuffix("+PTX")
+        kind = "compute" if architecture.endswith("+PTX") else "sm"
+        flags.append(f"-gencode=arch=compute_{number},code={kind}_{number}")
+    return flags
+
+
+def covers(architectures: Iterable[str], capability: tuple[int, int]) -> bool:
+    """Whether code for these architectures runs on a device of that compute capability."""
+    for architecture in architectures:
+        digits = re.match(r"\d+", architecture)
+        assert digits is not None
+        major, minor = divmod(int(digits[0]), 10)
+        if architecture.endswith("+PTX"):
+            fits = (major, minor) <= capability
+        elif architecture.endswith("a"):
+            fits = (major, minor) == capability
+        else:
+            fits = major == capability[0] and minor <= capability[1]
+        if fits:
+            return True
+    return False
+
+
+def cuda_flags(architectures: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags for the C++ compiler and for nvcc; the list of architectures is compiled in."""
+    named = f"-DESRGAN_CUDA_ARCHITECTURES={','.join(architectures)}"
+    return [*CXX_FLAGS, named], [*NVCC_FLAGS, named, *gencode_flags(architectures)]
+
+
+def architectures_in(library: Path) -> tuple[str, ...]:
+    """The architectures that a built library was compiled for, without loading it."""
+    found = re.search(rb"esrgan_ext-cuda-architectures:\(([0-9a-zPTX+,]+)\);", library.read_bytes())
+    return tuple(found[1].decode().split(",")) if found else ()

@@ -1,0 +1,86 @@
+"""Runs the CUDA kernels on the host, in an emulator, against the definition in float64."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CUDA, TESTS = ROOT / "csrc" / "cuda", ROOT / "tests" / "csrc"
+COMPILER = os.environ.get("CXX", "c++").split()
+FLAGS = ["-std=c++17", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+INCLUDES = [f"-I{CUDA}", f"-I{TESTS}", "-include", str(TESTS / "cuda_emulator.h")]
+
+pytestmark = pytest.mark.skipif(
+    shutil.which(COMPILER[0]) is None or platform.system() != "Linux",
+    reason="needs a C++ compiler on Linux",
+)
+
+
+def build(folder: Path, flags: list[str]) -> Path:
+    """The test program, from the same .cu files that nvcc compiles."""
+    program = folder / "test_cuda"
+    sources = [*sorted(CUDA.glob("*.cu")), TESTS / "test_cuda.cpp"]
+
+    def compile_one(source: Path) -> Path:
+        target = folder / f"{source.stem}.o"
+        main = ["-DESRGAN_EMULATOR_MAIN"] if source.suffix == ".cpp" else ["-x", "c++"]
+        command = [*COMPILER, *FLAGS, *flags, *INCLUDES, *main, "-c", str(source)]
+        result = subprocess.run(
+            [*command, "-o", str(target)], capture_output=True, text=True, timeout=600
+        )
+        assert result.returncode == 0, result.stderr
+        return target
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, sources))
+    subprocess.run([*COMPILER, *flags, *map(str, objects), "-o", str(program)], check=True)
+    return program
+
+
+def run(program: Path, group: str) -> None:
+    result = subprocess.run([str(program), group], capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "all right" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("emulated"), ["-O2", "-ftree-vectorize"])
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    return build(tmp_path_factory.mktemp("sanitized"), ["-O1", *sanitizers])
+
+
+@pytest.mark.parametrize("group", ["layout", "errors", "shapes", "tiles", "wgmma", "pixels"])
+def test_networks_equal_the_definition(program: Path, group: str) -> None:
+    run(program, group)
+
+
+def test_is_clean_under_sanitizers(sanitized: Path) -> None:
+    run(sanitized, "small")
+
+
+@pytest.mark.parametrize("mistake", ["race", "early", "unwritten", "outside", "diverge", "barrier"])
+def test_emulator_finds_mistakes(program: Path, mistake: str) -> None:
+    """Tests that cannot fail show nothing: each of these kernels has one mistake."""
+    result = subprocess.run([str(program), mistake], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 3
+    expected = {
+        "race": "race:",
+        "early": "before its copy was waited for",
+        "unwritten": "uninitialized shared memory",
+        "outside": "outside of any memory",
+        "diverge": "lanes diverge",
+        "barrier": "deadlock",
+    }
+    assert expected[mistake] in result.stderr

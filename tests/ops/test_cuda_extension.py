@@ -1,0 +1,320 @@
+"""Finding and building the CUDA operators on machines with a GPU, which these are only in name."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils import cpp_extension
+
+from esrgan_ext import ops
+from esrgan_ext.ops import cuda, extension, jit, selfcheck, toolchain
+from esrgan_ext.ops.native import NetworkShape
+from tests.ops.fake_cuda import make_nvcc, pretend_devices
+
+pytestmark = pytest.mark.skipif(
+    extension.source_folder() is None or extension.load() is None, reason="no compiled extension"
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a new process, with an empty cache and a toolkit in `tmp_path / "toolkit"`."""
+    monkeypatch.setattr(extension, "_cuda_result", None)
+    monkeypatch.setattr(selfcheck, "_verdicts", {})
+    monkeypatch.setenv("ESRGAN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "toolkit"))
+    monkeypatch.delenv("ESRGAN_EXT", raising=False)
+
+
+@pytest.fixture
+def compilation(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """The calls of torch's build, which then gives a module without building anything."""
+    calls: list[dict] = []
+
+    def load(**arguments: object) -> SimpleNamespace:
+        calls.append({**arguments, "home": cpp_extension.CUDA_HOME})
+        library = Path(str(arguments["build_directory"])) / f"{arguments['name']}.so"
+        library.write_bytes(b"")
+        return SimpleNamespace(__file__=str(library), path=lambda device, compute: "mma")
+
+    monkeypatch.setattr(cpp_extension, "load", load)
+    return calls
+
+
+def test_no_cuda_is_no_reason_to_warn(monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert extension.load_cuda() is None
+    assert "CUDA" in extension.cuda_origin()
+    monkeypatch.setattr(extension, "_cuda_result", None)
+    pretend_devices(monkeypatch)  # CUDA in torch, but no device
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert extension.load_cuda() is None
+    assert extension.cuda_origin() == "torch finds no CUDA device"
+
+
+def test_sources_and_flags_are_for_the_devices_present(monkeypatch, tmp_path, compilation, capfd):
+    make_nvcc(tmp_path / "toolkit")
+    pretend_devices(monkeypatch, (8, 6), (9, 0), (7, 5))
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0")  # what containers come with
+    assert extension.load_cuda() is not None
+    assert extension.cuda_origin() == "JIT"
+    (call,) = compilation
+    assert call["name"] == "esrgan_ext_C_cuda"
+    assert call["with_cuda"]
+    assert call["home"] == str(tmp_path / "toolkit")
+    flags = call["extra_cuda_cflags"]
+    assert [f for f in flags if "gencode" in f] == [
+        "-gencode=arch=compute_86,code=sm_86",
+        "-gencode=arch=compute_90a,code=sm_90a",
+    ]
+    assert "-DESRGAN_CUDA_ARCHITECTURES=86,90a" in call["extra_cflags"]
+    assert {Path(s) for s in call["sources"]} == set(
+        toolchain.cuda_sources(extension.source_folder())
+    )
+    assert "compiling the CUDA kernels for 86, 90a" in capfd.readouterr().err
+    assert str(tmp_path / "toolkit") != cpp_extension.CUDA_HOME, "put back"
+
+
+def test_the_key_depends_on_devices_nvcc_torch_and_every_source(monkeypatch, tmp_path):
+    make_nvcc(tmp_path / "toolkit")
+    csrc = tmp_path / "csrc"
+    shutil.copytree(extension.source_folder(), csrc)
+
+    def key(cuda_version: str = "13.0", capability: tuple[int, int] = (8, 0)) -> str:
+        return jit.cuda_recipe(csrc, cuda_version, [capability]).key
+
+    keys = [key(), key(capability=(9, 0)), key("13.1")]
+    cpu = jit.cpu_recipe(csrc).key
+    for name in ("cuda/network.h", "cuda_ops.cpp", "cpu/network.h"):
+        with (csrc / name).open("a") as file:
+            file.write("\n// changed\n")
+        keys.append(key())
+        assert (jit.cpu_recipe(csrc).key == cpu) == name.startswith("cuda")
+        cpu = jit.cpu_recipe(csrc).key
+    shutil.rmtree(tmp_path / "toolkit")
+    make_nvcc(tmp_path / "toolkit", version="13.1")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_finished_build_is_not_made_again(monkeypatch, tmp_path, compilation):
+    make_nvcc(tmp_path / "toolkit")
+    pretend_devices(monkeypatch, (8, 0))
+    monkeypatch.setattr(jit, "_import", lambda name, library: SimpleNamespace(file=library))
+    extension.load_cuda()
+    monkeypatch.setattr(extension, "_cuda_result", None)
+    module = extension.load_cuda()
+    assert len(compilation) == 1
+    assert module.file.name == "esrgan_ext_C_cuda.so"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (lambda home: None, "no nvcc|is of CUDA|does not work"),
+        (lambda home: make_nvcc(home, version="12.8"), r"is of CUDA 12\.8"),
+    ],
+)
+def test_without_an_nvcc_that_fits_the_cpu_stays_compiled(monkeypatch, tmp_path, prepare, reason):
+    prepare(tmp_path / "toolkit")
+    monkeypatch.setattr(shutil, "which", _without_nvcc(shutil.which))
+    monkeypatch.setattr(toolchain, "_USUAL_PLACE", tmp_path / "none")
+    pretend_devices(monkeypatch, (8, 0))
+    with pytest.warns(RuntimeWarning, match=reason) as caught:
+        extension.load_cuda()
+    assert len(caught) == 1
+    assert extension.load_cuda() is None
+    assert ops.backend("cpu").startswith("cpu-")
+    assert ops.backend("cuda") == "reference"
+
+
+def _without_nvcc(which):
+    return lambda name: None if name == "nvcc" else which(name)
+
+
+def test_old_devices_run_plain_torch(monkeypatch, tmp_path, compilation):
+    make_nvcc(tmp_path / "toolkit")
+    pretend_devices(monkeypatch, (7, 5))
+    with pytest.warns(RuntimeWarning, match=r"capability 8\.0 or later.*7\.5"):
+        extension.load_cuda()
+    assert not compilation
+
+
+def test_switched_off_alone(monkeypatch, tmp_path, compilation):
+    make_nvcc(tmp_path / "toolkit")
+    pretend_devices(monkeypatch, (8, 0))
+    monkeypatch.setenv("ESRGAN_EXT", "cpu")
+    assert extension.load_cuda() is None
+    assert extension.load() is not None
+    assert not compilation
+
+
+def test_sources_that_nvcc_refuses_leave_the_cpu_compiled_and_one_warning(monkeypatch, tmp_path):
+    """Through torch's own build: ninja, the fake nvcc, its error."""
+    home = tmp_path / "toolkit"
+    make_nvcc(home, action="echo 'error: expected a kernel' >&2; exit 1")
+    kernels = [p for p in toolchain.cuda_sources(extension.source_folder()) if p.suffix == ".cu"]
+    monkeypatch.setattr(toolchain, "cuda_sources", lambda csrc: kernels)
+    monkeypatch.setattr(cpp_extension, "_check_cuda_version", lambda *_: None)
+    pretend_devices(monkeypatch, (9, 0))
+    with pytest.warns(RuntimeWarning, match="plain PyTorch on the GPU") as caught:
+        assert extension.load_cuda() is None
+    assert len(caught) == 1
+    assert "compiling failed" in extension.cuda_origin()
+    calls = (home / "calls").read_text().splitlines()
+    assert calls
+    assert all("-gencode=arch=compute_90a,code=sm_90a" in call for call in calls)
+    assert all("-U__CUDA_NO_HALF_OPERATORS__" in call for call in calls)
+    compiled = {Path(word) for call in calls for word in call.split() if word.endswith(".cu")}
+    assert compiled <= set(kernels)
+    assert ops.backend("cpu").startswith("cpu-")
+    # The next start tries again: nothing half-made counts as a build.
+    (build,) = (tmp_path / "cache" / "extension").iterdir()
+    assert not (build / "finished").exists()
+
+
+@pytest.mark.parametrize(
+    ("library", "capabilities", "found"),
+    [
+        ("80,90a", [(8, 6), (9, 0)], True),
+        ("80,90a", [(8, 0), (12, 0)], False),  # no code for one of them: compiled anew instead
+        ("80,90a", [(7, 5), (8, 0)], True),
+        ("80,90+PTX", [(12, 0)], True),
+    ],
+)
+def test_what_was_built_ahead_of_time_must_cover_the_devices(
+    monkeypatch, tmp_path, library, capabilities, found
+):
+    built = tmp_path / "_C_cuda.so"
+    built.write_bytes(b"esrgan_ext-cuda-architectures:(" + library.encode() + b");")
+    module = SimpleNamespace()
+    monkeypatch.setattr(
+        extension.importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(built))
+    )
+    monkeypatch.setattr(extension.importlib, "import_module", lambda name: module)
+    assert (extension._prebuilt_cuda(capabilities) is module) == found
+
+
+def test_the_runtime_of_pips_packages_is_found_for_the_linker(tmp_path):
+    """Those have lib/libcudart.so.13 and nothing else by that name."""
+    nvcc = make_nvcc(tmp_path / "cu13")
+    (tmp_path / "cu13" / "lib").mkdir()
+    library = tmp_path / "cu13" / "lib" / "libcudart.so.13"
+    library.write_bytes(b"")
+    toolkit = toolchain.CudaToolkit(nvcc, tmp_path / "cu13", (13, 0), ("80",))
+    build = tmp_path / "build"
+    build.mkdir()
+    assert jit._link_flags(toolkit, build) == [f"-L{build}"]
+    assert (build / "libcudart.so").resolve() == library
+    (tmp_path / "cu13" / "lib" / "libcudart.so").write_bytes(b"")
+    assert jit._link_flags(toolkit, build) == [f"-L{tmp_path / 'cu13' / 'lib'}"]
+
+
+class Kernels(SimpleNamespace):
+    """The module of the CUDA operators, as far as Python sees it."""
+
+    def path(self, device: int, compute: str) -> str:
+        return "none" if (device, compute) == (1, "tf32") else "mma"
+
+    def unsupported(self, shape: list[int]) -> str:
+        return "" if shape[2] in (32, 64) else "nf must be 32 or 64"
+
+    def workspace_bytes(self, shape, compute, device, batch, height, width) -> int:
+        return 100 * height * width
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices with kernels and one that is too old, all trusted."""
+    pretend_devices(monkeypatch, (9, 0), (8, 0), (7, 5))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(extension, "load_cuda", lambda: Kernels())
+    monkeypatch.setattr(selfcheck, "trusted", lambda device, dtype: dtype != torch.bfloat16)
+
+
+@pytest.mark.usefixtures("kernels")
+class TestWhatRunsWhere:
+    SHAPE = NetworkShape(3, 3, 64, 32, 23, 2)
+
+    def test_device_precision_and_widths_decide(self):
+        first, second, old = (torch.device("cuda", k) for k in range(3))
+        assert cuda.supports(self.SHAPE, first, torch.float16)
+        assert cuda.supports(self.SHAPE, torch.device("cuda"), torch.float16)
+        assert not cuda.supports(self.SHAPE, old, torch.float16)
+        assert not cuda.supports(self.SHAPE, first, torch.float64)
+        assert not cuda.supports(self.SHAPE, first, torch.bfloat16), "failed its self-check"
+        assert not cuda.supports(NetworkShape(3, 3, 48, 32, 23, 2), first, torch.float16)
+        assert cuda.supports(self.SHAPE, second, torch.float16)
+        assert not cuda.supports(self.SHAPE, torch.device("cpu"), torch.float32)
+
+    def test_float32_means_tf32_where_torch_is_allowed_to(self, monkeypatch):
+        second = torch.device("cuda", 1)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+        assert cuda.compute_name(torch.float32) == "tf32"
+        assert not cuda.supports(self.SHAPE, second, torch.float32)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        assert cuda.compute_name(torch.float32) == "float32"
+        assert cuda.supports(self.SHAPE, second, torch.float32)
+
+    def test_backend_is_named_by_device(self):
+        assert ops.backend("cuda") == ops.backend("cuda:1") == "cuda"
+        assert ops.backend("cuda:2") == "reference"
+        assert ops.backend("cuda:0", torch.bfloat16) == "reference"
+        assert ops.backend().startswith("cpu-")
+
+    def test_memory_is_scratch_and_float32_pixels(self):
+        got = cuda.working_bytes(self.SHAPE, torch.device("cuda", 0), torch.float16, 10, 20)
+        assert got == 200 * (100 + 4 * (3 + 16 * 3))
+
+
+class TestPackedWeights:
+    """On the CPU's operator, which packs just as well."""
+
+    def make(self) -> tuple[NetworkShape, list[torch.Tensor], list[torch.Tensor]]:
+        shape = NetworkShape(3, 3, 32, 16, 1, 0)
+        weights, biases = selfcheck._parameters(shape.as_list())
+        return shape, weights, biases
+
+    def test_are_made_once_and_again_after_a_change(self):
+        shape, weights, biases = self.make()
+        packed = cuda.PackedWeights()
+        first = packed.get(shape, weights, biases, "float32")
+        assert packed.get(shape, weights, biases, "float32") is first
+        weights[3].add_(1)
+        second = packed.get(shape, weights, biases, "float32")
+        assert second is not first
+        weights[3] = weights[3].clone()
+        assert packed.get(shape, weights, biases, "float32") is not second
+
+    def test_of_inference_tensors_see_changes_too(self):
+        shape, weights, biases = self.make()
+        with torch.inference_mode():
+            weights = [w.clone() for w in weights]
+            packed = cuda.PackedWeights()
+            first = packed.get(shape, weights, biases, "float32")
+            assert packed.get(shape, weights, biases, "float32") is first
+            weights[3].mul_(2)
+            assert packed.get(shape, weights, biases, "float32") is not first
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch has no CUDA")
+def test_the_real_sources_build_and_load(monkeypatch, tmp_path):
+    """With a torch that has CUDA, on a machine with or without a GPU: everything but a launch."""
+    try:
+        recipe = jit.cuda_recipe(extension.source_folder(), torch.version.cuda, [(8, 0)])
+    except toolchain.BuildError as error:
+        pytest.skip(str(error))
+    module = jit.built(recipe)
+    assert module.build_info()["architectures"] == "80"
+    assert toolchain.architectures_in(Path(module.__file__)) == ("80",)
+    for name in ("dense_block", "rrdbnet_pack", "rrdbnet", "rrdbnet_into"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"esrgan_ext::{name}", "CUDA")
+    assert module.unsupported([3, 3, 64, 32, 23, 2]) == ""
+    assert module.unsupported([3, 3, 48, 32, 23, 2])

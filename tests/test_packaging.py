@@ -1,0 +1,95 @@
+"""What setup.py builds and what travels in the packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from torch.utils import cpp_extension
+
+from tests.conftest import ROOT
+from tests.ops.fake_cuda import make_nvcc, pretend_devices
+
+PARTS = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "csrc", "esrgan_ext")
+
+
+def sources(csrc: Path) -> set[str]:
+    return {str(p.relative_to(csrc)) for p in csrc.rglob("*") if p.is_file()}
+
+
+def test_every_source_is_in_the_wheel_and_in_the_source_distribution(tmp_path):
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, tmp_path / part)
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "built", "sdist"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=280, env=os.environ)
+    expected = sources(ROOT / "csrc")
+    assert {"cuda_ops.cpp", "cuda/network.h", "cuda/network.cu", "cuda/mainloop.cuh"} < expected
+    assert sources(tmp_path / "built" / "esrgan_ext" / "csrc") == expected
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.split("/csrc/", 1)[1] for name in file.getnames() if "/csrc/" in name}
+    assert expected <= names
+
+
+@pytest.fixture
+def setup_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """setup.py as a module, on a machine with a toolkit of CUDA 13 for torch's 13.0."""
+    make_nvcc(tmp_path)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    spec = importlib.util.spec_from_file_location("setup_py", ROOT / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def architectures(module: ModuleType) -> list[str]:
+    extensions = module.cuda_extension(module.toolchain())
+    if not extensions:
+        return []
+    (extension,) = extensions
+    assert extension.name == "esrgan_ext._C_cuda"
+    assert "csrc/cuda_ops.cpp" in extension.sources
+    assert "csrc/cuda/network.cu" in extension.sources
+    assert "csrc/ops.cpp" not in extension.sources
+    flags = extension.extra_compile_args["nvcc"]
+    return [flag.split(",code=")[1] for flag in flags if flag.startswith("-gencode")]
+
+
+def test_cuda_is_built_ahead_of_time_for_the_list_given(setup_py, monkeypatch):
+    pretend_devices(monkeypatch)
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
+    assert architectures(setup_py) == ["sm_80", "compute_90", "sm_90a"]
+
+
+def test_else_for_the_devices_present(setup_py, monkeypatch):
+    pretend_devices(monkeypatch, (8, 9), (7, 5))
+    assert architectures(setup_py) == ["sm_89"]
+
+
+def test_without_devices_or_list_or_cuda_only_the_cpu_part_is_built(setup_py, monkeypatch):
+    assert architectures(setup_py) == [] or cpp_extension.torch.version.cuda
+    pretend_devices(monkeypatch)
+    assert architectures(setup_py) == []
+
+
+@pytest.mark.parametrize("wanted", ["sm_80", "7.5"])
+def test_a_list_that_makes_no_sense_is_reported_and_the_cpu_part_built(
+    setup_py, monkeypatch, capsys, wanted
+):
+    pretend_devices(monkeypatch)
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", wanted)
+    assert architectures(setup_py) == []
+    assert "TORCH_CUDA_ARCH_LIST" in capsys.readouterr().err
