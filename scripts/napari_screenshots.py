@@ -74,7 +74,7 @@ def main(folder: Path) -> None:
     widget.slider.setValue(0.8)
     settle()
     widget.preview_check.setChecked(True)
-    wait(lambda: widget._preview_id is not None)
+    wait(lambda: widget.preview.layer_id is not None)
     shot(viewer, "napari-interpolate.png")
     viewer.close()
 
