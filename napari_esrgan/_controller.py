@@ -13,8 +13,9 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_esrgan import _layers, _notices
+from napari_esrgan._garbage import set_old_objects_aside, take_old_objects_back
 from napari_esrgan._job import run_upscale
-from napari_esrgan._layer_list import LayerAdder, Selected, remove_layer, select, selected
+from napari_esrgan._layer_list import LayerAdder, Selected, select, selected
 from napari_esrgan._messages import Appear, Outcome, Progress
 from napari_esrgan._request import UpscaleRequest
 from napari_esrgan._result import MULTISCALE_SIDE, Result
@@ -67,6 +68,7 @@ class UpscaleController(QObject):
         self._adder.added.connect(self._on_added)
         self._appear: Appear | None = None  # waits for the layer to be shown
         self._outcome: Outcome | None = None  # likewise
+        self._then: Callable[[], None] | None = None  # to be done when it is shown
         self._source: Any = None
         self._request: UpscaleRequest | None = None
         self._arguments: dict[str, Any] = {}
@@ -84,11 +86,11 @@ class UpscaleController(QObject):
 
     @property
     def running(self) -> bool:
-        return self._runner.running or self._outcome is not None
+        return self._runner.running or self._adder.busy
 
     @property
     def cancelling(self) -> bool:
-        return self._runner.cancelling
+        return self._runner.cancelling or self._then is not None
 
     def start(
         self,
@@ -126,6 +128,7 @@ class UpscaleController(QObject):
         self._reason = ""
         self._pieces = 0
         self._steps = steps
+        set_old_objects_aside()
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
         layer.events.data.connect(self._on_source_changed)
 
@@ -137,10 +140,16 @@ class UpscaleController(QObject):
     def cancel(self) -> None:
         """Stop; `ended` follows, at the latest when the step under way is done."""
         if self._outcome is not None:  # the work is over, its result not yet shown
-            self._outcome = None
-            self._on_cancelled()
+            self._outcome, self._then = None, self._on_cancelled
         else:
             self._runner.cancel()
+
+    def leave(self) -> None:
+        """Stop at once: nobody waits for an end, and this object may be gone by then."""
+        if self._adder.busy:
+            self._undo()
+        self._outcome = self._then = None
+        self._runner.cancel()
 
     def _on_report(self, message: Any) -> None:
         if isinstance(message, Appear):
@@ -153,17 +162,24 @@ class UpscaleController(QObject):
         self.reported.emit(message)
 
     def _on_added(self, layer: Any) -> None:
-        if _layers.find_layer(self._viewer, str(layer.unique_id)) is None:
-            self._stop(_RESULT_REMOVED)
-            return
-        self._layer = layer
+        if _layers.find_layer(self._viewer, str(layer.unique_id)) is not None:
+            self._layer = layer
+        elif self._then is None:
+            self._reason = _RESULT_REMOVED
+            if self._outcome is None:
+                self._runner.cancel()
+            else:
+                self._then = self._on_cancelled
         self._point_shown = tuple(self._viewer.dims.point)
         self._refreshed = time.monotonic()
         if self._appear is not None:
             self._appear.shown.set()
             self._appear = None
+        then, self._then = self._then, None
         outcome, self._outcome = self._outcome, None
-        if outcome is not None:
+        if then is not None:
+            then()
+        elif outcome is not None:
             self._complete(outcome)
 
     def _show(self, result: Result) -> None:
@@ -228,12 +244,18 @@ class UpscaleController(QObject):
         self.ended.emit("finished")
 
     def _on_failed(self, error: BaseException) -> None:
+        if self._adder.busy:
+            self._then = lambda: self._on_failed(error)
+            return
         self._undo()
         self._release()
         _notices.show_error(_notices.explain(error))
         self.ended.emit("failed")
 
     def _on_cancelled(self) -> None:
+        if self._adder.busy:
+            self._then = self._on_cancelled
+            return
         self._undo()
         reason = self._reason
         self._release()
@@ -244,6 +266,8 @@ class UpscaleController(QObject):
     def _on_layer_removed(self, event: Any) -> None:
         if self._removing or self._source is None:
             return
+        # napari collects what is left of the layer after this.
+        take_old_objects_back()
         removed = event.value.unique_id
         if removed == self._source.unique_id:
             self._stop(f"{self._source.name!r} was removed; its upscaling was stopped")
@@ -265,8 +289,8 @@ class UpscaleController(QObject):
         if adding is not None:
             self._point_shown = tuple(self._viewer.dims.point)
         shown, self._layer = self._layer or adding, None
-        before, result = self._before, self._result
-        if shown is None or before is None or result is None:
+        before = self._before
+        if shown is None or before is None:
             return
         # What the user has moved since stays.
         now = tuple(self._viewer.dims.point)
@@ -275,7 +299,7 @@ class UpscaleController(QObject):
         try:
             if _layers.find_layer(self._viewer, str(shown.unique_id)) is not None:
                 chosen = selected(self._viewer).layers
-                remove_layer(self._viewer, shown, result.memory_bytes)
+                self._viewer.layers.remove(shown)
                 if chosen == {str(shown.unique_id)}:  # else the user has chosen since
                     select(self._viewer, before.selection)
         finally:
@@ -288,6 +312,7 @@ class UpscaleController(QObject):
 
     def _release(self) -> None:
         """Hold nothing of the run any more."""
+        take_old_objects_back()
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
         if self._source is not None:
             self._source.events.data.disconnect(self._on_source_changed)

@@ -10,11 +10,6 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What removals may leave to a later collection, all together.
-MOST_BYTES_OWED = 256e6
-
-_owed = 0.0
-
 
 @contextmanager
 def no_collections() -> Iterator[None]:
@@ -24,38 +19,29 @@ def no_collections() -> Iterator[None]:
     try:
         yield
     finally:
-        _pass_over_everything()
+        if set_old_objects_aside():  # and back, which makes them old without looking at them
+            take_old_objects_back()
         if enabled:
             gc.enable()
 
 
-@contextmanager
-def quick_collections(held_bytes: float = 0) -> Iterator[None]:
-    """For napari's removal of a layer, which ends with a collection of everything.
+def set_old_objects_aside() -> bool:
+    """Let collections look only at what is made from now on.
 
-    Within, a collection finds only what has been made since. What it misses is left to a later
-    one, unless that has become much.
+    For the time of a run: napari collects everything whenever a layer is removed, which a cancel
+    does. The layer of the run is new and is collected all the same.
 
-    Parameters
-    ----------
-    held_bytes : float
-        What the layer that goes may keep in memory until then.
+    Returns
+    -------
+    bool
+        False where somebody else has set objects aside; they stay that somebody's.
     """
-    global _owed
-    if _owed + held_bytes > MOST_BYTES_OWED or gc.get_freeze_count():
-        _owed = 0.0
-        yield
-        return
-    _owed += held_bytes
+    if gc.get_freeze_count():
+        return False
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
+    return True
 
 
-def _pass_over_everything() -> None:
-    """Count all objects as old, as though they had been looked at."""
-    if not gc.get_freeze_count():
-        gc.freeze()
-        gc.unfreeze()
+def take_old_objects_back() -> None:
+    """Undo `set_old_objects_aside`; looks at nothing, and may be called again."""
+    gc.unfreeze()

@@ -300,6 +300,6 @@ class InterpolateWidget(DockedWidget):
 
     def leave(self) -> None:
         """Closing the dock ends the work and takes the preview away."""
-        self.controller.cancel()
+        self.controller.leave()
         self.preview.leave()
         self.source.leave()

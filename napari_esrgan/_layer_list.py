@@ -1,9 +1,10 @@
-"""Layers into and out of a viewer, without holding its window for long.
+"""Layers into a viewer, without holding its window for long.
 
 napari adds a layer in one go: model, visuals, controls, selection and first drawing take 0.1 to
 0.2 s with software rendering, whatever the size of the layer. Here a layer is added hidden and
 unselected, then selected, then shown, each in a turn of the event loop of its own, so that the
-window answers in between.
+window answers in between. It counts as added when there was time to draw it: a layer that goes
+before it was drawn crashes software renderers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_esrgan import _layers
-from napari_esrgan._garbage import quick_collections
+
+# A frame of a software renderer, with new shaders.
+DRAWING_MILLISECONDS = 100
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,6 @@ class LayerAdder(QObject):
         self._layer: Any = None
         self._before: Selected | None = None
         self._timer = QTimer(self)
-        self._timer.setInterval(0)
         self._timer.timeout.connect(self._step)
 
     @property
@@ -79,7 +81,8 @@ class LayerAdder(QObject):
         if select:
             self._steps.append(self._select)
         self._steps.append(self._show)
-        self._timer.start()
+        self._steps.append(self._drawn)
+        self._timer.start(0)
 
     def abort(self) -> Any | None:
         """Stop adding. Returns the layer where it is in the viewer already."""
@@ -110,6 +113,10 @@ class LayerAdder(QObject):
     def _show(self) -> None:
         if self._in_viewer():
             self._layer.visible = True
+        self._timer.start(DRAWING_MILLISECONDS)
+
+    def _drawn(self) -> None:
+        """Nothing is left to do."""
 
     def _in_viewer(self) -> bool:
         """The user may have removed it between two steps."""
@@ -137,9 +144,3 @@ def select(viewer: Any, wanted: Selected) -> None:
     for layer in viewer.layers:
         if str(layer.unique_id) in wanted.layers:
             selection.add(layer)
-
-
-def remove_layer(viewer: Any, layer: Any, held_bytes: float = 0) -> None:
-    """Remove a layer of ours, whose arrays hold so much memory."""
-    with quick_collections(held_bytes):
-        viewer.layers.remove(layer)

@@ -12,7 +12,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_esrgan import _layers, _mixing
-from napari_esrgan._layer_list import LayerAdder, remove_layer
+from napari_esrgan._layer_list import LayerAdder
 from napari_esrgan._request import Mix, UpscaleRequest
 from napari_esrgan._runner import Runner
 
@@ -156,4 +156,4 @@ class Preview(QObject):
         layer = self._adder.abort() or _layers.find_layer(self._viewer, self.layer_id)
         self.layer_id = None
         if layer is not None:
-            remove_layer(self._viewer, layer, layer.data.nbytes)
+            self._viewer.layers.remove(layer)

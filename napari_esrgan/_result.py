@@ -36,14 +36,11 @@ class Result(Protocol):
     dtype : numpy dtype
     path : Path or None
         The store on disk.
-    memory_bytes : int
-        What it holds in memory.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     path: Path | None
-    memory_bytes: int
 
     @property
     def levels(self) -> Any:
@@ -84,7 +81,6 @@ class MemoryResult:
                 "so that results go to disk"
             ) from error
         self.shape, self.dtype = shape, dtype
-        self.memory_bytes = self.array.nbytes
         self._y, self._x = y, x
 
     @property
@@ -106,8 +102,6 @@ class MemoryResult:
 
 class ZarrResult:
     """A zarr group on disk with one array a level ("0" is the finest)."""
-
-    memory_bytes = 0
 
     def __init__(
         self, shape: tuple[int, ...], dtype: np.dtype, y: int, x: int, folder: Path | None

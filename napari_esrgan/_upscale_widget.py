@@ -250,7 +250,8 @@ class UpscaleWidget(DockedWidget):
 
     def leave(self) -> None:
         """Closing the dock ends the work; the viewer goes on without us."""
-        for work in (self.controller, self._consistency, self._live):
-            work.cancel()
+        self.controller.leave()
+        for task in (self._consistency, self._live):
+            task.cancel()
         self.source.leave()
         self._estimate_timer.stop()
