@@ -86,3 +86,36 @@ def copy_as_python(viewer: napari.Viewer) -> None:
         return
     copy_text(script(made))
     _notices.show_info("the script is on the clipboard")
+
+
+def delete_stores(viewer: napari.Viewer) -> None:
+    """Delete the results on disk that no layer shows any more, after asking."""
+    from napari_esrgan import _layers, _notices, _stores
+    from napari_esrgan._preferences import preferences
+    from napari_esrgan._runner import Runner
+    from napari_esrgan._wording import size
+
+    made = [_layers.provenance(layer) or {} for layer in viewer.layers]
+    shown = [entry["store"] for entry in made if entry.get("store")]
+    unused = _stores.unused_stores(preferences().folder, shown)
+    if not unused:
+        _notices.show_info("there are no large results on disk that no layer shows")
+        return
+    text = f"{len(unused)} results, {size(sum(map(_stores.size_of, unused)))}"
+    names = "\n".join(str(path) for path in unused[:10]) + ("\n…" if len(unused) > 10 else "")
+    if not _confirmed(f"Delete {text}, from disk? This cannot be undone.\n\n{names}"):
+        return
+    runner = Runner()
+    _running.append(runner)
+    runner.finished.connect(lambda _: _notices.show_info(f"deleted {text}"))
+    runner.failed.connect(_notices.tell)
+    for signal in (runner.finished, runner.failed, runner.cancelled):
+        signal.connect(lambda *_: _forget(runner))
+    runner.start(lambda *_: _stores.delete(unused), "esrgan-delete")
+
+
+def _confirmed(question: str) -> bool:
+    from qtpy.QtWidgets import QMessageBox
+
+    yes = QMessageBox.StandardButton.Yes
+    return QMessageBox.question(None, "ESRGAN", question) == yes

@@ -63,7 +63,7 @@ class UpscaleRequest:
     budget_bytes : float
         Larger results go to disk.
     folder : Path or None
-        Where to; None is the system's folder for temporary files.
+        Where to; None is `_stores.default_folder`.
     fill_in_seconds : float
     fill_in_tile : int
     """

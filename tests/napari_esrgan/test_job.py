@@ -315,3 +315,23 @@ def test_the_script_runs_by_itself(make_request, tmp_path):
     command = [sys.executable, "script.py", "in.npy", "out.npy"]
     subprocess.run(command, cwd=tmp_path, check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), outcome.result.levels)
+
+
+def test_only_stores_that_nobody_shows_are_unused(tmp_path):
+    from napari_esrgan import _stores
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    shown, mine = _stores.make_store(tmp_path), _stores.make_store(tmp_path)
+    (mine / "0").write_bytes(b"12345")
+    old = tmp_path / f"esrgan-{ended.pid}-x.zarr"
+    other = tmp_path / "esrgan-1-x.zarr"  # a process that runs
+    foreign = tmp_path / "cells.zarr"
+    for path in (old, other, foreign):
+        path.mkdir()
+    unused = _stores.unused_stores(tmp_path, [str(shown)])
+    assert set(unused) == {mine, old}
+    assert _stores.size_of(mine) == 5
+    _stores.delete(unused)
+    assert set(tmp_path.iterdir()) == {shown, other, foreign}
+    assert _stores.unused_stores(tmp_path / "absent", []) == []

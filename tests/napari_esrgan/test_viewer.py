@@ -14,7 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
-from napari_esrgan import _commands, _job
+import esrgan_ext as esr
+from napari_esrgan import _commands, _job, _models
 from napari_esrgan._layer_list import LayerAdder
 from napari_esrgan._run_panel import RunPanel
 from napari_esrgan._runner import Runner
@@ -160,6 +161,45 @@ def test_closing_while_running(docked, qtbot, how):
         assert len(viewer.layers) == 1
 
 
+def test_a_live_layer_with_asynchronous_slicing(docked, qtbot, monkeypatch, model_file):
+    """The window stays alive while chunks are computed where one looks, and only there."""
+    from napari.settings import get_settings
+
+    from napari_esrgan import _live
+
+    monkeypatch.setattr(_live, "CHUNK", 32)
+    made = []
+    array = _live.LiveSource.array
+    monkeypatch.setattr(_live.LiveSource, "array", lambda self: made.append(self) or array(self))
+    computing = threading.Event()
+    chunk = _live.LiveSource.chunk
+
+    def slow(self, block_info=None):
+        computing.set()
+        return chunk(self, block_info=block_info)
+
+    monkeypatch.setattr(_live.LiveSource, "chunk", slow)
+    viewer, widget = docked
+    monkeypatch.setattr(get_settings().experimental, "async_", True)
+    data = RNG.integers(0, 255, (256, 256), np.uint8)
+    viewer.add_image(data, name="source")
+    widget.add_live()
+    qtbot.waitUntil(lambda: not widget._live.running and len(viewer.layers) == 2, timeout=60_000)
+    layer = viewer.layers[-1]
+    viewer.scene.camera.center = (40, 40)
+    viewer.scene.camera.zoom = 12  # finer than the source: the fine level is wanted
+    qtbot.waitUntil(lambda: layer.data_level == 0, timeout=30_000)
+    with _models.INFERENCE:
+        qtbot.waitUntil(computing.is_set, timeout=30_000)
+        ticks = []
+        qtbot.waitUntil(lambda: ticks.append(0) or len(ticks) > 5)  # while it cannot go on
+    qtbot.waitUntil(lambda: layer.loaded, timeout=60_000)
+    assert 0 < made[0].computed < 64
+    expected = esr.upscale(data, model_file, device="cpu")
+    shown = np.asarray(layer.data[0][128:192, 128:192])
+    assert np.abs(shown.astype(int) - expected[128:192, 128:192]).max() <= 1
+
+
 def test_menu_command(make_napari_viewer, qtbot, model_file, monkeypatch):
     from napari._app_model import get_app_model
 
@@ -253,8 +293,8 @@ def test_the_window_stays_responsive(slots, docked, qtbot, how):
     """A real upscale of 256 x 256: no slot takes 100 ms and a 20 ms timer waits less than 250.
 
     Other processes hold up a slot as they do anything else: so of five runs one counts that was
-    not held up. Where all were, what napari's own `add_image` takes at the same time is the
-    measure: it must beat that.
+    not held up. Where all were, what napari's own `add_image` takes in between is the measure:
+    the plugin must take less.
     """
     viewer, widget = docked
     layer = viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8))
@@ -286,8 +326,9 @@ def test_the_window_stays_responsive(slots, docked, qtbot, how):
         viewer.layers.selection.active = layer
     print(f"{how}: slowest slot and largest gap {runs}, napari's add_image {controls}")
     if len(controls) == len(runs):  # too busy a machine to tell by the clock
-        assert min(slot for slot, _ in runs) < max(0.1, 0.8 * min(controls))
-        assert min(gap for _, gap in runs) < max(0.25, 1.5 * min(controls))
+        slot, gap = np.median(runs, axis=0)
+        assert min(slot for slot, _ in runs) < 0.1 or slot < np.median(controls)
+        assert min(gap for _, gap in runs) < 0.25 or gap < 2 * np.median(controls)
 
 
 def add_image_time(viewer, qtbot) -> float:
