@@ -149,6 +149,7 @@ class UpscaleController(QObject):
         if self._adder.busy:
             self._undo()
         self._outcome = self._then = None
+        take_old_objects_back()
         self._runner.cancel()
 
     def _on_report(self, message: Any) -> None:

@@ -70,7 +70,7 @@ def main(folder: Path) -> None:
     viewer.close()
 
     viewer, widget = window("astronaut", "Interpolate")
-    viewer.camera.zoom *= 2
+    viewer.scene.camera.zoom *= 2
     widget.slider.setValue(0.8)
     settle()
     widget.preview_check.setChecked(True)
