@@ -207,3 +207,13 @@ def test_a_mix_that_is_one_of_the_two(make_request, model_file, other_model_file
     array, _ = _mixing.preview(request, _mixing.Mixer(), nothing, never)
     expected = esr.upscale(data, model_file, data_range="auto", device="cpu")
     np.testing.assert_array_equal(array, expected)
+
+
+def test_it_begins_with_the_first_pair_that_is_on_this_machine():
+    from napari_esrgan._models import FIRST_PAIRS, first_pair
+
+    here = [replace(find_model("realsr-df2k"), name=n) for pair in FIRST_PAIRS for n in pair]
+    assert first_pair(here) == FIRST_PAIRS[0]
+    absent = [replace(info, path=None) for info in here[:2]]
+    assert first_pair([*absent, *here[2:]]) == FIRST_PAIRS[-1]
+    assert first_pair(here[1:]) == FIRST_PAIRS[-1]
