@@ -1,4 +1,4 @@
-"""Which axes of a layer are space, channels and planes, and which part of it is meant.
+"""Which axes of a layer are space, channels and planes.
 
 Plain integers and strings: knows neither napari nor networks.
 """
@@ -9,6 +9,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from esrgan_ext.inference.tiles import Rect
 
 Role = Literal["y", "x", "channel", "plane"]
 ROLES: tuple[Role, ...] = ("y", "x", "channel", "plane")
@@ -84,41 +86,9 @@ class Axes:
         return 1 if self.channel is None else shape[self.channel]
 
 
-@dataclass(frozen=True)
-class Region:
-    """Rows y0..y1 and columns x0..x1 of every plane, end exclusive."""
-
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-
-    @property
-    def height(self) -> int:
-        return self.y1 - self.y0
-
-    @property
-    def width(self) -> int:
-        return self.x1 - self.x0
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.y0, self.y1)
-
-    @property
-    def columns(self) -> slice:
-        return slice(self.x0, self.x1)
-
-    def clipped(self, height: int, width: int) -> Region | None:
-        """The part inside an image of that size; None where there is none."""
-        y0, y1 = max(self.y0, 0), min(self.y1, height)
-        x0, x1 = max(self.x0, 0), min(self.x1, width)
-        return Region(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
-
-
-def whole(axes: Axes, shape: Sequence[int]) -> Region:
+def whole(axes: Axes, shape: Sequence[int]) -> Rect:
     """The region that is the whole plane."""
-    return Region(0, shape[axes.y], 0, shape[axes.x])
+    return Rect(0, shape[axes.y], 0, shape[axes.x])
 
 
 def guess_axes(shape: Sequence[int], rgb: bool, labels: Sequence[str] = ()) -> Axes:

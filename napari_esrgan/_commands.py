@@ -23,71 +23,52 @@ def _active_image(viewer: Any) -> Any | None:
 
 def upscale_active_layer(viewer: napari.Viewer) -> None:
     """Upscale the active image layer with the preferred model at its own scale."""
-    import numpy as np
-
-    from napari_esrgan import _layers, _notices
-    from napari_esrgan._controller import UpscaleController, current_request
-    from napari_esrgan._job import UpscaleRequest
+    from napari_esrgan import _notices
+    from napari_esrgan._activity import show_activity
+    from napari_esrgan._controller import UpscaleController
+    from napari_esrgan._layer_request import default_request
+    from napari_esrgan._model_combo import model_label
     from napari_esrgan._preferences import preferences
-    from napari_esrgan._ranges import RangeChoice, default_kind, is_lazy
 
     layer = _active_image(viewer)
     if layer is None:
         return
     wanted = preferences()
-    data, axes = _layers.finest(layer), _layers.guessed_axes(layer)
-    kind = default_kind(np.dtype(data.dtype), is_lazy(data))
-    limits = tuple(float(v) for v in layer.contrast_limits)
-    request = UpscaleRequest(
-        data=data,
-        axes=axes,
-        region=_layers.whole_region(layer, axes),
-        model=wanted.model,
-        outscale=None,
-        value_range=RangeChoice(kind, limits if kind == "limits" else None),  # type: ignore[arg-type]
-        device=wanted.device,
-        budget_bytes=wanted.budget_bytes,
-        folder=wanted.folder,
-        fill_in_seconds=wanted.fill_in_seconds,
-    )
     controller = UpscaleController(viewer)
     _running.append(controller)
-    from napari_esrgan._activity import show_activity
-
     show_activity(controller, f"Upscaling {layer.name}")
     controller.ended.connect(lambda _how: _forget(controller))
-    controller.start(layer, current_request(viewer, layer, request), wanted.model)
+    controller.start(layer, default_request(viewer, layer, wanted), model_label(wanted.model))
     _notices.show_info(f"upscaling {layer.name!r}; the activity dock shows how far it is")
 
 
-def _forget(controller: Any) -> None:
-    _running.remove(controller)
-    controller.deleteLater()
+def _forget(work: Any) -> None:
+    _running.remove(work)
+    work.deleteLater()
 
 
 def cancel_running() -> None:
     """Stop what the menu commands have started."""
-    for controller in _running:
-        controller.cancel()
+    for work in _running:
+        work.cancel()
 
 
 def add_consistency_layer(viewer: napari.Viewer) -> None:
     """Compare the active result with its source."""
     from napari_esrgan import _notices
-    from napari_esrgan._consistency import ConsistencyController, result_to_check
+    from napari_esrgan._consistency import result_to_check, start_consistency
+    from napari_esrgan._layer_task import LayerTask
 
     result = result_to_check(viewer)
     if result is None:
         _notices.show_error("select a layer that this plugin has upscaled")
         return
-    controller = ConsistencyController(viewer)
-    _running.append(controller)
-    runner = controller.runner
-    for signal in (runner.finished, runner.failed, runner.cancelled):
-        signal.connect(lambda *_: _forget(controller))
-    controller.start(result)
-    if not runner.running:
-        _forget(controller)
+    task = LayerTask(viewer)
+    _running.append(task)
+    task.ended.connect(lambda: _forget(task))
+    start_consistency(task, viewer, result)
+    if not task.running:
+        _forget(task)
 
 
 def copy_as_python(viewer: napari.Viewer) -> None:
@@ -105,3 +86,36 @@ def copy_as_python(viewer: napari.Viewer) -> None:
         return
     copy_text(script(made))
     _notices.show_info("the script is on the clipboard")
+
+
+def delete_stores(viewer: napari.Viewer) -> None:
+    """Delete the results on disk that no layer shows any more, after asking."""
+    from napari_esrgan import _layers, _notices, _stores
+    from napari_esrgan._preferences import preferences
+    from napari_esrgan._runner import Runner
+    from napari_esrgan._wording import size
+
+    made = [_layers.provenance(layer) or {} for layer in viewer.layers]
+    shown = [entry["store"] for entry in made if entry.get("store")]
+    unused = _stores.unused_stores(preferences().folder, shown)
+    if not unused:
+        _notices.show_info("there are no large results on disk that no layer shows")
+        return
+    text = f"{len(unused)} results, {size(sum(map(_stores.size_of, unused)))}"
+    names = "\n".join(str(path) for path in unused[:10]) + ("\n…" if len(unused) > 10 else "")
+    if not _confirmed(f"Delete {text}, from disk? This cannot be undone.\n\n{names}"):
+        return
+    runner = Runner()
+    _running.append(runner)
+    runner.finished.connect(lambda _: _notices.show_info(f"deleted {text}"))
+    runner.failed.connect(_notices.tell)
+    for signal in (runner.finished, runner.failed, runner.cancelled):
+        signal.connect(lambda *_: _forget(runner))
+    runner.start(lambda *_: _stores.delete(unused), "esrgan-delete")
+
+
+def _confirmed(question: str) -> bool:
+    from qtpy.QtWidgets import QMessageBox
+
+    yes = QMessageBox.StandardButton.Yes
+    return QMessageBox.question(None, "ESRGAN", question) == yes

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QObject
 
 from esrgan_ext.errors import ImageError
+from esrgan_ext.inference.tiles import Rect
 from napari_esrgan import _layers, _notices
-from napari_esrgan._axes import Axes, Region
-from napari_esrgan._job import _stop_if
-from napari_esrgan._runner import Runner
+from napari_esrgan._axes import Axes
+from napari_esrgan._layer_task import LayerTask, NewLayer
+from napari_esrgan._messages import Cancelled, Report, stop_if
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def compare(
     source: Any,
     result: Any,
     axes: Axes,
-    region: Region,
+    region: Rect,
     plane: tuple[int, ...] | None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Consistency:
@@ -84,7 +84,7 @@ def compare(
     source, result : array-like
         Of the same axes; the result's planes are larger.
     axes : Axes
-    region : Region
+    region : Rect
         The part of the source.
     plane : tuple of int or None
         The only plane that was upscaled, None for all.
@@ -99,7 +99,7 @@ def compare(
     difference = np.empty(shape, np.float32)
     squares, count, low, high = 0.0, 0, np.inf, -np.inf
     for index in planes:
-        _stop_if(cancelled)
+        stop_if(cancelled)
         place = (0,) * len(index) if plane is not None else index
         wanted = np.asarray(source[axes.index(index, region.rows, region.columns)])
         got = np.asarray(result[axes.index(place)])
@@ -135,73 +135,45 @@ def result_to_check(viewer: Any, unique_id: str | None = None) -> Any | None:
     return _layers.find_layer(viewer, unique_id)
 
 
-class ConsistencyController(QObject):
-    """Computes a consistency layer in a thread and adds it."""
+def start_consistency(task: LayerTask, viewer: Any, result: Any) -> None:
+    """Compare a result layer with its source and add the difference; says why it cannot."""
+    provenance = _layers.provenance(result)
+    if provenance is None or "sweep" in provenance:
+        _notices.show_error("select a layer that this plugin has upscaled")
+        return
+    source = _layers.find_layer(viewer, provenance["source_id"])
+    if source is None:
+        _notices.show_error(f"the source {provenance['source']!r} is not in the viewer any more")
+        return
+    p = provenance["parameters"]
+    axes, region = Axes(tuple(p["axes"]), p["rgb"]), Rect(*p["region"])
+    plane = None if p["plane"] is None else tuple(p["plane"])
+    shape = _layers.spatial_shape(source)
+    if len(shape) != len(axes.roles) or region.clipped(shape[axes.y], shape[axes.x]) != region:
+        _notices.show_error(f"{source.name!r} has another shape than when it was upscaled")
+        return
+    name = result.name
+    source_data, result_data = _layers.finest(source), _layers.finest(result)
 
-    def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = viewer
-        self.runner = Runner(self)
-        self.runner.finished.connect(self._on_finished)
-        self.runner.failed.connect(self._on_failed)
-        self._source: Any = None
-        self._arguments: dict[str, Any] = {}
-        self._placement: tuple[Axes, Region, tuple[int, ...] | None] | None = None
+    def work(_report: Report, cancelled: Cancelled) -> Consistency:
+        outcome = compare(source_data, result_data, axes, region, plane, cancelled)
+        if np.isnan(outcome.rmse):
+            raise ImageError("there is nothing to compare: every pixel is NaN")
+        return outcome
 
-    def start(self, result: Any) -> None:
-        """Compare a result layer with its source; says so where that is gone."""
-        if self.runner.running:
-            return
-        provenance = result.metadata[_layers.METADATA_KEY]
-        source = _layers.find_layer(self._viewer, provenance["source_id"])
-        if source is None:
-            _notices.show_error(
-                f"the source {provenance['source']!r} is not in the viewer any more"
-            )
-            return
-        p = provenance["parameters"]
-        axes, region = Axes(tuple(p["axes"]), p["rgb"]), Region(*p["region"])
-        plane = None if p["plane"] is None else tuple(p["plane"])
-        shape = _layers.spatial_shape(source)
-        if len(shape) != len(axes.roles) or region.clipped(shape[axes.y], shape[axes.x]) != region:
-            _notices.show_error(f"{source.name!r} has another shape than when it was upscaled")
-            return
-        self._source = source
-        self._arguments = {"name": f"{result.name} consistency", "rgb": bool(source.rgb)}
-        self._placement = (axes, region, plane)
-        source_data, result_data = _layers.finest(source), _layers.finest(result)
+    def build(outcome: Consistency) -> NewLayer:
+        # Of an RGB layer the largest of the three: a colour of differences says nothing.
+        difference = outcome.difference.max(-1) if axes.rgb else outcome.difference
+        rmse, span = outcome.rmse, outcome.value_range
+        share = rmse / span if span else 0.0
+        arguments = {
+            "name": f"{name} consistency (RMSE {rmse:.4g})",
+            "colormap": "magma",
+            "contrast_limits": (0, 4 * rmse or 1.0),
+            "metadata": {_layers.METADATA_KEY: {"rmse": rmse, "value_range": span}},
+            **_layers.placement(source, axes, region, difference.shape, plane),
+        }
+        note = f"consistency with the source: RMSE {rmse:.4g}, {share:.2%} of the source's range"
+        return NewLayer(difference, arguments, note)
 
-        def work(report: Any, cancelled: Callable[[], bool]) -> Consistency:
-            outcome = compare(source_data, result_data, axes, region, plane, cancelled)
-            if np.isnan(outcome.rmse):
-                raise ImageError("there is nothing to compare: every pixel is NaN")
-            return outcome
-
-        self.runner.start(work, "esrgan-consistency")
-
-    def _on_finished(self, outcome: Consistency) -> None:
-        assert self._placement is not None
-        axes, region, plane = self._placement
-        if axes.rgb:
-            # An RGB layer would show a difference as a colour and float beyond 1 as white.
-            outcome = Consistency(outcome.difference.max(-1), outcome.rmse, outcome.value_range)
-        share = outcome.rmse / outcome.value_range if outcome.value_range else 0.0
-        text = f"RMSE {outcome.rmse:.4g}, {share:.2%} of the source's range"
-        top = 4 * outcome.rmse or 1.0
-        place = _layers.placement(self._source, axes, region, outcome.difference.shape, plane)
-        self._viewer.add_image(
-            outcome.difference,
-            name=f"{self._arguments['name']} ({text.split(',')[0]})",
-            colormap="magma",
-            contrast_limits=(0, top),
-            metadata={
-                _layers.METADATA_KEY: {"rmse": outcome.rmse, "value_range": outcome.value_range}
-            },
-            **place,
-        )
-        self._source = None
-        _notices.show_info(f"consistency with the source: {text}")
-
-    def _on_failed(self, error: BaseException) -> None:
-        self._source = None
-        _notices.show_error(_notices.explain(error))
+    task.start(source, work, build, "esrgan-consistency")

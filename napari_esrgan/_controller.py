@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_esrgan import _layers, _notices
-from napari_esrgan._axes import Region
-from napari_esrgan._job import UpscaleRequest, run_upscale
+from napari_esrgan._garbage import set_old_objects_aside, take_old_objects_back
+from napari_esrgan._job import run_upscale
+from napari_esrgan._layer_list import LayerAdder, Selected, select, selected
 from napari_esrgan._messages import Appear, Outcome, Progress
+from napari_esrgan._request import UpscaleRequest
 from napari_esrgan._result import MULTISCALE_SIDE, Result
 from napari_esrgan._runner import Runner
 
 # A refresh of a large layer costs 100 ms and more.
 REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 0.2, 1.0
+
+_RESULT_REMOVED = "the growing result was removed; its upscaling was stopped"
 
 Job = Callable[[UpscaleRequest, Callable[[Any], None], Callable[[], bool]], Outcome]
 
@@ -29,8 +33,7 @@ Job = Callable[[UpscaleRequest, Callable[[Any], None], Callable[[], bool]], Outc
 class _Before:
     """What a cancel puts back."""
 
-    selection: frozenset[str]
-    active: str | None
+    selection: Selected
     point: tuple[float, ...]
 
 
@@ -61,6 +64,11 @@ class UpscaleController(QObject):
         self._runner.finished.connect(self._on_finished)
         self._runner.failed.connect(self._on_failed)
         self._runner.cancelled.connect(self._on_cancelled)
+        self._adder = LayerAdder(viewer, self)
+        self._adder.added.connect(self._on_added)
+        self._appear: Appear | None = None  # waits for the layer to be shown
+        self._outcome: Outcome | None = None  # likewise
+        self._then: Callable[[], None] | None = None  # to be done when it is shown
         self._source: Any = None
         self._request: UpscaleRequest | None = None
         self._arguments: dict[str, Any] = {}
@@ -78,11 +86,11 @@ class UpscaleController(QObject):
 
     @property
     def running(self) -> bool:
-        return self._runner.running
+        return self._runner.running or self._adder.busy
 
     @property
     def cancelling(self) -> bool:
-        return self._runner.cancelling
+        return self._runner.cancelling or self._then is not None
 
     def start(
         self,
@@ -115,16 +123,12 @@ class UpscaleController(QObject):
             raise RuntimeError("a run is under way")
         self._source, self._request, self._model_name = layer, request, model_name
         self._arguments = _layers.appearance(layer)
-        active = self._viewer.layers.selection.active
-        self._before = _Before(
-            frozenset(str(chosen.unique_id) for chosen in self._viewer.layers.selection),
-            None if active is None else str(active.unique_id),
-            tuple(self._viewer.dims.point),
-        )
+        self._before = _Before(selected(self._viewer), tuple(self._viewer.dims.point))
         self._layer = self._result = None
         self._reason = ""
         self._pieces = 0
         self._steps = steps
+        set_old_objects_aside()
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
         layer.events.data.connect(self._on_source_changed)
 
@@ -134,16 +138,50 @@ class UpscaleController(QObject):
         self._runner.start(function, name="esrgan-upscale")
 
     def cancel(self) -> None:
+        """Stop; `ended` follows, at the latest when the step under way is done."""
+        if self._outcome is not None:  # the work is over, its result not yet shown
+            self._outcome, self._then = None, self._on_cancelled
+        else:
+            self._runner.cancel()
+
+    def leave(self) -> None:
+        """Stop at once: nobody waits for an end, and this object may be gone by then."""
+        if self._adder.busy:
+            self._undo()
+        self._outcome = self._then = None
+        take_old_objects_back()
         self._runner.cancel()
 
     def _on_report(self, message: Any) -> None:
         if isinstance(message, Appear):
             if not self.cancelling:
+                self._appear = message
                 self._show(message.result)
             return
         if isinstance(message, Progress) and message.pieces > self._pieces:
             self._refresh(message.pieces)
         self.reported.emit(message)
+
+    def _on_added(self, layer: Any) -> None:
+        if _layers.find_layer(self._viewer, str(layer.unique_id)) is not None:
+            self._layer = layer
+        elif self._then is None:
+            self._reason = _RESULT_REMOVED
+            if self._outcome is None:
+                self._runner.cancel()
+            else:
+                self._then = self._on_cancelled
+        self._point_shown = tuple(self._viewer.dims.point)
+        self._refreshed = time.monotonic()
+        if self._appear is not None:
+            self._appear.shown.set()
+            self._appear = None
+        then, self._then = self._then, None
+        outcome, self._outcome = self._outcome, None
+        if then is not None:
+            then()
+        elif outcome is not None:
+            self._complete(outcome)
 
     def _show(self, result: Result) -> None:
         request, source = self._request, self._source
@@ -162,9 +200,7 @@ class UpscaleController(QObject):
                 source.name, shape, request.region, request.axes, self._model_name
             ),
         }
-        self._layer = add_result(self._viewer, result.levels, arguments)
-        self._point_shown = tuple(self._viewer.dims.point)
-        self._refreshed = time.monotonic()
+        self._adder.add(result.levels, arguments)
 
     def _refresh(self, pieces: int) -> None:
         """Show new pieces, but not more often than the window can bear."""
@@ -180,19 +216,24 @@ class UpscaleController(QObject):
             self._refreshed = time.monotonic()
 
     def _on_finished(self, outcome: Outcome) -> None:
-        source_id = str(self._source.unique_id)
-        provenance = {
-            "source": self._source.name,
-            "source_id": source_id,
-            "source_path": None if self._source.source.path is None else self._source.source.path,
+        if self._layer is not None:
+            self._layer.refresh(extent=False)
+            self._complete(outcome)
+            return
+        self._outcome = outcome
+        if not self._adder.busy:
+            self._show(outcome.result)
+
+    def _complete(self, outcome: Outcome) -> None:
+        """The result is in the viewer: say what made it."""
+        assert self._layer is not None
+        source = self._source
+        self._layer.metadata[_layers.METADATA_KEY] = {
+            "source": source.name,
+            "source_id": str(source.unique_id),
+            "source_path": source.source.path,
             **outcome.provenance,
         }
-        if self._layer is None:
-            self._show(outcome.result)
-        else:
-            self._layer.refresh(extent=False)
-        assert self._layer is not None
-        self._layer.metadata[_layers.METADATA_KEY] = provenance
         self.last_layer_id = str(self._layer.unique_id)
         if outcome.result.path is not None:
             _notices.show_info(
@@ -204,12 +245,18 @@ class UpscaleController(QObject):
         self.ended.emit("finished")
 
     def _on_failed(self, error: BaseException) -> None:
+        if self._adder.busy:
+            self._then = lambda: self._on_failed(error)
+            return
         self._undo()
         self._release()
         _notices.show_error(_notices.explain(error))
         self.ended.emit("failed")
 
     def _on_cancelled(self) -> None:
+        if self._adder.busy:
+            self._then = self._on_cancelled
+            return
         self._undo()
         reason = self._reason
         self._release()
@@ -220,23 +267,29 @@ class UpscaleController(QObject):
     def _on_layer_removed(self, event: Any) -> None:
         if self._removing or self._source is None:
             return
+        # napari collects what is left of the layer after this.
+        take_old_objects_back()
         removed = event.value.unique_id
         if removed == self._source.unique_id:
-            self._reason = f"{self._source.name!r} was removed; its upscaling was stopped"
-            self.cancel()
+            self._stop(f"{self._source.name!r} was removed; its upscaling was stopped")
         elif self._layer is not None and removed == self._layer.unique_id:
             self._layer = None
-            self._reason = "the growing result was removed; its upscaling was stopped"
-            self.cancel()
+            self._stop(_RESULT_REMOVED)
 
     def _on_source_changed(self, event: Any = None) -> None:
         if self.running and not self.cancelling:
-            self._reason = f"{self._source.name!r} got other data; its upscaling was stopped"
-            self.cancel()
+            self._stop(f"{self._source.name!r} got other data; its upscaling was stopped")
+
+    def _stop(self, reason: str) -> None:
+        self._reason = reason
+        self.cancel()
 
     def _undo(self) -> None:
         """Leave the viewer as it was before the run."""
-        shown, self._layer = self._layer, None
+        adding = self._adder.abort()
+        if adding is not None:
+            self._point_shown = tuple(self._viewer.dims.point)
+        shown, self._layer = self._layer or adding, None
         before = self._before
         if shown is None or before is None:
             return
@@ -246,10 +299,10 @@ class UpscaleController(QObject):
         self._removing = True
         try:
             if _layers.find_layer(self._viewer, str(shown.unique_id)) is not None:
-                chosen = {str(layer.unique_id) for layer in self._viewer.layers.selection}
+                chosen = selected(self._viewer).layers
                 self._viewer.layers.remove(shown)
                 if chosen == {str(shown.unique_id)}:  # else the user has chosen since
-                    self._select(before)
+                    select(self._viewer, before.selection)
         finally:
             self._removing = False
         # Adding and removing a layer of finer pixels move the point of the displayed axes.
@@ -258,39 +311,12 @@ class UpscaleController(QObject):
                 if not moved[axis]:
                     self._viewer.dims.set_point(axis, was)
 
-    def _select(self, before: _Before) -> None:
-        selection = self._viewer.layers.selection
-        selection.clear()
-        for layer in self._viewer.layers:
-            if str(layer.unique_id) in before.selection:
-                selection.add(layer)
-        active = _layers.find_layer(self._viewer, before.active)
-        if active is not None and len(before.selection) == 1:
-            selection.active = active
-
     def _release(self) -> None:
         """Hold nothing of the run any more."""
+        take_old_objects_back()
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
         if self._source is not None:
             self._source.events.data.disconnect(self._on_source_changed)
         self._source = self._request = self._layer = self._result = self._before = None
+        self._appear = self._outcome = None
         self._arguments = {}
-
-
-def add_result(viewer: Any, levels: Any, arguments: dict[str, Any]) -> Any:
-    """Add an image layer whose contrast limits, where not given, need no look at the data."""
-    multiscale = isinstance(levels, list)
-    return viewer.add_image(levels, multiscale=multiscale, **arguments)
-
-
-def current_request(
-    viewer: Any, layer: Any, request: UpscaleRequest, region: Region | None = None
-) -> UpscaleRequest:
-    """A request with the plane and centre that the viewer shows now."""
-    axes = request.axes
-    return replace(
-        request,
-        region=region or request.region,
-        shown=_layers.shown_plane(viewer, layer, axes),
-        centre=_layers.centre_of_view(viewer, layer, axes),
-    )

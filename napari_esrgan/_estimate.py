@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_esrgan import _models
-from napari_esrgan._job import Mix, UpscaleRequest, make_upscaler, output_shape
+from napari_esrgan._request import Mix, UpscaleRequest, make_upscaler, output_shape
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The parts of the forms: choosing a layer, a model, axes, a value range.
+"""The parts of the forms: choosing a layer, axes, a value range.
 
 Each holds one choice and says when it changed; none knows what the choice is for.
 """
@@ -6,20 +6,16 @@ Each holds one choice and says when it changed; none knows what the choice is fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QStandardItemModel
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -28,13 +24,22 @@ from napari_esrgan import _layers
 from napari_esrgan._axes import ROLES, Axes
 from napari_esrgan._ranges import RANGE_LABELS, RangeChoice, RangeKind
 
-if TYPE_CHECKING:
-    from esrgan_ext.weights import ModelInfo
 
-# The names of the packaged models and of the CPU fit into their boxes.
-MINIMUM_WIDTH = 330
+class _WheelGuard(QObject):
+    """Lets the wheel scroll the form where it would change a value that merely lies under it."""
 
-MODEL_SUFFIXES = (".pth", ".pt", ".safetensors", ".param", ".bin", ".ckpt")
+    def eventFilter(self, watched: QObject | None, event: Any) -> bool:
+        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():  # type: ignore[union-attr]
+            event.ignore()
+            return True
+        return False
+
+
+def guard_wheel(field: QWidget) -> QWidget:
+    """Make a field ignore the wheel until it has the focus."""
+    field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    field.installEventFilter(_WheelGuard(field))
+    return field
 
 
 def shrinkable(combo: QComboBox) -> QComboBox:
@@ -42,7 +47,15 @@ def shrinkable(combo: QComboBox) -> QComboBox:
     combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     combo.setMinimumContentsLength(8)
     combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    guard_wheel(combo)
     return combo
+
+
+def wrapped(text: str = "") -> QLabel:
+    """A label that breaks its lines; a dock is narrow."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    return label
 
 
 class LayerCombo(QComboBox):
@@ -122,131 +135,6 @@ class LayerCombo(QComboBox):
             self.choose(active)
 
 
-def model_tip(info: ModelInfo) -> str:
-    """What a model's tooltip says: purpose, scale, size, license."""
-    size = "size unknown" if info.size_bytes is None else f"{info.size_bytes / 1e6:.0f} MB"
-    where = "" if info.path is not None else ", downloaded on first use"
-    return (
-        f"{info.name}: {info.purpose}\nx{info.scale}, {info.blocks} blocks, {size}{where}\n"
-        f"License: {info.license}"
-    )
-
-
-class ModelCombo(QWidget):
-    """A catalogue model or a file of the user's, by dialog or dropped here."""
-
-    model_changed = Signal()
-
-    def __init__(self, first: str) -> None:
-        super().__init__()
-        self._infos: list[ModelInfo] = []
-        self._reasons: dict[str, str] = {}
-        self.combo = shrinkable(QComboBox())
-        self._items = QStandardItemModel(self.combo)
-        self.combo.setModel(self._items)
-        self.combo.addItem(first)
-        self.combo.setItemData(0, first)
-        self.button = QToolButton()
-        self.button.setText("…")
-        self.button.setToolTip("Choose a model file (.pth, .safetensors, ncnn .param); or drop one")
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo, 1)
-        layout.addWidget(self.button)
-        self.setAcceptDrops(True)
-        self.button.clicked.connect(self._ask)
-        self.combo.currentIndexChanged.connect(self._on_index)
-
-    @property
-    def key(self) -> str:
-        """What `load_model` takes: a name or a path."""
-        return str(self.combo.currentData())
-
-    @property
-    def info(self) -> ModelInfo | None:
-        """What is known of the chosen model; None before the list has arrived."""
-        return next((info for info in self._infos if self._key_of(info) == self.key), None)
-
-    @property
-    def infos(self) -> list[ModelInfo]:
-        return self._infos
-
-    @staticmethod
-    def _key_of(info: ModelInfo) -> str:
-        return info.name
-
-    def set_models(self, infos: Sequence[ModelInfo]) -> None:
-        """Fill in the catalogue, keeping the choice and the user's files."""
-        chosen = self.key
-        known = {info.name for info in infos}
-        self._infos = [*infos, *(info for info in self._infos if info.name not in known)]
-        self.combo.blockSignals(True)
-        self.combo.clear()
-        for info in self._infos:
-            self._add(info)
-        self.combo.blockSignals(False)
-        index = self.combo.findData(chosen)
-        self.combo.setCurrentIndex(max(index, 0))
-        self._on_index()
-
-    def add_file(self, info: ModelInfo) -> None:
-        """Add a file of the user's and choose it; its `name` must be the path."""
-        if self.combo.findData(info.name) < 0:
-            self._infos.append(info)
-            self._add(info)
-        self.combo.setCurrentIndex(self.combo.findData(info.name))
-
-    def choose(self, key: str) -> None:
-        if (index := self.combo.findData(key)) >= 0:
-            self.combo.setCurrentIndex(index)
-
-    def set_unfit(self, reasons: dict[str, str]) -> None:
-        """Models that cannot be chosen now, and why."""
-        self._reasons = reasons
-        for row, info in enumerate(self._infos):
-            item = self._items.item(row)
-            assert item is not None
-            reason = reasons.get(info.name)
-            item.setEnabled(reason is None)
-            tip = model_tip(info)
-            self.combo.setItemData(
-                row, tip if reason is None else f"{reason}\n\n{tip}", Qt.ItemDataRole.ToolTipRole
-            )
-
-    def _add(self, info: ModelInfo) -> None:
-        text = Path(info.name).name if Path(info.name).suffix in MODEL_SUFFIXES else info.name
-        self.combo.addItem(text, info.name)
-        row = self.combo.count() - 1
-        self.combo.setItemData(row, model_tip(info), Qt.ItemDataRole.ToolTipRole)
-
-    def _on_index(self, _: int = 0) -> None:
-        if self.info is not None:
-            self.combo.setToolTip(model_tip(self.info))
-        self.model_changed.emit()
-
-    file_chosen = Signal(str)
-
-    def _ask(self) -> None:
-        pattern = " ".join(f"*{suffix}" for suffix in MODEL_SUFFIXES)
-        path, _ = QFileDialog.getOpenFileName(self, "Choose a model", "", f"Models ({pattern})")
-        if path:
-            self.file_chosen.emit(path)
-
-    def dragEnterEvent(self, event: Any) -> None:
-        if _dropped_model(event) is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: Any) -> None:
-        if (path := _dropped_model(event)) is not None:
-            event.acceptProposedAction()
-            self.file_chosen.emit(path)
-
-
-def _dropped_model(event: Any) -> str | None:
-    paths = [url.toLocalFile() for url in event.mimeData().urls()]
-    return next((path for path in paths if Path(path).suffix.lower() in MODEL_SUFFIXES), None)
-
-
 _ROLE_LABELS = {"y": "Y", "x": "X", "channel": "channels", "plane": "planes"}
 
 
@@ -271,6 +159,7 @@ class AxesEditor(QWidget):
         self._combos, self._rgb = [], axes.rgb
         for number, (role, length) in enumerate(zip(axes.roles, shape, strict=True)):
             combo = QComboBox()
+            guard_wheel(combo)
             combo.addItems([_ROLE_LABELS[r] for r in ROLES])
             combo.setCurrentIndex(ROLES.index(role))
             combo.currentIndexChanged.connect(self._on_combo)

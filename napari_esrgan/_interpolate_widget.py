@@ -1,7 +1,7 @@
 """The Interpolate widget: two models, a slider between them, a live preview.
 
-Moves of the slider are answered one at a time, the latest wins. Applying, sweeping, exporting
-and saving run through the same controller and threads as upscaling.
+Applying and sweeping run through the same controller as upscaling; exporting and saving in a
+thread of their own.
 """
 
 from __future__ import annotations
@@ -12,37 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QFileDialog,
-    QFormLayout,
-    QGridLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-)
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QPushButton, QSpinBox
 from superqt import QLabeledDoubleSlider
 
 from napari_esrgan import _layers, _mixing, _models, _notices
-from napari_esrgan._controller import UpscaleController, current_request
-from napari_esrgan._docked import DockedWidget
-from napari_esrgan._form import MINIMUM_WIDTH, LayerCombo, ModelCombo
-from napari_esrgan._job import Mix, UpscaleRequest
-from napari_esrgan._messages import Outcome, Progress
+from napari_esrgan._controller import UpscaleController
+from napari_esrgan._docked import DockedWidget, form_layout
+from napari_esrgan._form import guard_wheel, wrapped
+from napari_esrgan._layer_request import contrast_limits
+from napari_esrgan._messages import Outcome
+from napari_esrgan._model_combo import ModelCombo
 from napari_esrgan._preferences import preferences
-from napari_esrgan._ranges import RangeChoice, default_kind, is_lazy
-from napari_esrgan._regions import RegionCombo
+from napari_esrgan._preview import Preview
+from napari_esrgan._request import Mix, UpscaleRequest
+from napari_esrgan._run_panel import RunPanel
 from napari_esrgan._runner import Runner
-from napari_esrgan._wording import ENDINGS, describe_progress
+from napari_esrgan._source_form import SourceForm
 
-# A pair that fits and is packaged, so that the widget works offline from the start.
-FIRST_MODELS = ("realsr-df2k", "realesrgan-x4plus")
-# The slider sends a value for every pixel it moves.
-PREVIEW_DELAY_MILLISECONDS = 60
-PREVIEW_NAME = "ESRGAN preview"
 ANIMATIONS = "Animations (*.gif *.webp *.apng *.mp4)"
 
 
@@ -58,22 +45,19 @@ class InterpolateWidget(DockedWidget):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer = napari_viewer
-        self._preferences = preferences()
         self.controller = UpscaleController(viewer, self)
-        self._mixer, self._sweep_mixer = _mixing.Mixer(), _mixing.Mixer()
+        self._sweep_mixer = _mixing.Mixer()
         self._inventory_runner = Runner(self)
-        self.preview_runner = Runner(self)
         self.file_runner = Runner(self)
-        self._preview_id: str | None = None
-        self._previewed: str | None = None
-        self._preview_wanted = False
-        self._mismatch: tuple[str, str, str] | None = None
-
-        self.layer_combo = LayerCombo(viewer, _layers.is_image)
-        self.model_a, self.model_b = (ModelCombo(name) for name in FIRST_MODELS)
-        self.reason_label = _wrapped("")
+        self._mismatch: tuple[Mix, str] | None = None
+        wanted = preferences()
+        self.source = SourceForm(viewer, wanted, self)
+        self.preview = Preview(viewer, self._preview_request, self)
+        self.panel = RunPanel(self.controller)
+        self.model_a, self.model_b = (ModelCombo(name) for name in _models.FIRST_PAIRS[-1])
+        self.reason_label = wrapped()
         self.slider = QLabeledDoubleSlider()
-        self.slider.setOrientation(_horizontal())
+        self.slider.setOrientation(Qt.Orientation.Horizontal)
         self.slider.setRange(0, 1)
         self.slider.setDecimals(2)
         self.slider.setSingleStep(0.05)  # type: ignore[arg-type]  # a proxy that takes floats
@@ -81,87 +65,70 @@ class InterpolateWidget(DockedWidget):
         self.slider.setToolTip("0 is model A, 1 is model B")
         self.preview_check = QCheckBox("Live preview")
         self.preview_check.setToolTip("A square in the current view, upscaled as you move alpha")
-        self.region_combo = RegionCombo(viewer)
         self.steps_spin = QSpinBox()
+        guard_wheel(self.steps_spin)
         self.steps_spin.setRange(2, 201)
-        self.steps_spin.setValue(self._preferences.sweep_steps)
+        self.steps_spin.setValue(wanted.sweep_steps)
+        self.steps_spin.setToolTip("How many alphas from 0 to 1 a sweep has")
         self.apply_button = QPushButton("Apply to layer")
+        self.apply_button.setToolTip("Upscale with the mixed model, as the Upscale widget does")
         self.sweep_button = QPushButton("Sweep")
         self.sweep_button.setToolTip("The plane on show at every alpha, to scroll with the slider")
         self.export_button = QPushButton("Export animation…")
         self.export_button.setToolTip("The selected sweep as GIF, WebP, APNG or MP4")
         self.save_button = QPushButton("Save mixed model…")
-        self.cancel_button = QPushButton("Cancel")
-        self.bar = QProgressBar()
-        self.bar.setRange(0, 1000)
-        self.bar.setTextVisible(False)
-        self.status_label = _wrapped("")
+        self.save_button.setToolTip("As .safetensors or .pth, to be used like any other model")
         self._lay_out()
         self._connect()
         self._set_enabled()
-        self._inventory_runner.start(lambda *_: _models.take_inventory(), "esrgan-inventory")
+        self._inventory_runner.start_soon(_models.take_inventory, "esrgan-inventory")
 
     def _lay_out(self) -> None:
-        form = QFormLayout()
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for label, field in (
-            ("Layer", self.layer_combo),
-            ("Model A", self.model_a),
-            ("Model B", self.model_b),
-            ("Alpha", self.slider),
-            ("", self.preview_check),
-            ("Region", self.region_combo),
-            ("Steps", self.steps_spin),
-        ):
-            form.addRow(label, field)
+        form = form_layout()
+        self.source.add_to(
+            form,
+            [
+                ("Model A", self.model_a),
+                ("Model B", self.model_b),
+                ("", self.reason_label),
+                ("Alpha", self.slider),
+                ("", self.preview_check),
+            ],
+        )
+        form.addRow("Steps", self.steps_spin)
         buttons = QGridLayout()
-        for place, button in enumerate(
-            (
-                self.apply_button,
-                self.sweep_button,
-                self.export_button,
-                self.save_button,
-            )
-        ):
-            buttons.addWidget(button, place // 2, place % 2)
-        buttons.addWidget(self.cancel_button, 2, 0, 1, 2)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(6, 6, 6, 6)
+        buttons.addWidget(self.apply_button, 0, 0)
+        buttons.addWidget(self.sweep_button, 0, 1)
+        buttons.addWidget(self.panel.cancel_button, 1, 0, 1, 2)
+        files = QGridLayout()
+        files.addWidget(self.export_button, 0, 0)
+        files.addWidget(self.save_button, 0, 1)
+        column = self.add_column()
         column.addLayout(form)
-        column.addWidget(self.reason_label)
+        column.addWidget(self.source.advanced())
         column.addLayout(buttons)
-        column.addWidget(self.bar)
-        column.addWidget(self.status_label)
-        column.addWidget(_wrapped(_notices.HALLUCINATION_NOTE))
+        column.addWidget(self.panel)
+        column.addLayout(files)
+        column.addWidget(wrapped(_notices.HALLUCINATION_NOTE))
         column.addStretch(1)
-        self.setMinimumWidth(MINIMUM_WIDTH)
 
     def _connect(self) -> None:
-        self._preview_timer = QTimer(self)
-        self._preview_timer.setSingleShot(True)
-        self._preview_timer.setInterval(PREVIEW_DELAY_MILLISECONDS)
-        self._preview_timer.timeout.connect(self._preview)
         self._inventory_runner.finished.connect(self._on_inventory)
-        self._inventory_runner.failed.connect(self._on_file_failed)
-        self.preview_runner.finished.connect(self._on_preview)
-        self.preview_runner.failed.connect(self._on_preview_failed)
-        self.preview_runner.cancelled.connect(self._on_preview_cancelled)
-        self.file_runner.finished.connect(self._on_file_done)
-        self.file_runner.failed.connect(self._on_file_failed)
-        self.slider.valueChanged.connect(self.want_preview)
-        self.preview_check.toggled.connect(self._on_preview_toggled)
-        self.layer_combo.layer_changed.connect(self._on_layer)
+        self._inventory_runner.failed.connect(_notices.tell)
+        self.file_runner.finished.connect(_notices.show_info)
+        self.file_runner.failed.connect(_notices.tell)
+        self.preview.said.connect(self.panel.say)
+        self.preview.failed.connect(self._on_preview_failed)
+        self.slider.valueChanged.connect(lambda _: self.preview.want())
+        self.preview_check.toggled.connect(self.preview.set_on)
+        self.source.changed.connect(self._on_source)
         for combo in (self.model_a, self.model_b):
             combo.model_changed.connect(self._on_models)
-            combo.file_chosen.connect(lambda path, combo=combo: self._use_model_file(combo, path))
         self.apply_button.clicked.connect(self.apply)
         self.sweep_button.clicked.connect(self.sweep)
         self.export_button.clicked.connect(self._ask_export)
         self.save_button.clicked.connect(self._ask_save)
-        self.cancel_button.clicked.connect(self.cancel)
-        self.controller.reported.connect(self._on_report)
-        self.controller.ended.connect(self._on_ended)
+        self.controller.ended.connect(lambda _: self._set_enabled())
 
     # The form
 
@@ -177,166 +144,64 @@ class InterpolateWidget(DockedWidget):
         ValueError
             With the reason, where it says nothing that can be run.
         """
-        layer = self.layer_combo.layer
-        if layer is None:
-            raise ValueError("choose an image layer first")
         if reason := self.unfit():
             raise ValueError(reason)
-        data, axes = _layers.finest(layer), _layers.guessed_axes(layer)
-        kind = default_kind(np.dtype(data.dtype), is_lazy(data))
-        limits = (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
-        request = UpscaleRequest(
-            data=data,
-            axes=axes,
-            region=self.region_combo.region(layer, axes),
-            model=self.mix,
-            outscale=None,
-            value_range=RangeChoice(kind, limits if kind == "limits" else None),
-            device=self._preferences.device,
-            budget_bytes=self._preferences.budget_bytes,
-            folder=self._preferences.folder,
-            fill_in_seconds=self._preferences.fill_in_seconds,
-        )
-        return current_request(self._viewer, layer, request)
+        return self.source.request(self.mix, None)
 
     def unfit(self) -> str | None:
         """Why the two models cannot be mixed; None if they can, as far as is known."""
         a, b = self.model_a.info, self.model_b.info
         if a is not None and b is not None and (reason := _mixing.unfit(a, b)):
             return reason
-        if self._mismatch is not None and self._mismatch[:2] == (
-            self.model_a.key,
-            self.model_b.key,
+        if self._mismatch is not None and replace(self._mismatch[0], alpha=self.mix.alpha) == (
+            self.mix
         ):
-            return self._mismatch[2]
+            return self._mismatch[1]
         return None
 
+    def _preview_request(self) -> tuple[Any, UpscaleRequest]:
+        request = self.request()
+        return self.source.layer, request
+
     def _on_inventory(self, inventory: _models.Inventory) -> None:
+        untouched = (self.model_a.key, self.model_b.key) == _models.FIRST_PAIRS[-1]
         for combo in (self.model_a, self.model_b):
             combo.set_models(inventory.models)
+        if untouched:
+            first = _models.first_pair(inventory.models)
+            for combo, name in zip((self.model_a, self.model_b), first, strict=True):
+                combo.choose(name)
+        self.source.set_devices(inventory.devices)
         self._on_models()
-
-    def _use_model_file(self, combo: ModelCombo, path: str) -> None:
-        if self.file_runner.running:
-            return
-
-        def look(*_: Any) -> Callable[[], None]:
-            from esrgan_ext.weights import find_model
-
-            info = replace(find_model(path), name=path)
-            return lambda: combo.add_file(info)
-
-        self.file_runner.start(look, "esrgan-model-file")
 
     def _on_models(self) -> None:
         a = self.model_a.info
         if a is not None:
             reasons = {info.name: _mixing.unfit(a, info) for info in self.model_b.infos}
             self.model_b.set_unfit({name: why for name, why in reasons.items() if why})
+        self._on_source()
+
+    def _on_source(self) -> None:
         self._set_enabled()
-        self.want_preview()
-
-    def _on_layer(self) -> None:
-        self._set_enabled()
-        self.want_preview()
-
-    # The preview
-
-    def want_preview(self, *_: Any) -> None:
-        """Ask for a new preview; what is under way for an old alpha stops."""
-        if not self.preview_check.isChecked():
-            return
-        if self.preview_runner.running:
-            self._preview_wanted = True
-            self.preview_runner.cancel()
-        else:
-            self._preview_timer.start()
-
-    def _on_preview_toggled(self, on: bool) -> None:
-        if on:
-            self.want_preview()
-        else:
-            self._preview_wanted = False
-            self.preview_runner.cancel()
-            self._remove_preview()
-
-    def _preview(self) -> None:
-        if self.preview_runner.running or not self.preview_check.isChecked():
-            return
-        layer = self.layer_combo.layer
-        try:
-            request = self.request()
-        except ValueError as error:
-            self.status_label.setText(str(error))
-            return
-        assert layer is not None  # else there were no request
-        self._previewed = str(layer.unique_id)
-        mixer = self._mixer
-        self.preview_runner.start(
-            lambda report, cancelled: _mixing.preview(request, mixer, report, cancelled),
-            "esrgan-preview",
-        )
-
-    def _on_preview(self, result: tuple[np.ndarray, UpscaleRequest]) -> None:
-        array, request = result
-        source = _layers.find_layer(self._viewer, self._previewed)
-        if source is None or not self.preview_check.isChecked():
-            return
-        place = _layers.placement(source, request.axes, request.region, array.shape, request.shown)
-        layer = _layers.find_layer(self._viewer, self._preview_id)
-        if layer is not None and layer.data.shape == array.shape:
-            layer.data = array
-            layer.scale, layer.translate = place["scale"], place["translate"]
-        else:
-            self._remove_preview()
-            chosen = self._viewer.layers.selection.active
-            look = _layers.appearance(source)
-            layer = self._viewer.add_image(
-                array, name=PREVIEW_NAME, metadata={_layers.METADATA_KEY: {}}, **look, **place
-            )
-            self._preview_id = str(layer.unique_id)
-            if chosen is not None:
-                self._viewer.layers.selection.active = chosen
-        region, mix = request.region, request.model
-        assert isinstance(mix, Mix)
-        self.status_label.setText(
-            f"Preview of {region.height} × {region.width} pixels at alpha {mix.alpha:.2f}."
-        )
-        self._preview_again()
+        self.preview.want()
 
     def _on_preview_failed(self, error: BaseException) -> None:
         from esrgan_ext.errors import ArchitectureMismatch
 
         if isinstance(error, ArchitectureMismatch):
-            self._mismatch = (self.model_a.key, self.model_b.key, str(error))
+            self._mismatch = (self.mix, str(error))
             self._set_enabled()
         else:
-            _notices.show_error(_notices.explain(error))
+            _notices.tell(error)
         self.preview_check.setChecked(False)
-
-    def _on_preview_cancelled(self) -> None:
-        self._preview_again()
-
-    def _preview_again(self) -> None:
-        if self._preview_wanted:
-            self._preview_wanted = False
-            self.want_preview()
-
-    def _remove_preview(self) -> None:
-        layer = _layers.find_layer(self._viewer, self._preview_id)
-        if layer is not None:
-            self._viewer.layers.remove(layer)
-        self._preview_id = None
 
     # Apply, sweep, export, save
 
     def apply(self) -> None:
         """Upscale the layer with the mixed model, as the Upscale widget does with one."""
         if (request := self._checked_request()) is not None:
-            a, b = (Path(key).stem if Path(key).suffix else key for key in self._keys())
-            label = f"{a}+{b}@{self.mix.alpha:.2f}"
-            self.controller.start(self.layer_combo.layer, request, label)
-            self._on_start()
+            label = f"{self.model_a.label}+{self.model_b.label}@{self.mix.alpha:.2f}"
+            self._begin(request, label)
 
     def sweep(self) -> None:
         """One layer with a leading alpha axis, of the plane on show."""
@@ -350,10 +215,7 @@ class InterpolateWidget(DockedWidget):
             finally:
                 mixer.forget()
 
-        self.controller.start(
-            self.layer_combo.layer, replace(request, only_shown=True), "sweep", job, steps=steps
-        )
-        self._on_start()
+        self._begin(replace(request, only_shown=True), "sweep", job=job, steps=steps)
 
     def export(self, path: str) -> None:
         """Write the selected sweep, else the last one, as an animation."""
@@ -364,15 +226,16 @@ class InterpolateWidget(DockedWidget):
         if self.file_runner.running:
             return
         data, rgb = _layers.finest(layer), bool(layer.rgb)
-        limits = (0.0, float(np.iinfo(data.dtype).max) if data.dtype.kind == "u" else 1.0)
-        if not rgb:
-            limits = (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
+        if rgb:
+            limits = (0.0, float(np.iinfo(data.dtype).max) if data.dtype.kind == "u" else 1.0)
+        else:
+            limits = contrast_limits(layer)
 
-        def work(*_: Any) -> Callable[[], None]:
+        def work(*_: Any) -> str:
             stack = np.asarray(data)
             stack = stack.reshape(len(stack), *stack.shape[-3 if rgb else -2 :])
             _mixing.export_animation(Path(path), _mixing.frames(stack, limits, rgb))
-            return lambda: _notices.show_info(f"wrote {path}")
+            return f"wrote {path}"
 
         self.file_runner.start(work, "esrgan-export")
 
@@ -385,19 +248,15 @@ class InterpolateWidget(DockedWidget):
             return
         mix = self.mix
 
-        def work(report: Any, cancelled: Callable[[], bool]) -> Callable[[], None]:
-            written = _mixing.save_mix(mix, Path(path), report, cancelled)
-            return lambda: _notices.show_info(f"wrote {written}")
+        def work(report: Any, cancelled: Callable[[], bool]) -> str:
+            return f"wrote {_mixing.save_mix(mix, Path(path), report, cancelled)}"
 
         self.file_runner.start(work, "esrgan-save")
 
-    def cancel(self) -> None:
-        self.controller.cancel()
-        self.status_label.setText("Stopping…")
+    def _begin(self, request: UpscaleRequest, label: str, **options: Any) -> None:
+        self.controller.start(self.source.layer, request, label, **options)
+        self.panel.started()
         self._set_enabled()
-
-    def _keys(self) -> tuple[str, str]:
-        return self.model_a.key, self.model_b.key
 
     def _checked_request(self) -> UpscaleRequest | None:
         if self.controller.running:
@@ -429,60 +288,18 @@ class InterpolateWidget(DockedWidget):
         if path:
             self.save(path)
 
-    def _on_file_done(self, then: Callable[[], None]) -> None:
-        then()
-
-    def _on_file_failed(self, error: BaseException) -> None:
-        _notices.show_error(_notices.explain(error))
-
-    def _on_start(self) -> None:
-        self.bar.setValue(0)
-        self.status_label.setText("Starting…")
-        self._set_enabled()
-
-    def _on_report(self, message: Any) -> None:
-        if self.controller.cancelling:
-            return
-        if isinstance(message, Progress):
-            self.bar.setValue(1000 * message.done // max(message.total, 1))
-            self.status_label.setText(describe_progress(message))
-        else:
-            self.status_label.setText(message.text)
-
-    def _on_ended(self, how: str) -> None:
-        self.bar.setValue(1000 if how == "finished" else 0)
-        self.status_label.setText(ENDINGS[how])
-        self._set_enabled()
-
     def _set_enabled(self) -> None:
         reason = self.unfit()
         self.reason_label.setText(reason or "")
         self.reason_label.setVisible(reason is not None)
-        ready = reason is None and self.layer_combo.layer is not None
-        running = self.controller.running
+        ready = reason is None and self.source.layer is not None
         for button in (self.apply_button, self.sweep_button):
-            button.setEnabled(ready and not running)
+            button.setEnabled(ready and not self.controller.running)
         self.preview_check.setEnabled(ready)
         self.save_button.setEnabled(reason is None)
-        self.cancel_button.setEnabled(running and not self.controller.cancelling)
 
     def leave(self) -> None:
         """Closing the dock ends the work and takes the preview away."""
-        self.controller.cancel()
-        self.preview_runner.cancel()
-        self._remove_preview()
-        for part in (self.layer_combo, self.region_combo):
-            part.disconnect_viewer()
-        self._preview_timer.stop()
-
-
-def _horizontal() -> Any:
-    from qtpy.QtCore import Qt
-
-    return Qt.Orientation.Horizontal
-
-
-def _wrapped(text: str) -> QLabel:
-    label = QLabel(text)
-    label.setWordWrap(True)
-    return label
+        self.controller.leave()
+        self.preview.leave()
+        self.source.leave()

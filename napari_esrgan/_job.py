@@ -6,141 +6,36 @@ neither Qt nor napari.
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from esrgan_ext import __version__
-from esrgan_ext.errors import UpscaleCancelled
+from esrgan_ext.inference.tiles import Rect
 from napari_esrgan import _models
-from napari_esrgan._axes import Axes, Region
-from napari_esrgan._messages import Appear, Outcome, Progress, Status
-from napari_esrgan._ranges import RangeChoice, data_range, finite_extent_of
+from napari_esrgan._messages import Appear, Cancelled, Outcome, Progress, Report, Status, stop_if
+from napari_esrgan._request import (
+    UpscaleRequest,
+    channel_ranges,
+    load_model,
+    make_upscaler,
+    output_shape,
+)
 from napari_esrgan._result import Index, Result, make_result
 
 if TYPE_CHECKING:
     from esrgan_ext import Upscaler
     from esrgan_ext.models import SRNetwork
 
-Report = Callable[[Any], None]
-Cancelled = Callable[[], bool]
-
-# Work longer than this is shown as it grows; shorter work appears whole under the bar.
-FILL_IN_SECONDS = 10.0
-# Tiles that are shown as they come: large enough that their overlap costs little.
-FILL_IN_TILE = 512
 # Small planes of a stack run together on a GPU, which one of them does not fill.
 GPU_GROUP_PIXELS = 512 * 512
 # Long enough for a steady estimate of what is left.
 _SECONDS_BEFORE_ESTIMATE = 0.5
-
-
-@dataclass(frozen=True)
-class Mix:
-    """A model between two others, as `esrgan_ext.interpolate` makes it."""
-
-    a: str
-    b: str
-    alpha: float
-
-
-@dataclass(frozen=True)
-class UpscaleRequest:
-    """Everything a run needs, taken from the form and the layer on the GUI thread.
-
-    Attributes
-    ----------
-    data : array-like
-        The layer's array (its finest level); NumPy, dask, zarr, ...
-    axes : Axes
-    region : Region
-    model : str or Mix
-        A catalogue name or a path.
-    outscale : float or None
-        None: the model's own scale.
-    value_range : RangeChoice
-    device, precision : str
-    tile : int or 'auto'
-    centre : (float, float)
-        Row and column of the array that the user is looking at; done first.
-    shown : tuple of int
-        The plane that the user is looking at, along `axes.outer`; done first.
-    only_shown : bool
-        Upscale that plane only; the result keeps its axes, with one entry.
-    budget_bytes : float
-        Larger results go to disk.
-    folder : Path or None
-        Where to; None is the system's folder for temporary files.
-    fill_in_seconds : float
-    fill_in_tile : int
-    """
-
-    data: Any = field(repr=False)
-    axes: Axes
-    region: Region
-    model: str | Mix
-    outscale: float | None
-    value_range: RangeChoice
-    device: str = "auto"
-    precision: str = "auto"
-    tile: int | str = "auto"
-    centre: tuple[float, float] = (0.0, 0.0)
-    shown: tuple[int, ...] = ()
-    only_shown: bool = False
-    budget_bytes: float = 4e9
-    folder: Path | None = None
-    fill_in_seconds: float = FILL_IN_SECONDS
-    fill_in_tile: int = FILL_IN_TILE
-
-    @property
-    def planes(self) -> list[tuple[int, ...]]:
-        """The planes to do, the one on show first."""
-        if self.only_shown:
-            return [self.shown]
-        planes = self.axes.planes(self.data.shape)
-        return sorted(planes, key=lambda plane: plane != self.shown)  # stable: the rest in order
-
-    @property
-    def plane_shape(self) -> tuple[int, ...]:
-        """Shape of the region of one plane as the network gets it."""
-        size = (self.region.height, self.region.width)
-        return (*size, self.data.shape[-1]) if self.axes.rgb else size
-
-
-def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetwork:
-    """The network of a request, downloading it where it must be."""
-
-    def downloading(done: int, total: int) -> None:
-        _stop_if(cancelled)
-        report(Progress(done, total, text="Downloading the model"))
-
-    report(Status("Reading the model…"))
-    if isinstance(model, Mix):
-        from esrgan_ext import interpolate
-
-        a, b = (_models.load(name, downloading) for name in (model.a, model.b))
-        return interpolate(a, b, model.alpha)  # type: ignore[return-value]
-    return _models.load(model, downloading)
-
-
-def make_upscaler(
-    request: UpscaleRequest, network: SRNetwork, tile: int | str | None = None
-) -> Upscaler:
-    from esrgan_ext import Upscaler
-
-    return Upscaler(
-        network,
-        outscale=request.outscale,
-        tile=request.tile if tile is None else tile,
-        device=request.device,
-        precision=request.precision,
-        channel_axis=-1 if request.axes.rgb else False,
-    )
+# A window that has not shown the result by then is busy with other things.
+_SECONDS_BEFORE_SHOWN = 1.0
 
 
 def run_upscale(
@@ -170,7 +65,7 @@ def run_upscale(
     """
     if network is None:
         network = load_model(request.model, report, cancelled)
-    _stop_if(cancelled)
+    stop_if(cancelled)
     report(Status("Reading the layer…"))
     ranges = channel_ranges(request, cancelled)
     upscaler = make_upscaler(request, network)
@@ -192,13 +87,15 @@ def run_upscale(
         if fill_in:
             report(Status("Preparing the layer…"))
             work.fill_cheaply()
-            report(Appear(result))
+            appear = Appear(result)
+            report(appear)
+            _wait_for(appear.shown, cancelled)
         with _models.inference(cancelled), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             begin = time.perf_counter()
             work.run()
             taken = time.perf_counter() - begin
-        _stop_if(cancelled)
+        stop_if(cancelled)
     except BaseException:
         result.discard()
         raise
@@ -206,30 +103,6 @@ def run_upscale(
     notes = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RuntimeWarning))
     provenance = _provenance(request, upscaler, ranges, tile, taken, result)
     return Outcome(result, provenance, tuple(notes))
-
-
-def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
-    """The `data_range` of each channel (one entry where there is no channel axis)."""
-    choice, axes, data = request.value_range, request.axes, request.data
-    if choice.kind == "type":
-        return [None] * axes.channels(data.shape)
-    if choice.kind in ("limits", "own"):
-        assert choice.values is not None
-        return [data_range(choice.values)] * axes.channels(data.shape)
-    planes = axes.planes(data.shape)
-    return [
-        data_range(
-            finite_extent_of(
-                (
-                    np.asarray(data[axes.index(plane)])
-                    for plane in planes
-                    if axes.channel_of(plane) == channel
-                ),
-                cancelled,
-            )
-        )
-        for channel in range(axes.channels(data.shape))
-    ]
 
 
 class _Work:
@@ -280,7 +153,7 @@ class _Work:
             columns = _nearest(pixels.shape[1], width)
             rows = _nearest(pixels.shape[0], height)
             for top in range(0, height, 1024):
-                _stop_if(self._cancelled)
+                stop_if(self._cancelled)
                 part = slice(top, min(top + 1024, height))
                 block = pixels[rows[part]][:, columns]
                 self._result.write(
@@ -307,7 +180,7 @@ class _Work:
         return groups
 
     def _run_group(self, planes: list[tuple[int, ...]]) -> None:
-        _stop_if(self._cancelled)
+        stop_if(self._cancelled)
         request, region = self._request, self._request.region
         pixels = self.read(planes[0])
         alone = len(planes) == 1
@@ -351,19 +224,13 @@ class _Work:
         self._report(Progress(done, self._total, tiles_done, self._tiles, left, self._pieces))
 
 
-def output_shape(request: UpscaleRequest, upscaler: Upscaler) -> tuple[int, ...]:
-    """Shape of a request's result: the axes of the layer, its planes of the new size."""
-    shape = list(request.data.shape)
-    if request.only_shown:
-        for axis in request.axes.outer:
-            shape[axis] = 1
-    shape[request.axes.y], shape[request.axes.x] = upscaler.output_size(
-        request.region.height, request.region.width
-    )
-    return tuple(shape)
+def _wait_for(shown: threading.Event, cancelled: Cancelled) -> None:
+    end = time.monotonic() + _SECONDS_BEFORE_SHOWN
+    while not shown.wait(0.02) and time.monotonic() < end:
+        stop_if(cancelled)
 
 
-def _showing_tile(region: Region, smallest: int) -> int:
+def _showing_tile(region: Rect, smallest: int) -> int:
     """The side of tiles that cut a region evenly, none much smaller than `smallest`."""
     sides = (region.height, region.width)
     return max(-(-side // max(1, side // smallest)) for side in sides)
@@ -371,11 +238,6 @@ def _showing_tile(region: Region, smallest: int) -> int:
 
 def _nearest(source: int, target: int) -> np.ndarray:
     return ((np.arange(target) + 0.5) * source / target).astype(np.intp)
-
-
-def _stop_if(cancelled: Cancelled) -> None:
-    if cancelled():
-        raise UpscaleCancelled("upscaling was cancelled")
 
 
 def _provenance(

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_esrgan._axes import Axes, Region, guess_axes, whole
+from esrgan_ext.inference.tiles import Rect
+from napari_esrgan._axes import Axes, guess_axes, whole
 
 # Every layer that the plugin makes has this in its metadata: results say what made them.
 METADATA_KEY = "esrgan"
@@ -53,7 +54,7 @@ def shown_plane(viewer: Any, layer: Any, axes: Axes) -> tuple[int, ...]:
     return tuple(int(np.clip(round(point[k]), 0, shape[k] - 1)) for k in axes.outer)
 
 
-def view_region(viewer: Any, layer: Any, axes: Axes) -> Region:
+def view_region(viewer: Any, layer: Any, axes: Axes) -> Rect:
     """What the canvas shows of a layer.
 
     Raises
@@ -73,20 +74,20 @@ def view_region(viewer: Any, layer: Any, axes: Axes) -> Region:
         factors = np.asarray(layer.downsample_factors)[layer.data_level][: layer.ndim]
     low = np.floor(corners[0] * factors).astype(int)
     high = np.ceil((corners[1] + 1) * factors).astype(int)
-    return _inside(Region(low[axes.y], high[axes.y], low[axes.x], high[axes.x]), layer, axes)
+    return _inside(Rect(low[axes.y], high[axes.y], low[axes.x], high[axes.x]), layer, axes)
 
 
 def centre_of_view(viewer: Any, layer: Any, axes: Axes) -> tuple[float, float]:
     """Row and column of the layer at the middle of the canvas."""
     world = np.asarray(viewer.dims.point, float).copy()
     displayed = list(viewer.dims.displayed)
-    centre = np.asarray(viewer.camera.center, float)[-len(displayed) :]
+    centre = np.asarray(viewer.scene.camera.center, float)[-len(displayed) :]
     world[displayed] = centre
     point = _to_data(layer, world)
     return float(point[axes.y]), float(point[axes.x])
 
 
-def rectangle_region(shapes: Any, layer: Any, axes: Axes) -> Region:
+def rectangle_region(shapes: Any, layer: Any, axes: Axes) -> Rect:
     """The bounding box of the selected shape (else the last one) of a Shapes layer.
 
     Raises
@@ -107,15 +108,15 @@ def rectangle_region(shapes: Any, layer: Any, axes: Axes) -> Region:
     # belongs to the region where the rectangle covers its centre.
     low = np.ceil(corners.min(0) - 1e-6).astype(int)
     high = np.floor(corners.max(0) + 1e-6).astype(int) + 1
-    return _inside(Region(low[axes.y], high[axes.y], low[axes.x], high[axes.x]), layer, axes)
+    return _inside(Rect(low[axes.y], high[axes.y], low[axes.x], high[axes.x]), layer, axes)
 
 
-def _inside(region: Region, layer: Any, axes: Axes) -> Region:
+def _inside(region: Rect, layer: Any, axes: Axes) -> Rect:
     shape = spatial_shape(layer)
     clipped = region.clipped(shape[axes.y], shape[axes.x])
     if clipped is None:
         raise RegionError(f"the region has no pixels of {layer.name!r}")
-    return Region(*(int(v) for v in (clipped.y0, clipped.y1, clipped.x0, clipped.x1)))
+    return Rect(*(int(v) for v in (clipped.y0, clipped.y1, clipped.x0, clipped.x1)))
 
 
 def _to_data(layer: Any, world: np.ndarray) -> np.ndarray:
@@ -128,7 +129,7 @@ def _to_data(layer: Any, world: np.ndarray) -> np.ndarray:
 def placement(
     layer: Any,
     axes: Axes,
-    region: Region,
+    region: Rect,
     out_shape: Sequence[int],
     plane: tuple[int, ...] | None = None,
 ) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def placement(
     ----------
     layer : napari Image layer
     axes : Axes
-    region : Region
+    region : Rect
         The part of the source that was upscaled.
     out_shape : sequence of int
         Shape of the result (a colour axis at the end does not matter).
@@ -215,7 +216,7 @@ def appearance(layer: Any) -> dict[str, Any]:
     return look
 
 
-def result_name(name: str, shape: Sequence[int], region: Region, axes: Axes, model: str) -> str:
+def result_name(name: str, shape: Sequence[int], region: Rect, axes: Axes, model: str) -> str:
     """``<name> x4 [model]``."""
     factor = max(shape[axes.y] / region.height, shape[axes.x] / region.width)
     return f"{name} x{factor:.3g} [{model}]"
@@ -226,5 +227,5 @@ def find_layer(viewer: Any, unique_id: str | None) -> Any | None:
     return next((layer for layer in viewer.layers if str(layer.unique_id) == unique_id), None)
 
 
-def whole_region(layer: Any, axes: Axes) -> Region:
+def whole_region(layer: Any, axes: Axes) -> Rect:
     return whole(axes, spatial_shape(layer))

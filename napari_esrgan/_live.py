@@ -7,17 +7,16 @@ enough, and then for the visible chunks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject
 
 from napari_esrgan import _layers, _models, _notices
 from napari_esrgan._axes import Axes, whole
-from napari_esrgan._job import UpscaleRequest, channel_ranges, load_model, make_upscaler
-from napari_esrgan._runner import Runner
+from napari_esrgan._layer_task import LayerTask, NewLayer
+from napari_esrgan._messages import Cancelled, Report
+from napari_esrgan._request import UpscaleRequest, channel_ranges, load_model, make_upscaler
 
 if TYPE_CHECKING:
     from esrgan_ext import Upscaler
@@ -105,57 +104,32 @@ def asynchronous() -> bool:
     return bool(get_settings().experimental.async_)
 
 
-class LiveController(QObject):
-    """Prepares a live layer in a thread (model, value range) and adds it."""
-
-    def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = viewer
-        self.runner = Runner(self)
-        self.runner.finished.connect(self._on_finished)
-        self.runner.failed.connect(self._on_failed)
-        self._layer: Any = None
-
-    def start(self, layer: Any, request: UpscaleRequest) -> None:
-        """Make a live layer of the whole of `layer` at the model's own scale."""
-        if self.runner.running:
-            return
-        if not asynchronous():
-            _notices.show_warning(
-                "asynchronous slicing is off, so the window will stand still while a live layer "
-                "is computed. Turn on Preferences > Experimental > Render images asynchronously."
-            )
-        self._layer = layer
-        request = replace(
-            request, outscale=None, tile="auto", region=whole(request.axes, request.data.shape)
+def start_live(task: LayerTask, layer: Any, request: UpscaleRequest, model_label: str) -> None:
+    """Make a live layer of the whole of `layer`, at the model's own scale."""
+    if not asynchronous():
+        _notices.show_warning(
+            "asynchronous slicing is off, so the window will stand still while a live layer "
+            "is computed. Turn on Preferences > Experimental > Render images asynchronously."
         )
+    request = replace(
+        request, outscale=None, tile="auto", region=whole(request.axes, request.data.shape)
+    )
 
-        def work(report: Any, cancelled: Callable[[], bool]) -> tuple[LiveSource, UpscaleRequest]:
-            network = load_model(request.model, report, cancelled)
-            ranges = channel_ranges(request, cancelled)
-            upscaler = make_upscaler(request, network)
-            # Raises here, in words, what would otherwise fail chunk after chunk.
-            upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
-            return LiveSource(request.data, request.axes, upscaler, ranges), request
+    def work(report: Report, cancelled: Cancelled) -> LiveSource:
+        network = load_model(request.model, report, cancelled)
+        ranges = channel_ranges(request, cancelled)
+        upscaler = make_upscaler(request, network)
+        # Raises here, in words, what would otherwise fail chunk after chunk.
+        upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
+        return LiveSource(request.data, request.axes, upscaler, ranges)
 
-        self.runner.start(work, "esrgan-live")
-
-    def _on_finished(self, prepared: tuple[LiveSource, UpscaleRequest]) -> None:
-        source, request = prepared
-        layer, self._layer = self._layer, None
-        if _layers.find_layer(self._viewer, str(layer.unique_id)) is None:
-            _notices.show_warning(f"{layer.name!r} was removed meanwhile")
-            return
-        fine = source.array()
-        place = _layers.placement(layer, request.axes, request.region, fine.shape)
-        self._viewer.add_image(
-            [fine, request.data],
-            multiscale=True,
-            name=f"{layer.name} live [{request.model}]",
+    def build(live: LiveSource) -> NewLayer:
+        fine = live.array()
+        arguments = {
+            "name": f"{layer.name} live [{model_label}]",
             **_layers.appearance(layer),
-            **place,
-        )
+            **_layers.placement(layer, request.axes, request.region, fine.shape),
+        }
+        return NewLayer([fine, request.data], arguments)
 
-    def _on_failed(self, error: BaseException) -> None:
-        self._layer = None
-        _notices.show_error(_notices.explain(error))
+    task.start(layer, work, build, "esrgan-live")

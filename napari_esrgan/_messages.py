@@ -1,12 +1,33 @@
-"""What a worker thread tells the window: frozen dataclasses, nothing else crosses over."""
+"""What a worker thread tells the window, and how it hears that it shall stop.
+
+Frozen dataclasses; nothing else crosses over.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from esrgan_ext.errors import UpscaleCancelled
 
 if TYPE_CHECKING:
     from napari_esrgan._result import Result
+
+Report = Callable[[Any], None]
+Cancelled = Callable[[], bool]
+
+
+def stop_if(cancelled: Cancelled) -> None:
+    """Leave the work where the user wants it to end.
+
+    Raises
+    ------
+    UpscaleCancelled
+    """
+    if cancelled():
+        raise UpscaleCancelled("upscaling was cancelled")
 
 
 @dataclass(frozen=True)
@@ -45,9 +66,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Appear:
-    """The result may be shown now, though it is not complete."""
+    """The result may be shown now, though it is not complete.
+
+    Attributes
+    ----------
+    result : Result
+    shown : threading.Event
+        Set by the window when it is. The work waits for that (a moment, not for ever): a
+        window that has all cores to itself makes a layer in half the time.
+    """
 
     result: Result
+    shown: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from esrgan_ext.errors import UpscaleCancelled
+from esrgan_ext.inference.tiles import Rect
 from napari_esrgan import _models
-from napari_esrgan._axes import Region
-from napari_esrgan._job import (
-    Cancelled,
-    Mix,
-    Report,
-    UpscaleRequest,
-    _stop_if,
-    channel_ranges,
-    load_model,
-    make_upscaler,
-    run_upscale,
-)
-from napari_esrgan._messages import Outcome, Progress, Status
+from napari_esrgan._job import run_upscale
+from napari_esrgan._messages import Cancelled, Outcome, Progress, Report, Status, stop_if
+from napari_esrgan._request import Mix, UpscaleRequest, channel_ranges, load_model, make_upscaler
 from napari_esrgan._result import make_result
 
 if TYPE_CHECKING:
@@ -62,6 +52,7 @@ class Mixer:
         self._names: tuple[str, str] | None = None
         self._model: InterpolatedModel | None = None
         self._ranges: dict[Any, list[Any]] = {}
+        self._pixels = 0.0
 
     def network(self, mix: Mix, report: Report, cancelled: Cancelled) -> Any:
         """The network at `mix.alpha`, valid until the next call.
@@ -90,6 +81,15 @@ class Mixer:
             self._ranges = {key: channel_ranges(request, cancelled)}
         return self._ranges[key]
 
+    def steady_pixels(self, pixels: float) -> float:
+        """A preview's size, that of the last one unless the machine has become another.
+
+        A square that breathes with every measurement is worse than one a little slow.
+        """
+        if not self._pixels / 2 < pixels < self._pixels * 2:
+            self._pixels = pixels
+        return self._pixels
+
     def forget(self) -> None:
         """Let go of the weights."""
         with self._lock:
@@ -98,8 +98,8 @@ class Mixer:
 
 
 def preview_region(
-    region: Region, centre: tuple[float, float], pixels: float, smallest: int = SMALLEST_PREVIEW
-) -> Region:
+    region: Rect, centre: tuple[float, float], pixels: float, smallest: int = SMALLEST_PREVIEW
+) -> Rect:
     """A square of so many pixels around a point, as much of a region as fits into it."""
     side = max(int(max(pixels, 0) ** 0.5), smallest)
 
@@ -108,7 +108,7 @@ def preview_region(
         start = int(np.clip(round(middle - length / 2), low, high - length))
         return start, start + length
 
-    return Region(*span(region.y0, region.y1, centre[0]), *span(region.x0, region.x1, centre[1]))
+    return Rect(*span(region.y0, region.y1, centre[0]), *span(region.x0, region.x1, centre[1]))
 
 
 def preview(
@@ -136,12 +136,12 @@ def preview(
     # All channels of an image cost the same again and again: ask the plan, not a constant.
     probe = (64, 64, *request.plane_shape[2:])
     macs_per_pixel = upscaler.plan(probe, np.dtype(request.data.dtype)).macs / 64**2
-    pixels = PREVIEW_SECONDS * _models.speed(upscaler.device) / macs_per_pixel
+    pixels = mixer.steady_pixels(PREVIEW_SECONDS * _models.speed(upscaler.device) / macs_per_pixel)
     request = replace(request, region=preview_region(request.region, request.centre, pixels))
     axes, region = request.axes, request.region
     upscaler.data_range = ranges[axes.channel_of(request.shown)]
     height, width = request.data.shape[axes.y], request.data.shape[axes.x]
-    seen = Region(
+    seen = Rect(
         region.y0 - PREVIEW_MARGIN,
         region.y1 + PREVIEW_MARGIN,
         region.x0 - PREVIEW_MARGIN,
@@ -203,7 +203,7 @@ def sweep(
                     return
                 report(message)
 
-            _stop_if(cancelled)
+            stop_if(cancelled)
             network = mixer.network(replace(mix, alpha=float(alpha)), say, cancelled)
             single = replace(
                 request,
@@ -280,6 +280,5 @@ def save_mix(mix: Mix, path: Path, report: Report, cancelled: Callable[[], bool]
     from esrgan_ext.weights import save_model
 
     network = load_model(mix, report, cancelled)
-    if cancelled():
-        raise UpscaleCancelled("saving was cancelled")
+    stop_if(cancelled)
     return save_model(network, path)

@@ -8,18 +8,23 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from esrgan_ext.errors import UpscaleCancelled
+from napari_esrgan._garbage import no_collections
 
 if TYPE_CHECKING:
     from esrgan_ext import Upscaler
     from esrgan_ext.inference.devices import Device
     from esrgan_ext.models import SRNetwork
     from esrgan_ext.weights import ModelInfo
+
+# What an interpolation begins with, PSNR-oriented first: the first pair that is on this machine.
+# The last one always is.
+FIRST_PAIRS = (("lite-psnr-x4", "lite-esrgan-x4"), ("realsr-df2k", "realesrgan-x4plus"))
 
 # Two networks are what an interpolation needs; 67 MB each.
 KEPT_NETWORKS = 2
@@ -66,15 +71,23 @@ def inference(cancelled: Callable[[], bool]) -> Iterator[None]:
         INFERENCE.release()
 
 
-def take_inventory() -> Inventory:
+def take_inventory(*_: Any) -> Inventory:
     """List the models and devices; imports torch, which takes seconds the first time."""
-    from esrgan_ext.inference.devices import available_devices, device_name
-    from esrgan_ext.weights import list_models
+    with no_collections():
+        from esrgan_ext.inference import upscaler  # noqa: F401  # for later, while at it
+        from esrgan_ext.inference.devices import available_devices, device_name
+        from esrgan_ext.weights import list_models
 
     devices = available_devices()
     choices = [DeviceChoice("auto", f"Automatic ({device_name(devices[0])})")]
     choices += [DeviceChoice(str(device), device_name(device)) for device in devices]
     return Inventory(tuple(list_models()), tuple(choices))
+
+
+def first_pair(models: Iterable[ModelInfo]) -> tuple[str, str]:
+    """The two models that an interpolation begins with."""
+    here = {info.name for info in models if info.path is not None}
+    return next((pair for pair in FIRST_PAIRS if here.issuperset(pair)), FIRST_PAIRS[-1])
 
 
 def load(

@@ -43,3 +43,8 @@ def show_info(message: str) -> None:
     from napari.utils.notifications import show_info
 
     show_info(f"ESRGAN: {message}")
+
+
+def tell(error: BaseException) -> None:
+    """Show an error of a worker thread in words."""
+    show_error(explain(error))

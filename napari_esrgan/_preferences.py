@@ -20,7 +20,7 @@ class Preferences:
     memory_budget : float
         Gigabytes; larger results go to a zarr store.
     store_folder : str
-        Where such stores are made; empty for the system's temporary folder.
+        Where such stores are made; empty for the user's cache folder.
     fill_in_seconds : float
         Runs estimated to take longer are shown as they grow.
     sweep_steps : int

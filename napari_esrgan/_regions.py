@@ -6,8 +6,9 @@ from typing import Any
 
 from qtpy.QtWidgets import QComboBox
 
+from esrgan_ext.inference.tiles import Rect
 from napari_esrgan import _layers
-from napari_esrgan._axes import Axes, Region
+from napari_esrgan._axes import Axes
 from napari_esrgan._form import shrinkable
 
 WHOLE, VIEW = "whole", "view"
@@ -41,7 +42,7 @@ class RegionCombo(QComboBox):
         if (self.currentData() or WHOLE) != chosen:
             self.currentIndexChanged.emit(self.currentIndex())
 
-    def region(self, layer: Any, axes: Axes) -> Region:
+    def region(self, layer: Any, axes: Axes) -> Rect:
         """The region chosen, on a layer.
 
         Raises

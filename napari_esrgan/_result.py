@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from esrgan_ext.errors import OutOfMemory
+from napari_esrgan._stores import make_store
 
 # A plane above this shows as a pyramid: napari redraws the visible level only, and no graphics
 # card takes textures above 16384.
@@ -108,11 +108,7 @@ class ZarrResult:
     ) -> None:
         import zarr
 
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self.path: Path | None = Path(
-            tempfile.mkdtemp(prefix="esrgan-", suffix=".zarr", dir=folder)
-        )
+        self.path: Path | None = make_store(folder)
         self.shape, self.dtype = shape, dtype
         self._y, self._x = y, x
         self._steps = level_steps(shape[y], shape[x])
@@ -169,8 +165,8 @@ def make_result(
     budget_bytes: float,
     folder: Path | None,
 ) -> Result:
-    """Memory where the budget allows it, else a store in `folder` (the system's for temporary
-    files if None)."""
+    """Memory where the budget allows it, else a store in `folder` (`_stores.default_folder` if
+    None)."""
     if math.prod(shape) * dtype.itemsize <= budget_bytes:
         return MemoryResult(shape, dtype, y, x)
     return ZarrResult(shape, dtype, y, x, folder)

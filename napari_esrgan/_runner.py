@@ -114,9 +114,23 @@ class Runner(QObject):
         RuntimeError
             If something is running.
         """
+        self._take_place()
+        self._launch(function, name)
+
+    def start_soon(self, function: Function, name: str = "esrgan") -> None:
+        """As `start`, once the window has drawn itself: both at once would be late."""
+        self._take_place()
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.timeout.connect(lambda: self._launch(function, name))
+        timer.start(POLL_MILLISECONDS)
+
+    def _take_place(self) -> None:
         if self.running:
             raise RuntimeError("a run is under way")
         self._mailbox = self._holder.mailbox = _Mailbox()
+
+    def _launch(self, function: Function, name: str) -> None:
         # Not a daemon: torch must not be running while the interpreter shuts down. Cancelled
         # by whatever ends this object or the application, the thread ends within a step.
         threading.Thread(target=_work, args=(self._mailbox, function), name=name).start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_esrgan._job import UpscaleRequest
+from napari_esrgan._request import UpscaleRequest
 
 _TEMPLATE = '''"""Upscales an image as napari's ESRGAN plugin did for {source!r}."""
 

@@ -70,11 +70,11 @@ def main(folder: Path) -> None:
     viewer.close()
 
     viewer, widget = window("astronaut", "Interpolate")
-    viewer.camera.zoom *= 2
+    viewer.scene.camera.zoom *= 2
     widget.slider.setValue(0.8)
     settle()
     widget.preview_check.setChecked(True)
-    wait(lambda: widget._preview_id is not None)
+    wait(lambda: widget.preview.layer_id is not None)
     shot(viewer, "napari-interpolate.png")
     viewer.close()
 

@@ -29,6 +29,20 @@ class Rect:
     def pixels(self) -> int:
         return self.height * self.width
 
+    @property
+    def rows(self) -> slice:
+        return slice(self.y0, self.y1)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.x0, self.x1)
+
+    def clipped(self, height: int, width: int) -> Rect | None:
+        """The part inside an image of that size; None where there is none."""
+        y0, y1 = max(self.y0, 0), min(self.y1, height)
+        x0, x1 = max(self.x0, 0), min(self.x1, width)
+        return Rect(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
+
 
 def split(area: Rect, tile: int) -> list[Rect]:
     """Cut an area into cores of ``tile`` x ``tile`` pixels, row by row; the last may be smaller."""

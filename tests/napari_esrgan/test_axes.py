@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from napari_esrgan._axes import Axes, Region, guess_axes, whole
+from esrgan_ext.inference.tiles import Rect
+from napari_esrgan._axes import Axes, guess_axes, whole
 
 
 @pytest.mark.parametrize(
@@ -41,9 +42,9 @@ def test_planes_channels_and_indices():
     assert axes.transposed
     assert {axes.channel_of(plane) for plane in axes.planes(shape)} == {0, 1}
     assert axes.index((1, 2), slice(0, 4), slice(2, 3)) == (slice(2, 3), 1, slice(0, 4), 2)
-    assert whole(axes, shape) == Region(0, 5, 0, 7)
+    assert whole(axes, shape) == Rect(0, 5, 0, 7)
 
 
 def test_regions_are_clipped():
-    assert Region(-5, 10, 3, 99).clipped(8, 20) == Region(0, 8, 3, 20)
-    assert Region(8, 10, 0, 5).clipped(8, 20) is None
+    assert Rect(-5, 10, 3, 99).clipped(8, 20) == Rect(0, 8, 3, 20)
+    assert Rect(8, 10, 0, 5).clipped(8, 20) is None

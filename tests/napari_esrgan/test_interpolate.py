@@ -9,11 +9,12 @@ import pytest
 from napari.components import ViewerModel
 
 import esrgan_ext as esr
+from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.weights import find_model, save_model
 from napari_esrgan import _layers, _mixing
-from napari_esrgan._axes import Axes, Region
+from napari_esrgan._axes import Axes
 from napari_esrgan._interpolate_widget import InterpolateWidget
-from napari_esrgan._job import Mix
+from napari_esrgan._request import Mix
 from tests.conftest import make_network
 from tests.napari_esrgan.test_upscale_widget import notices  # noqa: F401
 
@@ -87,7 +88,8 @@ def test_the_preview_follows_the_slider(widget, qtbot, model_file, other_model_f
     for alpha in (0.0, 0.25, 1.0):
         widget.slider.setValue(alpha)
         qtbot.waitUntil(
-            lambda alpha=alpha: f"alpha {alpha:.2f}" in widget.status_label.text(), timeout=30_000
+            lambda alpha=alpha: f"alpha {alpha:.2f}" in widget.panel.status_label.text(),
+            timeout=30_000,
         )
         mix = esr.interpolate(model_file, other_model_file, alpha)
         expected = esr.upscale(data, mix, device="cpu")
@@ -98,11 +100,11 @@ def test_the_preview_follows_the_slider(widget, qtbot, model_file, other_model_f
 
 
 def test_previews_are_bounded():
-    region = Region(0, 1000, 0, 2000)
+    region = Rect(0, 1000, 0, 2000)
     small = _mixing.preview_region(region, (990, 1000), 50**2)
-    assert small == Region(950, 1000, 975, 1025)
-    assert _mixing.preview_region(region, (-5, 5), 1) == Region(0, 24, 0, 24)
-    assert _mixing.preview_region(Region(0, 10, 0, 12), (5, 5), 1e6) == Region(0, 10, 0, 12)
+    assert small == Rect(950, 1000, 975, 1025)
+    assert _mixing.preview_region(region, (-5, 5), 1) == Rect(0, 24, 0, 24)
+    assert _mixing.preview_region(Rect(0, 10, 0, 12), (5, 5), 1e6) == Rect(0, 10, 0, 12)
 
 
 def test_apply_upscales_with_the_mix(widget, qtbot, model_file, other_model_file):
@@ -157,9 +159,9 @@ def test_a_sweep_can_be_cancelled(widget, qtbot):
     viewer.add_image(RNG.integers(0, 255, (60, 60), np.uint8))
     widget.steps_spin.setValue(201)
     widget.sweep()
-    qtbot.waitUntil(lambda: widget.bar.value() > 0, timeout=30_000)
+    qtbot.waitUntil(lambda: widget.panel.bar.value() > 0, timeout=30_000)
     with qtbot.waitSignal(widget.controller.ended, timeout=30_000) as ended:
-        widget.cancel()
+        widget.panel.cancel()
     assert ended.args == ["cancelled"]
     assert len(viewer.layers) == 1
 
@@ -190,7 +192,7 @@ def test_alpha_axis_keeps_every_transform():
 
     source = Image(np.zeros((3, 20, 30), np.uint8), **transforms("all", 3))
     axes = Axes(("plane", "y", "x"))
-    place = _layers.placement(source, axes, Region(0, 20, 0, 30), (1, 80, 120), plane=(1,))
+    place = _layers.placement(source, axes, Rect(0, 20, 0, 30), (1, 80, 120), plane=(1,))
     sweep = Image(np.zeros((21, 1, 80, 120), np.uint8), **_layers.with_alpha(place, 21))
     np.testing.assert_allclose(
         sweep.data_to_world((10, 0, 79.5, -0.5)),
@@ -205,3 +207,13 @@ def test_a_mix_that_is_one_of_the_two(make_request, model_file, other_model_file
     array, _ = _mixing.preview(request, _mixing.Mixer(), nothing, never)
     expected = esr.upscale(data, model_file, data_range="auto", device="cpu")
     np.testing.assert_array_equal(array, expected)
+
+
+def test_it_begins_with_the_first_pair_that_is_on_this_machine():
+    from napari_esrgan._models import FIRST_PAIRS, first_pair
+
+    here = [replace(find_model("realsr-df2k"), name=n) for pair in FIRST_PAIRS for n in pair]
+    assert first_pair(here) == FIRST_PAIRS[0]
+    absent = [replace(info, path=None) for info in here[:2]]
+    assert first_pair([*absent, *here[2:]]) == FIRST_PAIRS[-1]
+    assert first_pair(here[1:]) == FIRST_PAIRS[-1]

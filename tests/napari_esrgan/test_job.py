@@ -12,12 +12,14 @@ import pytest
 
 import esrgan_ext as esr
 from esrgan_ext.errors import ImageError, UpscaleCancelled
+from esrgan_ext.inference.tiles import Rect
 from napari_esrgan import _job
-from napari_esrgan._axes import Axes, Region
+from napari_esrgan._axes import Axes
 from napari_esrgan._estimate import estimate
-from napari_esrgan._job import Mix, run_upscale
+from napari_esrgan._job import run_upscale
 from napari_esrgan._messages import Appear, Progress
 from napari_esrgan._ranges import RangeChoice, default_kind
+from napari_esrgan._request import Mix
 from napari_esrgan._result import MemoryResult, ZarrResult, level_steps
 from napari_esrgan._script import request_script, script
 
@@ -121,7 +123,7 @@ def test_tiles_regions_and_stores_give_the_same(make_request, tmp_path, on_disk)
     request = make_request(
         data,
         tile=64,
-        region=Region(0, 40, 0, 50),
+        region=Rect(0, 40, 0, 50),
         fill_in_seconds=0,
         budget_bytes=0 if on_disk else 1e9,
         folder=tmp_path,
@@ -266,11 +268,11 @@ CASES = {
         (2, 3, 22, 24),
         False,
         "plane channel y x",
-        {"region": Region(3, 20, 2, 19)},
+        {"region": Rect(3, 20, 2, 19)},
     ),
-    "turned": ((14, 3, 12), False, "x plane y", {"region": Region(1, 9, 2, 12)}),
+    "turned": ((14, 3, 12), False, "x plane y", {"region": Rect(1, 9, 2, 12)}),
     "rgb": ((12, 14, 3), True, "y x", {"value_range": RangeChoice("type")}),
-    "rgb series, region": ((2, 12, 14, 3), True, "plane y x", {"region": Region(0, 8, 5, 14)}),
+    "rgb series, region": ((2, 12, 14, 3), True, "plane y x", {"region": Rect(0, 8, 5, 14)}),
     "own range": ((12, 14), False, "y x", {"value_range": RangeChoice("own", (200.0, 900.0))}),
     "outscale": ((12, 14), False, "y x", {"outscale": 1.5}),
     "constant": ((12, 14), False, "y x", {}),
@@ -313,3 +315,23 @@ def test_the_script_runs_by_itself(make_request, tmp_path):
     command = [sys.executable, "script.py", "in.npy", "out.npy"]
     subprocess.run(command, cwd=tmp_path, check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), outcome.result.levels)
+
+
+def test_only_stores_that_nobody_shows_are_unused(tmp_path):
+    from napari_esrgan import _stores
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    shown, mine = _stores.make_store(tmp_path), _stores.make_store(tmp_path)
+    (mine / "0").write_bytes(b"12345")
+    old = tmp_path / f"esrgan-{ended.pid}-x.zarr"
+    other = tmp_path / "esrgan-1-x.zarr"  # a process that runs
+    foreign = tmp_path / "cells.zarr"
+    for path in (old, other, foreign):
+        path.mkdir()
+    unused = _stores.unused_stores(tmp_path, [str(shown)])
+    assert set(unused) == {mine, old}
+    assert _stores.size_of(mine) == 5
+    _stores.delete(unused)
+    assert set(tmp_path.iterdir()) == {shown, other, foreign}
+    assert _stores.unused_stores(tmp_path / "absent", []) == []

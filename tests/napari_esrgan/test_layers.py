@@ -9,8 +9,9 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Shapes
 
+from esrgan_ext.inference.tiles import Rect
 from napari_esrgan import _layers
-from napari_esrgan._axes import Axes, Region
+from napari_esrgan._axes import Axes
 from napari_esrgan._job import run_upscale
 from napari_esrgan._result import MemoryResult
 from tests.napari_esrgan.conftest import transforms
@@ -26,9 +27,9 @@ FILES = {
 }
 
 
-def corners(axes: Axes, shape, region: Region | None = None) -> np.ndarray:
+def corners(axes: Axes, shape, region: Rect | None = None) -> np.ndarray:
     """The outer corners of the planes of an array, or of a region of it, in data coordinates."""
-    region = region or Region(0, shape[axes.y], 0, shape[axes.x])
+    region = region or Rect(0, shape[axes.y], 0, shape[axes.x])
     ranges = [(0, shape[k] - 1) for k in range(len(axes.roles))]
     ranges[axes.y] = (region.y0 - 0.5, region.y1 - 0.5)
     ranges[axes.x] = (region.x0 - 0.5, region.x1 - 0.5)
@@ -94,7 +95,7 @@ def test_whole_files_lie_on_their_source(microscopy, name, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_region_lies_where_it_was_cut(kind):
     source = Image(np.zeros((3, 40, 50), np.uint8), **transforms(kind, 3))
-    axes, region = Axes(("plane", "y", "x")), Region(7, 20, 11, 48)
+    axes, region = Axes(("plane", "y", "x")), Rect(7, 20, 11, 48)
     shape = (3, 20, 56)  # not the same factor along both axes
     result = Image(np.zeros(shape, np.uint8), **_layers.placement(source, axes, region, shape))
     assert_in_register(source, result, axes, region)
@@ -122,7 +123,7 @@ def test_one_plane_of_a_stack_stays_at_its_place():
 
 def test_offset_is_three_eighths_at_four():
     source = Image(np.zeros((8, 8)))
-    placed = _layers.placement(source, Axes(("y", "x")), Region(0, 8, 0, 8), (32, 32))
+    placed = _layers.placement(source, Axes(("y", "x")), Rect(0, 8, 0, 8), (32, 32))
     np.testing.assert_allclose(placed["translate"], [-0.375, -0.375])
 
 
@@ -139,7 +140,7 @@ def test_rectangle_covers_the_pixels_whose_centres_it_covers():
     # In data coordinates rows 4.6 to 9.4 and columns 9.5 to 30.2.
     box = np.array([[4.6, 9.5], [4.6, 30.2], [9.4, 30.2], [9.4, 9.5]]) * 2 + [10, 20]
     shapes = Shapes([box], name="roi")
-    assert _layers.rectangle_region(shapes, layer, axes) == Region(5, 10, 10, 31)
+    assert _layers.rectangle_region(shapes, layer, axes) == Rect(5, 10, 10, 31)
 
 
 def test_rectangles_without_pixels_say_why():
@@ -155,7 +156,7 @@ def test_a_flat_shapes_layer_cuts_a_stack():
     layer = Image(np.zeros((5, 40, 50)))
     shapes = Shapes([np.array([[4, 5], [4, 14], [13, 14], [13, 5]])])
     region = _layers.rectangle_region(shapes, layer, Axes(("plane", "y", "x")))
-    assert region == Region(4, 14, 5, 15)
+    assert region == Rect(4, 14, 5, 15)
 
 
 def test_the_current_view_needs_the_plane_on_show():
@@ -163,7 +164,7 @@ def test_the_current_view_needs_the_plane_on_show():
     layer = viewer.add_image(np.zeros((5, 40, 50)))
     layer.corner_pixels = np.array([[0, 3, 4], [4, 20, 30]])
     axes = Axes(("plane", "y", "x"))
-    assert _layers.view_region(viewer, layer, axes) == Region(3, 21, 4, 31)
+    assert _layers.view_region(viewer, layer, axes) == Rect(3, 21, 4, 31)
     with pytest.raises(_layers.RegionError, match="current view"):
         _layers.view_region(viewer, layer, Axes(("y", "plane", "x")))
 

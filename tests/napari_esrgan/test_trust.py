@@ -9,11 +9,13 @@ import pytest
 from napari.components import ViewerModel
 
 import esrgan_ext as esr
+from esrgan_ext.inference.tiles import Rect
 from napari_esrgan import _live
-from napari_esrgan._axes import Axes, Region
-from napari_esrgan._consistency import ConsistencyController, compare, reduced, result_to_check
-from napari_esrgan._job import channel_ranges, load_model, make_upscaler
+from napari_esrgan._axes import Axes
+from napari_esrgan._consistency import compare, reduced, result_to_check, start_consistency
+from napari_esrgan._layer_task import LayerTask
 from napari_esrgan._ranges import RangeChoice
+from napari_esrgan._request import channel_ranges, load_model, make_upscaler
 from tests.napari_esrgan.test_upscale_widget import notices  # noqa: F401
 
 RNG = np.random.default_rng(0)
@@ -38,7 +40,7 @@ def test_reducing_by_any_factor_keeps_the_mean(size):
 def test_an_exact_enlargement_is_consistent():
     source = RNG.integers(0, 4000, (3, 10, 12), np.uint16)
     big = source.repeat(4, 1).repeat(4, 2)
-    outcome = compare(source, big, STACK, Region(0, 10, 0, 12), None)
+    outcome = compare(source, big, STACK, Rect(0, 10, 0, 12), None)
     assert outcome.rmse == pytest.approx(0, abs=1e-6)
     assert outcome.difference.shape == source.shape
 
@@ -47,7 +49,7 @@ def test_a_known_difference_is_found():
     source = RNG.integers(0, 200, (10, 12), np.uint8)
     big = source.repeat(4, 0).repeat(4, 1)
     big[8:12, 4:8] += 20  # pixel (2, 1)
-    outcome = compare(source, big, PLANE, Region(0, 10, 0, 12), None)
+    outcome = compare(source, big, PLANE, Rect(0, 10, 0, 12), None)
     assert outcome.difference[2, 1] == pytest.approx(20)
     assert outcome.rmse == pytest.approx(np.sqrt(400 / 120))
 
@@ -57,7 +59,7 @@ def test_nan_is_not_compared():
     source[3, 4] = np.nan
     big = source.repeat(4, 0).repeat(4, 1)
     big[0, 0] = np.nan
-    outcome = compare(source, big, PLANE, Region(0, 10, 0, 12), None)
+    outcome = compare(source, big, PLANE, Rect(0, 10, 0, 12), None)
     assert np.isnan(outcome.difference[3, 4])
     assert np.isnan(outcome.difference[0, 0])
     assert np.isnan(outcome.difference).sum() == 2
@@ -72,7 +74,7 @@ def upscaled(qtbot, make_request):
     viewer = ViewerModel()
     data = RNG.integers(100, 4000, (3, 20, 24), np.uint16)
     source = viewer.add_image(data, name="cells", scale=(1, 0.5, 0.5))
-    request = make_request(data, axes=STACK, region=Region(2, 18, 3, 20))
+    request = make_request(data, axes=STACK, region=Rect(2, 18, 3, 20))
     controller = UpscaleController(viewer)
     with qtbot.waitSignal(controller.ended, timeout=60_000):
         controller.start(source, request, "tiny")
@@ -81,11 +83,11 @@ def upscaled(qtbot, make_request):
 
 def test_a_consistency_layer_lies_on_its_source(upscaled, qtbot, notices):  # noqa: F811
     viewer, source, result = upscaled
-    controller = ConsistencyController(viewer)
-    controller.start(result_to_check(viewer))
-    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=30_000)
+    task = LayerTask(viewer)
+    start_consistency(task, viewer, result_to_check(viewer))
+    qtbot.waitUntil(lambda: not task.running, timeout=30_000)
     layer = viewer.layers[-1]
-    expected = compare(source.data, result.data, STACK, Region(2, 18, 3, 20), None)
+    expected = compare(source.data, result.data, STACK, Rect(2, 18, 3, 20), None)
     np.testing.assert_array_equal(layer.data, expected.difference)
     np.testing.assert_allclose(
         layer.data_to_world((1, -0.5, -0.5)), source.data_to_world((1, 1.5, 2.5))
@@ -97,7 +99,7 @@ def test_a_consistency_layer_lies_on_its_source(upscaled, qtbot, notices):  # no
 def test_a_source_that_is_gone_is_told(upscaled, notices):  # noqa: F811
     viewer, source, result = upscaled
     viewer.layers.remove(source)
-    ConsistencyController(viewer).start(result)
+    start_consistency(LayerTask(viewer), viewer, result)
     assert "'cells' is not in the viewer" in notices[-1][1]
 
 
@@ -163,9 +165,9 @@ def test_a_live_layer_lies_on_its_source_and_says_what_is_off(qtbot, make_reques
     viewer = ViewerModel()
     data = RNG.integers(100, 4000, (40, 50), np.uint16)
     source = viewer.add_image(data, name="cells", scale=(0.5, 0.5))
-    controller = _live.LiveController(viewer)
-    controller.start(source, make_request(data))
-    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=30_000)
+    task = LayerTask(viewer)
+    _live.start_live(task, source, make_request(data), "tiny")
+    qtbot.waitUntil(lambda: not task.running, timeout=30_000)
     layer = viewer.layers[-1]
     assert layer.multiscale
     assert [tuple(shape) for shape in layer.level_shapes] == [(160, 200), (40, 50)]

@@ -14,7 +14,7 @@ from napari.components import ViewerModel
 import esrgan_ext as esr
 from esrgan_ext.errors import DownloadError, OutOfMemory
 from napari_esrgan import _controller, _job
-from napari_esrgan._messages import Appear, Progress
+from napari_esrgan._messages import Appear, Progress, stop_if
 from napari_esrgan._upscale_widget import UpscaleWidget
 
 RNG = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def make_widget(qtbot, viewer, model_file):
         qtbot.addWidget(widget)
         qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
         if not model_file.endswith(".none"):
-            widget.use_model_file(model_file)
+            widget.model_combo.use_file(model_file)
             qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
         return widget
 
@@ -84,7 +84,7 @@ class Gate:
             raise self.error
         while not cancelled() and not self.go.wait(0.01):
             pass
-        _job._stop_if(cancelled)
+        stop_if(cancelled)
         return _job.run_upscale(request, report, cancelled)
 
 
@@ -103,15 +103,17 @@ def test_the_form_describes_the_layer(make_widget, viewer):
     widget = make_widget()
     assert not widget.run_button.isEnabled()
     viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="bytes")
-    assert widget.layer_combo.currentText() == "bytes"
-    assert widget.range_editor.kind == "type"
+    assert widget.source.layer_combo.currentText() == "bytes"
+    assert widget.source.range_editor.kind == "type"
     viewer.add_image(RNG.integers(0, 4000, (3, 20, 30), np.uint16), name="words")
-    assert widget.layer_combo.currentText() == "words"
-    assert widget.range_editor.kind == "minmax"
-    assert widget.axes_editor.axes.roles == ("channel", "y", "x")
+    assert widget.source.layer_combo.currentText() == "words"
+    assert widget.source.range_editor.kind == "minmax"
+    assert widget.source.axes_editor.axes.roles == ("channel", "y", "x")
     assert widget.run_button.isEnabled()
     viewer.layers["words"].name = "renamed"
-    assert "renamed" in [widget.layer_combo.itemText(k) for k in range(widget.layer_combo.count())]
+    assert "renamed" in [
+        widget.source.layer_combo.itemText(k) for k in range(widget.source.layer_combo.count())
+    ]
 
 
 def test_lazy_layers_take_their_contrast_limits(make_widget, viewer):
@@ -127,7 +129,7 @@ def test_lazy_layers_take_their_contrast_limits(make_widget, viewer):
 def test_changing_an_axis_keeps_one_y_and_one_x(make_widget, viewer):
     widget = make_widget()
     viewer.add_image(np.zeros((3, 20, 30), np.uint8))
-    editor = widget.axes_editor
+    editor = widget.source.axes_editor
     editor._combos[0].setCurrentIndex(1)  # the first axis becomes x
     assert editor.axes.roles == ("x", "y", "plane")
     editor._combos[0].setCurrentIndex(3)
@@ -183,11 +185,13 @@ def test_only_present_devices_are_offered(make_widget):
     from esrgan_ext.inference.devices import available_devices
 
     widget = make_widget()
-    keys = [widget.device_combo.itemData(k) for k in range(widget.device_combo.count())]
+    keys = [
+        widget.source.device_combo.itemData(k) for k in range(widget.source.device_combo.count())
+    ]
     assert keys == ["auto", *(str(d) for d in available_devices())]
     if not torch.cuda.is_available():
         assert not any("cuda" in key for key in keys)
-    assert "CPU" in widget.device_combo.itemText(keys.index("cpu"))
+    assert "CPU" in widget.source.device_combo.itemText(keys.index("cpu"))
 
 
 @pytest.mark.parametrize("fill_in", [False, True])
@@ -206,7 +210,7 @@ def test_a_run_adds_a_layer_like_its_source(make_widget, viewer, qtbot, fill_in)
     if fill_in:
         from dataclasses import replace
 
-        widget._preferences = replace(widget._preferences, fill_in_seconds=0)
+        widget.source.wanted = replace(widget.source.wanted, fill_in_seconds=0)
     assert run(qtbot, widget) == "finished"
     result = viewer.layers[-1]
     assert len(viewer.layers) == 2
@@ -224,8 +228,8 @@ def test_a_run_adds_a_layer_like_its_source(make_widget, viewer, qtbot, fill_in)
     assert about["source"] == "cells"
     assert about["versions"]["torch"]
     assert widget.run_button.isEnabled()
-    assert not widget.cancel_button.isEnabled()
-    assert widget.bar.value() == 1000
+    assert not widget.panel.cancel_button.isEnabled()
+    assert widget.panel.bar.value() == 1000
     viewer.layers.remove(result)  # undone
     assert list(viewer.layers) == [source]
 
@@ -238,8 +242,8 @@ def snapshot(viewer) -> tuple:
         tuple(viewer.dims.point),
         viewer.dims.range,
         viewer.dims.ndim,
-        tuple(viewer.camera.center),
-        viewer.camera.zoom,
+        tuple(viewer.scene.camera.center),
+        viewer.scene.camera.zoom,
     )
 
 
@@ -252,9 +256,9 @@ def test_cancel_leaves_the_viewer_as_it_was(make_widget, viewer, qtbot, monkeypa
     gate = gated(monkeypatch, appear=appear)
     widget.run()
     assert not widget.run_button.isEnabled()
-    qtbot.waitUntil(lambda: len(viewer.layers) == 2 + appear and widget.bar.value() == 100)
-    assert "tile 1 of 4" in widget.status_label.text()
-    assert "3 s left" in widget.status_label.text()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2 + appear and widget.panel.bar.value() == 100)
+    assert "tile 1 of 4" in widget.panel.status_label.text()
+    assert "3 s left" in widget.panel.status_label.text()
     with qtbot.waitSignal(widget.controller.ended, timeout=10_000) as ended:
         widget.cancel()
     assert ended.args == ["cancelled"]
@@ -317,7 +321,7 @@ def test_a_damaged_model_file_is_told(make_widget, qtbot, tmp_path, notices):
     widget = make_widget()
     path = tmp_path / "broken.pth"
     path.write_bytes(b"no model")
-    widget.use_model_file(str(path))
+    widget.model_combo.use_file(str(path))
     qtbot.waitUntil(lambda: bool(notices), timeout=30_000)
     assert "broken.pth" in notices[0][1]
     assert widget.run_button is not None
@@ -331,7 +335,7 @@ def test_a_model_that_vanishes_is_told(make_widget, viewer, qtbot, tmp_path, mod
     shutil.copy(model_file, path)
     widget = make_widget()
     viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8))
-    widget.use_model_file(str(path))
+    widget.model_combo.use_file(str(path))
     qtbot.waitUntil(lambda: widget.model_combo.key == str(path), timeout=30_000)
     path.unlink()
     assert run(qtbot, widget) == "failed"
@@ -410,7 +414,9 @@ def test_a_drawn_rectangle_is_the_region(make_widget, viewer, qtbot):
     source = viewer.add_image(RNG.integers(0, 255, (3, 30, 40), np.uint8), name="cells")
     viewer.add_shapes([np.array([[5, 10], [5, 19], [12, 19], [12, 10]])], name="roi")
     viewer.layers.selection.active = source
-    widget.region_combo.setCurrentIndex(widget.region_combo.findText("Rectangle in roi"))
+    widget.source.region_combo.setCurrentIndex(
+        widget.source.region_combo.findText("Rectangle in roi")
+    )
     assert run(qtbot, widget) == "finished"
     result = viewer.layers[-1]
     assert result.data.shape == (3, 32, 40)
@@ -418,7 +424,7 @@ def test_a_drawn_rectangle_is_the_region(make_widget, viewer, qtbot):
         result.data_to_world((1, -0.5, 39.5)), source.data_to_world((1, 4.5, 19.5))
     )
     viewer.layers.remove("roi")
-    assert widget.region_combo.currentText() == "Whole layer"
+    assert widget.source.region_combo.currentText() == "Whole layer"
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -432,8 +438,8 @@ def test_large_results_are_multiscale_from_the_start(
     monkeypatch.setattr(_result, "MULTISCALE_SIDE", 100)
     monkeypatch.setattr(_result, "_COARSEST_SIDE", 50)
     widget = make_widget()
-    widget._preferences = replace(
-        widget._preferences,
+    widget.source.wanted = replace(
+        widget.source.wanted,
         memory_budget=0 if on_disk else 1,
         store_folder=str(tmp_path / "stores"),
         fill_in_seconds=0,
@@ -467,4 +473,4 @@ def test_closing_ends_the_work(make_widget, viewer, qtbot, monkeypatch):
     widget.close()
     qtbot.waitUntil(lambda: not any(t.name == "esrgan-upscale" for t in threading.enumerate()))
     viewer.add_image(np.zeros((5, 5)))  # nothing listens any more
-    viewer.camera.zoom = 3
+    viewer.scene.camera.zoom = 3

@@ -15,7 +15,11 @@ import psutil
 import pytest
 
 import esrgan_ext as esr
-from napari_esrgan import _commands, _controller, _job
+from napari_esrgan import _commands, _job, _models
+from napari_esrgan._layer_list import LayerAdder
+from napari_esrgan._run_panel import RunPanel
+from napari_esrgan._runner import Runner
+from napari_esrgan._upscale_widget import UpscaleWidget
 from tests.napari_esrgan.test_upscale_widget import snapshot
 
 RNG = np.random.default_rng(0)
@@ -37,7 +41,7 @@ def docked(make_napari_viewer, qtbot, model_file, request):
     viewer = make_napari_viewer(show=request.param)
     _, widget = viewer.window.add_plugin_dock_widget("esrgan-ext", "Upscale")
     qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
-    widget.use_model_file(model_file)
+    widget.model_combo.use_file(model_file)
     qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
     return viewer, widget
 
@@ -57,7 +61,7 @@ def test_docking_and_a_run(docked, qtbot):
     np.testing.assert_allclose(
         result.data_to_world((79.5, -0.5)), source.data_to_world((19.5, -0.5)), atol=1e-9
     )
-    assert widget.layer_combo.layer.name == "cells"
+    assert widget.source.layer_combo.layer.name == "cells"
     widget.add_consistency()
     qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=30_000)
     assert viewer.layers[-1].data.shape == (20, 30)
@@ -67,10 +71,10 @@ def test_docking_and_a_run(docked, qtbot):
 def test_the_view_region_is_what_is_on_screen(docked, qtbot):
     viewer, widget = docked
     layer = viewer.add_image(RNG.integers(0, 255, (200, 300), np.uint8))
-    viewer.camera.center = (60, 250)
-    viewer.camera.zoom = 40
+    viewer.scene.camera.center = (60, 250)
+    viewer.scene.camera.zoom = 40
     qtbot.waitUntil(lambda: layer.corner_pixels[0][0] > 0)
-    widget.region_combo.setCurrentIndex(1)
+    widget.source.region_combo.setCurrentIndex(1)
     region = widget.request().region
     assert region.y0 < 60 < region.y1 < 200
     assert 0 < region.x0 < 250 < region.x1
@@ -86,9 +90,9 @@ def test_filling_in_starts_at_the_centre_of_the_view(docked, qtbot, monkeypatch)
     viewer, widget = docked
     data = RNG.integers(0, 255, (96, 96), np.uint8)
     viewer.add_image(data)
-    viewer.camera.center = (80, 16)
-    widget._preferences = replace(widget._preferences, fill_in_seconds=0)
-    widget.tile_spin.setValue(32)
+    viewer.scene.camera.center = (80, 16)
+    widget.source.wanted = replace(widget.source.wanted, fill_in_seconds=0)
+    widget.source.tile_spin.setValue(32)
     order = []
     from napari_esrgan._result import MemoryResult
 
@@ -124,12 +128,14 @@ def test_cancel_in_the_middle_of_real_work(docked, qtbot):
     viewer, widget = docked
     viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8), name="source")
     widget.model_combo.choose(SLOW_MODEL)
-    widget._preferences = replace(widget._preferences, fill_in_seconds=0)
+    widget.source.wanted = replace(widget.source.wanted, fill_in_seconds=0)
     before = snapshot(viewer)
     widget.run()
-    qtbot.waitUntil(lambda: len(viewer.layers) == 2 and widget.bar.value() > 0, timeout=60_000)
+    qtbot.waitUntil(
+        lambda: len(viewer.layers) == 2 and widget.panel.bar.value() > 0, timeout=60_000
+    )
     with qtbot.waitSignal(widget.controller.ended, timeout=60_000) as ended:
-        widget.cancel_button.click()
+        widget.panel.cancel_button.click()
     assert ended.args == ["cancelled"]
     assert snapshot(viewer) == before
 
@@ -140,7 +146,7 @@ def test_closing_while_running(docked, qtbot, how):
     viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8))
     widget.model_combo.choose(SLOW_MODEL)
     widget.run()
-    bar = widget.bar
+    bar = widget.panel.bar
     qtbot.waitUntil(lambda: bar.value() > 0, timeout=60_000)
     if how == "dock":
         viewer.window.remove_dock_widget("all")
@@ -153,6 +159,45 @@ def test_closing_while_running(docked, qtbot, how):
         assert widget.controller.last_layer_id is None
         qtbot.waitUntil(lambda: not widget.controller.running)
         assert len(viewer.layers) == 1
+
+
+def test_a_live_layer_with_asynchronous_slicing(docked, qtbot, monkeypatch, model_file):
+    """The window stays alive while chunks are computed where one looks, and only there."""
+    from napari.settings import get_settings
+
+    from napari_esrgan import _live
+
+    monkeypatch.setattr(_live, "CHUNK", 32)
+    made = []
+    array = _live.LiveSource.array
+    monkeypatch.setattr(_live.LiveSource, "array", lambda self: made.append(self) or array(self))
+    computing = threading.Event()
+    chunk = _live.LiveSource.chunk
+
+    def slow(self, block_info=None):
+        computing.set()
+        return chunk(self, block_info=block_info)
+
+    monkeypatch.setattr(_live.LiveSource, "chunk", slow)
+    viewer, widget = docked
+    monkeypatch.setattr(get_settings().experimental, "async_", True)
+    data = RNG.integers(0, 255, (256, 256), np.uint8)
+    viewer.add_image(data, name="source")
+    widget.add_live()
+    qtbot.waitUntil(lambda: not widget._live.running and len(viewer.layers) == 2, timeout=60_000)
+    layer = viewer.layers[-1]
+    viewer.scene.camera.center = (40, 40)
+    viewer.scene.camera.zoom = 12  # finer than the source: the fine level is wanted
+    qtbot.waitUntil(lambda: layer.data_level == 0, timeout=30_000)
+    with _models.INFERENCE:
+        qtbot.waitUntil(computing.is_set, timeout=30_000)
+        ticks = []
+        qtbot.waitUntil(lambda: ticks.append(0) or len(ticks) > 5)  # while it cannot go on
+    qtbot.waitUntil(lambda: layer.loaded, timeout=60_000)
+    assert 0 < made[0].computed < 64
+    expected = esr.upscale(data, model_file, device="cpu")
+    shown = np.asarray(layer.data[0][128:192, 128:192])
+    assert np.abs(shown.astype(int) - expected[128:192, 128:192]).max() <= 1
 
 
 def test_menu_command(make_napari_viewer, qtbot, model_file, monkeypatch):
@@ -214,88 +259,85 @@ def largest_gap(qtbot, until) -> float:
     return float(np.diff(ticks).max())
 
 
-def test_the_window_stays_responsive(docked, qtbot, monkeypatch):
-    """A real upscale of 256 x 256: a 20 ms timer never waits 250 ms for the plugin.
+@pytest.fixture
+def slots(monkeypatch) -> list[float]:
+    """How long each call of the plugin by Qt's event loop takes, napari's part included.
 
-    Other processes can hold up a timer too: so a run counts that was not held up, of three;
-    and where all were, what happens without the plugin is the measure.
+    Whatever threads report comes through `Runner._poll`, layers through `LayerAdder._step`.
     """
-    viewer, widget = docked
-    layer = viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8))
-    widget.model_combo.choose(SLOW_MODEL)
-    widget._preferences = replace(widget._preferences, fill_in_seconds=0)
-    qtbot.wait(500)  # the first drawing of the canvas
-    gaps, slots = [], slow_slots(widget, monkeypatch)
-    # What napari itself takes to insert any layer, the smallest too, is not the plugin's.
-    inserted = []
-    add = _controller.add_result
-
-    def add_timed(*arguments):
-        begin = time.perf_counter()
-        try:
-            return add(*arguments)
-        finally:
-            inserted.append(time.perf_counter() - begin)
-
-    monkeypatch.setattr(_controller, "add_result", add_timed)
-    for _ in range(3):
-        while len(viewer.layers) > 1:
-            viewer.layers.remove(viewer.layers[-1])
-        viewer.layers.selection.active = layer
-        slots.clear()
-        inserted.clear()
-        gaps.append(largest_gap(qtbot, lambda: finish(qtbot, widget)))
-        *others, inserting = sorted(slots)
-        slowest = max(inserting - inserted[0], others[-1])
-        if gaps[-1] < 0.25 and slowest < 0.1:
-            break
-    print(f"largest gaps {gaps}, slowest slot {slowest} beside {inserted[0]} for napari's insert")
-    if min(gaps) >= 0.25 or slowest >= 0.1:
-        # Too busy a machine to tell by the clock: then no worse than the same without the plugin.
-        control = control_gap(viewer, qtbot, layer.data)
-        print(f"without the plugin {control}")
-        assert min(gaps) < max(0.25, 1.5 * control)
-        assert slowest < max(0.1, control)
-
-
-def control_gap(viewer, qtbot, data: np.ndarray) -> float:
-    """The largest gap while a bare thread upscales and napari inserts a layer of that size."""
-    upscaler = esr.Upscaler(SLOW_MODEL, device="cpu", tile=256)
-    thread = threading.Thread(target=upscaler, args=(data,))
-
-    def work() -> None:
-        thread.start()
-        qtbot.wait(300)
-        viewer.add_image(np.zeros((1024, 1024), np.uint8))
-        qtbot.waitUntil(lambda: not thread.is_alive(), timeout=120_000)
-
-    return largest_gap(qtbot, work)
-
-
-def slow_slots(widget, monkeypatch) -> list[float]:
-    """The time that each call of the plugin's slots takes, filled as they are called."""
     taken: list[float] = []
-    controller = widget.controller
 
     def timed(function):
-        def call(*args):
+        def call(self):
             begin = time.perf_counter()
             try:
-                return function(*args)
+                return function(self)
             finally:
                 taken.append(time.perf_counter() - begin)
 
         return call
 
-    runner = controller._runner
-    for signal, slot in (
-        (runner.reported, controller._on_report),
-        (runner.finished, controller._on_finished),
+    for owner, name in (
+        (Runner, "_poll"),
+        (LayerAdder, "_step"),
+        (UpscaleWidget, "run"),
+        (UpscaleWidget, "_estimate"),
+        (RunPanel, "cancel"),
     ):
-        signal.disconnect(slot)
-        signal.connect(timed(slot))
-    for name in ("run", "_estimate"):
-        monkeypatch.setattr(widget, name, timed(getattr(widget, name)))
+        monkeypatch.setattr(owner, name, timed(getattr(owner, name)))
+    return taken
+
+
+@pytest.mark.parametrize("how", ["filling in", "whole", "cancelled"])
+def test_the_window_stays_responsive(slots, docked, qtbot, how):
+    """A real upscale of 256 x 256: no slot takes 100 ms and a 20 ms timer waits less than 250.
+
+    Other processes hold up a slot as they do anything else: so of five runs one counts that was
+    not held up. Where all were, what napari's own `add_image` takes in between is the measure:
+    the plugin must take less.
+    """
+    viewer, widget = docked
+    layer = viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8))
+    widget.model_combo.choose(SLOW_MODEL)
+    widget.source.wanted = replace(
+        widget.source.wanted, fill_in_seconds=1e9 if how == "whole" else 0
+    )
+    qtbot.wait(500)  # the first drawing of the canvas
+
+    def work() -> None:
+        if how != "cancelled":
+            finish(qtbot, widget)
+            return
+        widget.run()
+        qtbot.waitUntil(lambda: widget.panel.bar.value() > 0, timeout=60_000)
+        with qtbot.waitSignal(widget.controller.ended, timeout=60_000):
+            widget.panel.cancel_button.click()
+
+    runs, controls = [], []
+    for _ in range(5):
+        slots.clear()
+        gap = largest_gap(qtbot, work)
+        runs.append((max(slots), gap))
+        while len(viewer.layers) > 1:
+            viewer.layers.remove(viewer.layers[-1])
+        if max(slots) < 0.1 and gap < 0.25:
+            break
+        controls.append(add_image_time(viewer, qtbot))
+        viewer.layers.selection.active = layer
+    print(f"{how}: slowest slot and largest gap {runs}, napari's add_image {controls}")
+    if len(controls) == len(runs):  # too busy a machine to tell by the clock
+        slot, gap = np.median(runs, axis=0)
+        assert min(slot for slot, _ in runs) < 0.1 or slot < np.median(controls)
+        assert min(gap for _, gap in runs) < 0.25 or gap < 2 * np.median(controls)
+
+
+def add_image_time(viewer, qtbot) -> float:
+    """What napari takes to add a layer of the result's size in one go, in seconds."""
+    begin = time.perf_counter()
+    layer = viewer.add_image(np.zeros((1024, 1024), np.uint8), contrast_limits=(0, 255))
+    taken = time.perf_counter() - begin
+    qtbot.wait(100)
+    viewer.layers.remove(layer)
     return taken
 
 
