@@ -105,10 +105,17 @@ ESRGAN_DEVICE void multiply_column(Accumulators<T>& acc, const WarpPlace<T>& war
                 warp.column + first_column + warp.lane % 16) *
                    kUnitBytes;
   constexpr int kTiles = M::kTilesAtOnce < T::kOutputTiles ? M::kTilesAtOnce : T::kOutputTiles;
-#pragma unroll(kTiles == T::kOutputTiles ? kStepsPerChunk : 1)
-  for (int step = 0; step < kStepsPerChunk; ++step) {
+  // Where operands are split (kTilesAtOnce 2), groups of tiles and k-steps are passes of loops that
+  // are not unrolled, else the compiler gathers the operands of several and registers spill. The
+  // accumulators' indices still have to be constants: each pass picks its group's code.
+  [[maybe_unused]] constexpr bool kSplit = M::kTilesAtOnce < 4;
+  constexpr int kPasses = T::kOutputTiles / kTiles;
+#pragma unroll(kSplit ? 1 : kStepsPerChunk * kPasses)
+  for (int pass = 0; pass < kStepsPerChunk * kPasses; ++pass) {
+    const int step = pass / kPasses;
 #pragma unroll
     for (int first = 0; first < T::kOutputTiles; first += kTiles) {
+      if (first / kTiles != pass % kPasses) continue;
       typename M::Weights w[T::kTapRows][kTiles];
 #pragma unroll
       for (int tap = 0; tap < T::kTapRows; ++tap)

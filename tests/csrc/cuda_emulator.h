@@ -884,18 +884,23 @@ inline Warp& current_warp() {
   return machine().warps[static_cast<std::size_t>(machine().current->thread / kLanes)];
 }
 
-// One operand's element, by its descriptor: K-major, no swizzle.
-inline double wgmma_element(Number type, std::uint64_t descriptor, int row, int k) {
+// `rows` rows of an operand, K 16, by its descriptor: K-major, no swizzle. `put(row, k, value)`.
+template <class Put>
+void wgmma_operand(Number type, std::uint64_t descriptor, int first_row, int rows, const Put& put) {
   const auto field = [&](int bit) {
     return static_cast<std::size_t>(descriptor >> bit & 0x3fff) << 4;
   };
-  const std::size_t at = field(0) + static_cast<std::size_t>(k / 8) * field(16) +
-                         static_cast<std::size_t>(row / 8) * field(32) +
-                         static_cast<std::size_t>(row % 8 * 16 + k % 8 * 2);
-  if (at + 2 > machine().shared.size()) fail("wgmma reads outside of shared memory");
-  std::uint16_t bits;
-  std::memcpy(&bits, machine().shared.data() + at, 2);
-  return decode16(type, bits, 0);
+  const Machine& m = machine();
+  for (int row = first_row; row < first_row + rows; ++row)
+    for (int unit = 0; unit < 2; ++unit) {
+      const std::size_t at = field(0) + static_cast<std::size_t>(unit) * field(16) +
+                             static_cast<std::size_t>(row / 8) * field(32) +
+                             static_cast<std::size_t>(row % 8) * 16;
+      if (at + 16 > m.shared.size()) fail("wgmma reads outside of shared memory");
+      std::uint16_t bits[8];
+      std::memcpy(bits, m.shared.data() + at, 16);
+      for (int k = 0; k < 8; ++k) put(row - first_row, unit * 8 + k, decode16(type, bits[k], 0));
+    }
 }
 
 struct WgmmaArguments {
@@ -918,10 +923,8 @@ inline void wgmma(Number type, WgmmaArguments** lanes) {
   current_warp().open.push_back([=] {
     double a[16][16];
     static double b[16][256], sums[16][256];
-    for (int row = 0; row < 16; ++row)
-      for (int k = 0; k < 16; ++k) a[row][k] = wgmma_element(type, w.a, first_row + row, k);
-    for (int column = 0; column < 256; ++column)
-      for (int k = 0; k < 16; ++k) b[k][column] = wgmma_element(type, w.b, column, k);
+    wgmma_operand(type, w.a, first_row, 16, [&](int row, int k, float v) { a[row][k] = v; });
+    wgmma_operand(type, w.b, 0, 256, [&](int column, int k, float v) { b[k][column] = v; });
     const auto place = [&](int l, int i) -> double& {
       return sums[l / 4 + i / 2 % 2 * 8][i / 4 * 8 + l % 4 * 2 + i % 2];
     };

@@ -92,7 +92,7 @@ def by_definition(exact: Any, image: np.ndarray) -> np.ndarray:
     """What the network makes of (H, W, 3 or 4) or (H, W) in [0, 1], or of a stack of (H, W)."""
 
     def run(planes: np.ndarray) -> np.ndarray:
-        return exact.plain_forward(torch.from_numpy(np.ascontiguousarray(planes))[None])[0].numpy()
+        return exact.plain_forward(torch.from_numpy(planes.astype(np.float64))[None])[0].numpy()
 
     def gray(plane: np.ndarray) -> np.ndarray:
         return run(np.repeat(plane[None], 3, 0)).mean(0)

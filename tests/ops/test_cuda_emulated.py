@@ -14,13 +14,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CUDA, TESTS = ROOT / "csrc" / "cuda", ROOT / "tests" / "csrc"
 COMPILER = os.environ.get("CXX", "c++").split()
-FLAGS = ["-std=c++17", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 INCLUDES = [f"-I{CUDA}", f"-I{TESTS}", "-include", str(TESTS / "cuda_emulator.h")]
 
-pytestmark = pytest.mark.skipif(
-    shutil.which(COMPILER[0]) is None or platform.system() != "Linux",
-    reason="needs a C++ compiler on Linux",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which(COMPILER[0]) is None or platform.system() != "Linux",
+        reason="needs a C++ compiler on Linux",
+    ),
+    pytest.mark.timeout(1800),  # a machine that others use as well may take its time to compile
+]
 
 
 def build(folder: Path, flags: list[str]) -> Path:
@@ -32,9 +35,7 @@ def build(folder: Path, flags: list[str]) -> Path:
         target = folder / f"{source.stem}.o"
         main = ["-DESRGAN_EMULATOR_MAIN"] if source.suffix == ".cpp" else ["-x", "c++"]
         command = [*COMPILER, *FLAGS, *flags, *INCLUDES, *main, "-c", str(source)]
-        result = subprocess.run(
-            [*command, "-o", str(target)], capture_output=True, text=True, timeout=600
-        )
+        result = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         return target
 
@@ -45,7 +46,7 @@ def build(folder: Path, flags: list[str]) -> Path:
 
 
 def run(program: Path, group: str) -> None:
-    result = subprocess.run([str(program), group], capture_output=True, text=True, timeout=900)
+    result = subprocess.run([str(program), group], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "all right" in result.stdout
 
@@ -73,7 +74,7 @@ def test_is_clean_under_sanitizers(sanitized: Path) -> None:
 @pytest.mark.parametrize("mistake", ["race", "early", "unwritten", "outside", "diverge", "barrier"])
 def test_emulator_finds_mistakes(program: Path, mistake: str) -> None:
     """Tests that cannot fail show nothing: each of these kernels has one mistake."""
-    result = subprocess.run([str(program), mistake], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([str(program), mistake], capture_output=True, text=True)
     assert result.returncode == 3
     expected = {
         "race": "race:",

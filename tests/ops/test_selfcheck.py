@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,7 @@ from esrgan_ext.ops import extension, native, reference, selfcheck
 from esrgan_ext.ops.selfcheck import Check
 from tests.conftest import make_network
 
+ENVIRONMENT = dict(os.environ)  # before tests change it: with the cache of this machine
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
 
@@ -242,6 +244,7 @@ def test_the_new_process_says_what_it_found():
         capture_output=True,
         text=True,
         timeout=240,
+        env=ENVIRONMENT,
     )
     assert run.returncode == 0, run.stderr
     ready, found = run.stdout.split("\n")[:2]
