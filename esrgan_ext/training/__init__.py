@@ -1,0 +1,1 @@
+"""Trains the networks: recipes, data, losses, and the loop that can be killed at any moment."""
