@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esrgan_ext.inference.resample import PieceResampler, cubic, taps
+from esrgan_ext.errors import ImageError
+from esrgan_ext.inference.resample import PieceResampler, cubic, imresize, taps
 from esrgan_ext.inference.tiles import Rect
 
 
@@ -27,14 +28,46 @@ def test_equals_matlab_imresize_bit_for_bit(shared_data, name):
     files = sorted((shared_data / "bench" / name / "HR").glob("*.png"))
     assert files
     for file in files:
-        high = cv2.imread(str(file), cv2.IMREAD_UNCHANGED).astype(np.float64)
+        high = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         expected = cv2.imread(str(file.parent.parent / "LRx4" / file.name), cv2.IMREAD_UNCHANGED)
-        height, width = expected.shape[:2]
-        # imresize goes through the rows first and rounds to uint8 between the passes, halves up.
-        rows = np.einsum("ij,j...->i...", dense(high.shape[0], height), high)
-        rows = np.clip(np.floor(rows + 0.5), 0, 255)
-        both = np.einsum("ij,kj...->ki...", dense(high.shape[1], width), rows)
-        assert np.array_equal(np.clip(np.floor(both + 0.5), 0, 255), expected), file.name
+        assert np.array_equal(imresize(high, *expected.shape[:2]), expected), file.name
+
+
+def test_imresize_takes_the_axis_that_shrinks_most_first():
+    """MATLAB sorts the axes by their factor; rounding in between makes the order visible."""
+    image = np.random.default_rng(3).integers(0, 256, (24, 24, 3), np.uint8)
+
+    def one_pass(values, axis, size):
+        moved = np.tensordot(dense(values.shape[axis], size), values, (1, axis))
+        return np.clip(np.floor(np.moveaxis(moved, 0, axis) + 0.5), 0, 255)
+
+    columns_first = one_pass(one_pass(image.astype(float), 1, 6), 0, 12)
+    rows_first = one_pass(one_pass(image.astype(float), 0, 12), 1, 6)
+    assert not np.array_equal(columns_first, rows_first)
+    assert np.array_equal(imresize(image, 12, 6), columns_first)
+    transposed = imresize(image.swapaxes(0, 1), 6, 12)
+    assert np.array_equal(transposed.swapaxes(0, 1), columns_first)
+
+
+def test_imresize_to_the_same_size_is_a_copy():
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    same = imresize(image, 3, 4)
+    assert np.array_equal(same, image)
+    assert not np.shares_memory(same, image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "size"),
+    [
+        ((4, 4), np.uint16, (2, 2)),
+        ((4,), np.uint8, (2, 2)),
+        ((0, 4), np.uint8, (2, 2)),
+        ((4, 4, 3), np.uint8, (0, 2)),
+    ],
+)
+def test_imresize_refuses_what_it_cannot_do(shape, dtype, size):
+    with pytest.raises(ImageError):
+        imresize(np.zeros(shape, dtype), *size)
 
 
 def test_kernel_is_keys_with_a_half():
