@@ -34,6 +34,10 @@ def command(
     init: Annotated[
         str | None, typer.Option("--init", help="Model to begin with: a name or a file.")
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option("--features", help="Weights of the perceptual loss's VGG network: a file."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew although --out holds a checkpoint.")
     ] = False,
@@ -113,6 +117,8 @@ def command(
         deterministic=deterministic,
     )
     folders = Folders(tuple(hr), lr, validation, cache)
-    weights = train(chosen, folders, options, init=init, fresh=fresh, say=typer.echo)
+    weights = train(
+        chosen, folders, options, init=init, features=features, fresh=fresh, say=typer.echo
+    )
     if weights is not None:
         typer.echo(str(weights))

@@ -255,10 +255,9 @@ class RRDBNet(SRNetwork):
             if self._runs_natively(unshuffled):  # the kernels write the result in one piece
                 y = native.run(self._native_shape(), self._packed_network(), unshuffled)
                 return y[..., : x.shape[2] * self.scale, : x.shape[3] * self.scale]
-        training = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if training and valid and x.device.type == "cpu" and x.dtype == torch.float32:
-            if not self.config.plus:
-                return self._grouped_forward(x)
+        trains = torch.is_grad_enabled() and not torch.compiler.is_compiling() and valid
+        if trains and x.device.type == "cpu" and x.dtype == torch.float32 and not self.config.plus:
+            return self._grouped_forward(x)
         return super().forward(x, on_work)
 
     def _grouped_forward(self, x: Tensor) -> Tensor:

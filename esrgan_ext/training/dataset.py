@@ -14,8 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from esrgan_ext.errors import TrainingError
+from esrgan_ext.training.degradations import degraded
 from esrgan_ext.training.pack import PackedImages
 from esrgan_ext.training.recipe import DataOptions
+
+# LR pixels around a patch that is degraded: what the widest blur kernel reaches at that size.
+CONTEXT = 10
 
 
 class PatchPairs(Dataset[tuple[Tensor, Tensor]]):
@@ -47,14 +51,27 @@ class PatchPairs(Dataset[tuple[Tensor, Tensor]]):
         scale, side = self._scale, self._options.patch // self._scale
         top = int(rng.integers(image.height // scale - side + 1))
         left = int(rng.integers(image.width // scale - side + 1))
-        lr = self._images.lr(image)[top : top + side, left : left + side]
-        area = (
-            slice(top * scale, (top + side) * scale),
-            slice(left * scale, (left + side) * scale),
-        )
-        hr = self._images.hr(image)[area]
+        pixels = self._images.hr(image)
+        hr = pixels[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
+        if self._options.degradation == "bicubic" or image.lr_offset >= 0:
+            lr = self._images.lr(image)[top : top + side, left : left + side]
+        else:
+            lr = self._degraded(pixels, top, left, side, rng)
         lr, hr = self._turned(rng, lr, hr)
         return torch.from_numpy(lr.copy()), torch.from_numpy(hr.copy())
+
+    def _degraded(
+        self, pixels: np.ndarray, top: int, left: int, side: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The LR patch, degraded with some context, so that no border shows in it."""
+        scale = self._scale
+        first, start = max(0, top - CONTEXT), max(0, left - CONTEXT)
+        window = pixels[
+            first * scale : (top + side + CONTEXT) * scale,
+            start * scale : (left + side + CONTEXT) * scale,
+        ]
+        lr = degraded(window, scale, rng)
+        return lr[top - first : top - first + side, left - start : left - start + side]
 
     def _turned(self, rng: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
         turns = int(rng.integers(4)) if self._options.rotate else 0

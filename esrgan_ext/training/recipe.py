@@ -154,6 +154,8 @@ class Recipe:
     nearest_start
         RRDBNet only: begin as nearest-neighbour upsampling, with three feature channels that carry
         the image through; short runs need not learn that first.
+    needs_init
+        Refuse to begin with random weights.
     """
 
     name: str = "custom"
@@ -169,6 +171,7 @@ class Recipe:
     clip: float = 0.0
     initialisation_scale: float = 0.1
     nearest_start: bool = False
+    needs_init: bool = False
 
     def __post_init__(self) -> None:
         scale = self.generator.scale

@@ -25,7 +25,7 @@ class StepReport:
         Done, and in all.
     learning_rate
     losses
-        By name; this process's share of the batch.
+        By name: of this process's share of the batch, and where steps are summed up, their means.
     gradient_norm
         Of the generator, before clipping.
     """

@@ -1,4 +1,4 @@
-"""Puts a run together: folders, recipe, network, losses, processes; and takes up one that stopped."""
+"""Puts a run together from folders, recipe, network and losses, or takes up one that stopped."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from esrgan_ext.errors import OptionError
 from esrgan_ext.inference.devices import choose_device
 from esrgan_ext.models import SRNetwork
-from esrgan_ext.training import checkpoint, distributed
+from esrgan_ext.training import checkpoint, distributed, tensorboard
 from esrgan_ext.training.distributed import Group
 from esrgan_ext.training.generators import build_generator
-from esrgan_ext.training.objectives import PixelObjective
+from esrgan_ext.training.objectives import build_objective
 from esrgan_ext.training.pack import PackedImages, pack
 from esrgan_ext.training.recipe import Recipe
 from esrgan_ext.training.reports import JsonLog, Lines, Report, Several
-from esrgan_ext.training.trainer import RunOptions, Trainer
+from esrgan_ext.training.trainer import CHECKPOINT, RunOptions, Trainer
 from esrgan_ext.training.validation import validation_pairs
 from esrgan_ext.weights import load_model, save_model
 
@@ -51,6 +51,7 @@ def train(
     options: RunOptions,
     *,
     init: str | None = None,
+    features: str | None = None,
     fresh: bool = False,
     say: Callable[[str], object] = print,
 ) -> Path | None:
@@ -63,6 +64,9 @@ def train(
     options : RunOptions
     init : str, optional
         Name or path of a model to begin with. The perceptual recipes need one.
+    features : str, optional
+        File of the perceptual loss's weights (VGG19 or VGG16); else it is looked for, and VGG19
+        downloaded.
     fresh : bool
         Begin anew even if the folder holds a checkpoint.
     say : callable
@@ -79,7 +83,7 @@ def train(
     """
     group = distributed.join()
     try:
-        return _train(recipe, folders, options, group, init, fresh, say)
+        return _train(recipe, folders, options, group, init, features, fresh, say)
     finally:
         distributed.leave()
 
@@ -90,6 +94,7 @@ def _train(
     options: RunOptions,
     group: Group,
     init: str | None,
+    features: str | None,
     fresh: bool,
     say: Callable[[str], object],
 ) -> Path | None:
@@ -102,21 +107,26 @@ def _train(
     if options.device.type == "cuda" and group.world > 1:
         options = replace(options, device=torch.device("cuda", group.local_rank))
         torch.cuda.set_device(options.device)
+    stopped = options.out / CHECKPOINT
+    state = checkpoint.load(stopped) if stopped.is_file() and not fresh else None
+    if recipe.needs_init and init is None and state is None:
+        raise OptionError(
+            f"the recipe {recipe.name} begins with a trained network: give --init, a name or a file"
+        )
     images = _packed(recipe, folders, options)
     say(f"{len(images.images)} images, {len(images.skipped)} skipped")
     pairs = []
     if folders.validation is not None:
         pairs = validation_pairs(folders.validation, recipe.generator.scale)
-    generator = _generator(recipe, init, options.seed)
+    generator = _generator(recipe, init if state is None else None, options.seed)
     report: Report = Report()
     if group.is_main:
-        report = Several([Lines(say), JsonLog(options.out / "log.jsonl")])
-    trainer = Trainer(
-        recipe, options, generator, PixelObjective(recipe), images, pairs, group, report
-    )
-    if not fresh and trainer.checkpoint_path.is_file():
-        trainer.restore(checkpoint.load(trainer.checkpoint_path))
-        say(f"going on from step {trainer.step} of {trainer.checkpoint_path}")
+        report = _reports(options, say, state["step"] if state else 0)
+    objective = build_objective(recipe, options.seed, lambda x: group.mean(x.mean()), features)
+    trainer = Trainer(recipe, options, generator, objective, images, pairs, group, report)
+    if state is not None:
+        trainer.restore(state)
+        say(f"going on from step {trainer.step} of {stopped}")
     try:
         trainer.run()
     finally:
@@ -124,6 +134,13 @@ def _train(
     if not group.is_main:
         return None
     return save_model(trainer.best_network, options.out / "model.safetensors")
+
+
+def _reports(options: RunOptions, say: Callable[[str], object], step: int) -> Report:
+    reports: list[Report] = [Lines(say), JsonLog(options.out / "log.jsonl")]
+    if tensorboard.available():
+        reports.append(tensorboard.TensorBoard(options.out, step))
+    return Several(reports)
 
 
 def _nothing(line: str) -> None:

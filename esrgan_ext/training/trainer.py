@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,12 @@ from esrgan_ext.training.validation import Pair, validate
 MAX_ROLLBACKS = 5
 
 
+#: Name of the checkpoint in a run's folder.
+CHECKPOINT = "last.ckpt"
+
+CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What a run is given beside its recipe.
@@ -56,7 +62,7 @@ class RunOptions:
     """
 
     out: Path
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     precision: str = "fp32"
     seed: int = 0
     workers: int = 0
@@ -108,15 +114,13 @@ class Trainer:
         device = options.device
         self.generator = generator.to(device)
         self.objective = objective
-        if objective.discriminator is not None:
-            objective.discriminator.to(device)
+        objective.to(device)
         self.ema = ExponentialMovingAverage(self.generator, recipe.ema) if recipe.ema else None
         self._optimizers = [self._adam(self.generator)]
         if objective.discriminator is not None:
             self._optimizers.append(self._adam(objective.discriminator))
         half = options.precision == "fp16"
         self._scalers = [torch.amp.GradScaler(device.type, enabled=half) for _ in self._optimizers]
-        group.broadcast([*self.generator.state_dict().values()])
         if options.deterministic:
             torch.use_deterministic_algorithms(True)
         if device.type == "cpu":
@@ -136,7 +140,7 @@ class Trainer:
 
     @property
     def checkpoint_path(self) -> Path:
-        return self.options.out / "last.ckpt"
+        return self.options.out / CHECKPOINT
 
     def run(self, until: int | None = None) -> None:
         """Train to the recipe's last step, or to an earlier one.
@@ -158,21 +162,28 @@ class Trainer:
     def _train(self, last: int) -> bool:
         """Step until `last`; False as soon as a step was not finite."""
         options = self.options
-        clock = _Clock()
+        clock, averages = _Clock(), _Averages()
         for lr, hr in self._loader(last):
             report = self.train_step(lr, hr)
             if report is None:
                 return False
             clock.count()
+            averages.add(report.losses)
             if self.step % options.log_every == 0 or self.step == last:
-                self._report.step(report, clock.steps_per_second())
+                averaged = replace(report, losses=averages.take())
+                self._report.step(averaged, clock.steps_per_second())
             if options.checkpoint_every and self.step % options.checkpoint_every == 0:
                 self.save()
-            if options.validate_every and self._validation:
-                if self.step % options.validate_every == 0 or self.step == last:
-                    self.validate()
-                    clock = _Clock()
+            if self._is_due_for_validation(last):
+                self.validate()
+                clock = _Clock()
         return True
+
+    def _is_due_for_validation(self, last: int) -> bool:
+        every = self.options.validate_every
+        return (
+            bool(self._validation) and every > 0 and (self.step % every == 0 or self.step == last)
+        )
 
     def _loader(self, last: int) -> Iterator[tuple[Tensor, Tensor]]:
         recipe, options = self.recipe, self.options
@@ -355,3 +366,22 @@ class _Clock:
         rate = self._steps / max(1e-9, now - self._start)
         self._start, self._steps = now, 0
         return rate
+
+
+class _Averages:
+    """Means of the losses since they were last taken, without waiting for the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        for name, value in losses.items():
+            total = self._sums.get(name)
+            self._sums[name] = value if total is None else total + value
+        self._count += 1
+
+    def take(self) -> dict[str, Tensor]:
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
