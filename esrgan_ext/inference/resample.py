@@ -51,8 +51,8 @@ def taps(source: int, target: int, start: int, stop: int) -> tuple[np.ndarray, n
     return np.where(mirrored < source, mirrored, 2 * source - 1 - mirrored), weights
 
 
-def imresize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resample an 8-bit image exactly as MATLAB's ``imresize(image, [height width])`` does.
+def imresize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resample an 8-bit image exactly as MATLAB's ``imresize(image, size)`` does.
 
     The axis that shrinks most goes first (the rows where both shrink alike), and the values
     are rounded and clipped to 8 bit after each of the two passes. This is how the LR images of
@@ -61,12 +61,12 @@ def imresize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     Parameters
     ----------
     image : ndarray, shape (H, W) or (H, W, C), uint8
-    height, width : int
-        Of the result; at least 1.
+    size : (int, int)
+        Height and width of the result; at least 1.
 
     Returns
     -------
-    ndarray, shape (height, width) or (height, width, C), uint8
+    ndarray, uint8, of that size and as many channels
 
     Raises
     ------
@@ -78,11 +78,11 @@ def imresize(image: np.ndarray, height: int, width: int) -> np.ndarray:
             f"imresize takes uint8 pixels of shape H,W or H,W,C, not {image.dtype} of shape "
             f"{','.join(map(str, image.shape))}"
         )
-    if min(height, width) < 1:
-        raise ImageError(f"an image cannot be resized to {width} x {height} pixels")
-    factors = (height / image.shape[0], width / image.shape[1])
+    if min(size) < 1:
+        raise ImageError(f"an image cannot be resized to {size[1]} x {size[0]} pixels")
+    factors = (size[0] / image.shape[0], size[1] / image.shape[1])
     for axis in sorted((0, 1), key=factors.__getitem__):
-        source, target = image.shape[axis], (height, width)[axis]
+        source, target = image.shape[axis], size[axis]
         if source == target:
             continue
         positions, weights = taps(source, target, 0, target)

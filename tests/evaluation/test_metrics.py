@@ -25,7 +25,7 @@ def test_bicubic_gives_the_published_values(shared_data, name, decibel, similari
     for file in files:
         high = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         low = cv2.imread(str(file.parent.parent / "LRx4" / file.name), cv2.IMREAD_UNCHANGED)
-        bicubic = imresize(low, *high.shape[:2])
+        bicubic = imresize(low, high.shape[:2])
         if high.ndim == 3:
             high, bicubic = luma(high[..., ::-1]), luma(bicubic[..., ::-1])
         found.append((psnr(bicubic, high), ssim(bicubic, high)))
