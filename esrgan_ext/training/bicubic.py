@@ -29,7 +29,7 @@ def downscale(image: np.ndarray, scale: int) -> np.ndarray:
     height, width = image.shape[:2]
     if height % scale or width % scale:
         raise ImageError(f"{width} x {height} pixels are not a multiple of the scale {scale}")
-    return imresize(image, height // scale, width // scale)
+    return imresize(image, (height // scale, width // scale))
 
 
 def crop_to_multiple(image: np.ndarray, scale: int) -> np.ndarray:

@@ -20,7 +20,8 @@ from esrgan_ext.training.recipe import Recipe
 from esrgan_ext.training.reports import JsonLog, Lines, Report, Several
 from esrgan_ext.training.trainer import CHECKPOINT, RunOptions, Trainer
 from esrgan_ext.training.validation import validation_pairs
-from esrgan_ext.weights import load_model, save_model
+from esrgan_ext.weights import ModelInfo, load_model
+from esrgan_ext.weights.info import DEFAULT_OVERLAP
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,7 @@ def _train(
         trainer.run()
     finally:
         report.close()
-    if not group.is_main:
-        return None
-    return save_model(trainer.best_network, options.out / "model.safetensors")
+    return trainer.model_path if group.is_main else None
 
 
 def _reports(options: RunOptions, say: Callable[[str], object], step: int) -> Report:
@@ -167,6 +166,20 @@ def _generator(recipe: Recipe, init: str | None, seed: int) -> SRNetwork:
                 f"{init} is {getattr(start, 'config', None)}; the recipe trains {network.config}"
             )
         network.load_state_dict(start.state_dict())
+    network.info = ModelInfo(  # type: ignore[assignment]
+        name=recipe.name,
+        scale=network.scale,
+        blocks=recipe.generator.nb,
+        in_channels=network.in_channels,
+        out_channels=network.out_channels,
+        purpose=recipe.summary,
+        license="unknown",
+        source=f"esrgan train {recipe.name}",
+        sha256=None,
+        size_bytes=None,
+        overlap=DEFAULT_OVERLAP,
+        path=None,
+    )
     return network
 
 

@@ -29,6 +29,7 @@ from esrgan_ext.training.recipe import Recipe
 from esrgan_ext.training.reports import Report, StepReport
 from esrgan_ext.training.schedule import learning_rate
 from esrgan_ext.training.validation import Pair, validate
+from esrgan_ext.weights import save_model
 
 #: Rollbacks after which a run gives up, if no checkpoint was written between them.
 MAX_ROLLBACKS = 5
@@ -141,6 +142,10 @@ class Trainer:
     @property
     def checkpoint_path(self) -> Path:
         return self.options.out / CHECKPOINT
+
+    @property
+    def model_path(self) -> Path:
+        return self.options.out / "model.safetensors"
 
     def run(self, until: int | None = None) -> None:
         """Train to the recipe's last step, or to an earlier one.
@@ -297,10 +302,11 @@ class Trainer:
         self._group.wait()
 
     def save(self) -> None:
-        """Write the checkpoint (the main process does)."""
+        """Write the checkpoint and the weights so far (the main process does)."""
         self._rollbacks_in_a_row = 0
         if self._group.is_main:
             checkpoint.save(self.checkpoint_path, self.state())
+            save_model(self.best_network, self.model_path)
         self._group.wait()
 
     def state(self) -> dict[str, Any]:

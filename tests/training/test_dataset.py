@@ -4,43 +4,66 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from esrgan_ext.errors import TrainingError
 from esrgan_ext.training.dataset import PatchPairs, StepBatches, as_images, batches, collate
+from esrgan_ext.training.pack import pack
 from esrgan_ext.training.recipe import DataOptions
 
 OPTIONS = DataOptions(patch=32, batch=4)
 
 
-def found_in(image: np.ndarray, patch: np.ndarray) -> tuple[int, int] | None:
-    windows = np.lib.stride_tricks.sliding_window_view(image, patch.shape)[:, :, 0]
-    hits = np.argwhere((windows == patch).all((2, 3, 4)))
-    return tuple(map(int, hits[0])) if len(hits) else None
+@pytest.fixture(scope="module")
+def coordinates(tmp_path_factory):
+    """Two paired images whose red and green are the row and the column in HR pixels, whose blue
+    is the image's number, the second with twice the first one's area."""
+    folder = tmp_path_factory.mktemp("coordinates")
+    for number, (height, width) in enumerate([(64, 96), (128, 96)]):
+        rows, columns = np.mgrid[:height, :width]
+        hr = np.stack([np.full_like(rows, number), columns, rows], 2).astype(np.uint8)  # BGR
+        for name, pixels in (("HR", hr), ("LR", hr[::4, ::4])):
+            (folder / name).mkdir(exist_ok=True)
+            cv2.imwrite(str(folder / name / f"{number}.png"), pixels)
+    return pack([folder / "HR"], folder / "cache", scale=4, smallest=32, lr_folder=folder / "LR")
 
 
-def test_pairs_are_crops_of_one_place_turned_alike(packed):
-    pairs = PatchPairs(packed, OPTIONS, 4, [0])
+def orientation(patch: np.ndarray) -> tuple[int, ...]:
+    """Differences of row and column numbers to the right and downwards."""
+    corner, right, below = patch[0, 0, :2], patch[0, 1, :2], patch[1, 0, :2]
+    return tuple((right - corner).tolist() + (below - corner).tolist())
+
+
+def test_pairs_are_crops_of_one_place_turned_alike(coordinates):
+    pairs = PatchPairs(coordinates, OPTIONS, 4, [0])
     turns = set()
-    for number in range(60):
-        lr, hr = (t.numpy() for t in pairs[number])
+    for number in range(100):
+        lr, hr = (t.numpy().astype(int) for t in pairs[number])
         assert lr.shape == (8, 8, 3)
         assert hr.shape == (32, 32, 3)
-        for k in range(8):  # undo each of the eight ways of turning
-            back = [np.rot90(p[:, ::-1] if k > 3 else p, -(k % 4)) for p in (lr, hr)]
-            places = [
-                (found_in(packed.lr(image), back[0]), found_in(packed.hr(image), back[1]))
-                for image in packed.images
-            ]
-            matching = [p for p in places if p[0] is not None and p[1] is not None]
-            if matching:
-                turns.add(k)
-                break
-        (low, high), *_ = matching
-        assert (low[0] * 4, low[1] * 4) == high
+        # Whichever way it is turned, an LR pixel is the top left one of its 4x4 HR pixels.
+        assert np.array_equal(hr.reshape(8, 4, 8, 4, 3).min((1, 3)), lr)
+        for channel in (0, 1):
+            values = np.unique(hr[..., channel])
+            assert np.array_equal(values, values[0] + np.arange(32))
+        turns.add(orientation(hr))
     assert len(turns) == 8
+
+
+def test_every_position_can_come(coordinates):
+    pairs = PatchPairs(coordinates, OPTIONS, 4, [0])
+    corners = [pairs[number][1].numpy().reshape(-1, 3).min(0).tolist() for number in range(6000)]
+    small = {(row, column) for row, column, image in corners if image == 0}
+    assert small == {(4 * y, 4 * x) for y in range(9) for x in range(17)}
+
+
+def test_large_images_are_drawn_by_area(coordinates):
+    pairs = PatchPairs(coordinates, OPTIONS, 4, [0])
+    numbers = [int(pairs[number][1][0, 0, 2]) for number in range(1000)]
+    assert np.mean(numbers) == pytest.approx(2 / 3, abs=0.05)
 
 
 def test_a_patch_depends_on_seed_and_number_alone(packed):
@@ -49,17 +72,6 @@ def test_a_patch_depends_on_seed_and_number_alone(packed):
     for number in (0, 17, 10**12):
         assert torch.equal(first[number][1], again[number][1])
         assert not torch.equal(first[number][1], other[number][1])
-
-
-def test_large_images_are_drawn_by_area(packed):
-    options = dataclasses.replace(OPTIONS, flip=False, rotate=False)
-    pairs = PatchPairs(packed, options, 4, [0])
-    areas = np.array([i.height * i.width for i in packed.images])
-    counts = np.zeros(len(areas))
-    for number in range(400):
-        hr = pairs[number][1].numpy()
-        counts[[found_in(packed.hr(i), hr) is not None for i in packed.images].index(True)] += 1
-    assert counts / 400 == pytest.approx(areas / areas.sum(), abs=0.07)
 
 
 def test_processes_share_the_batches_of_one():
