@@ -1,7 +1,7 @@
 """PSNR and SSIM as the super-resolution literature computes them, on 8-bit images.
 
 The luma is MATLAB's, rounded to 8 bit before anything is compared, and the border is cut: only so
-do figures compare with published ones. Reading files and running models is left to `folders`.
+do figures compare with published ones. Reading files and running models is left to `benchmark`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def psnr(image: np.ndarray, reference: np.ndarray, *, border: int = BORDER) -> f
     ImageError
         Shapes or dtypes differ, are not those above, or nothing is left inside the border.
     """
-    image, reference = _cut(image, reference, border, smallest=1)
+    image, reference = compared(image, reference, border, smallest=1)
     difference = image.astype(np.int32) - reference
     error = float(np.mean(np.square(difference), dtype=np.float64))
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
@@ -88,7 +88,7 @@ def ssim(image: np.ndarray, reference: np.ndarray, *, border: int = BORDER) -> f
     ImageError
         As for `psnr`; inside the border at least 11 x 11 pixels must be left.
     """
-    image, reference = _cut(image, reference, border, smallest=_TAPS)
+    image, reference = compared(image, reference, border, smallest=_TAPS)
     if image.ndim == 3:
         channels = range(image.shape[2])
         return float(np.mean([_ssim_plane(image[..., c], reference[..., c]) for c in channels]))
@@ -115,10 +115,24 @@ def _windowed(plane: np.ndarray) -> np.ndarray:
     return cv2.sepFilter2D(plane, cv2.CV_64F, window, window)[inside, inside]
 
 
-def _cut(
+def compared(
     image: np.ndarray, reference: np.ndarray, border: int, smallest: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both without their border, once they are known to be comparable."""
+    """Both without their border, once they are known to be comparable.
+
+    Parameters
+    ----------
+    image, reference : ndarray, shape (H, W) or (H, W, C), uint8
+    border : int
+        Pixels to cut from each side.
+    smallest : int
+        The shortest side that must be left.
+
+    Raises
+    ------
+    ImageError
+        They are not.
+    """
     for pixels in (image, reference):
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
             raise ImageError(f"metrics take uint8 pixels, H,W or H,W,C, not {_described(pixels)}")
