@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,28 @@ class Group:
         """Mean over all processes, differentiable."""
         if self.world == 1:
             return value
-        return differentiable_all_reduce(value) / self.world
-
-    def broadcast(self, tensors: Sequence[Tensor]) -> None:
-        """Give every process the main one's values."""
-        if self.world > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
+        return _Sum.apply(value) / self.world
 
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world > 1:
             dist.barrier()
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes, whose gradient is the sum of all processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 def join() -> Group:

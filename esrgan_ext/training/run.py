@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,12 +115,15 @@ def _train(
         raise OptionError(
             f"the recipe {recipe.name} begins with a trained network: give --init, a name or a file"
         )
-    images = _packed(recipe, folders, options)
-    say(f"{len(images.images)} images, {len(images.skipped)} skipped")
     pairs = []
     if folders.validation is not None:
         pairs = validation_pairs(folders.validation, recipe.generator.scale)
     generator = _generator(recipe, init if state is None else None, options.seed)
+    with warnings.catch_warnings():
+        if not group.is_main:  # it has been said once
+            warnings.simplefilter("ignore")
+        images = _packed(recipe, folders, options)
+    say(f"{len(images.images)} images, {len(images.skipped)} skipped")
     report: Report = Report()
     if group.is_main:
         report = _reports(options, say, state["step"] if state else 0)
@@ -189,6 +193,3 @@ def device_and_precision(device: str, precision: str) -> tuple[torch.device, str
     if precision != "auto" or chosen.device.type != "cuda":
         return chosen.device, chosen.precision
     return chosen.device, "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-__all__: Sequence[str] = ["Folders", "device_and_precision", "train"]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from esrgan_ext.errors import TrainingError
+from esrgan_ext.errors import OptionError, TrainingError
 from esrgan_ext.inference.devices import PRECISIONS
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.training import checkpoint
@@ -57,7 +57,7 @@ class RunOptions:
     workers : int
         Loader processes; 0 loads between the steps, which costs next to nothing on packed files.
     checkpoint_every, validate_every, log_every : int
-        In steps. A validation of 0 is none.
+        In steps; 0 is never, but for the log.
     deterministic : bool
         Ask torch for deterministic algorithms on a GPU too, at some cost in speed.
     """
@@ -71,6 +71,15 @@ class RunOptions:
     validate_every: int = 1000
     log_every: int = 100
     deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("checkpoint_every", 0), ("validate_every", 0), ("log_every", 1), ("workers", 0),
+        ):  # fmt: skip
+            if getattr(self, name) < least:
+                raise OptionError(
+                    f"{name.replace('_', '-')} must be at least {least}, not {getattr(self, name)}"
+                )
 
 
 class Trainer:

@@ -94,7 +94,7 @@ def _unknown(text: str) -> str:
 
 
 def locate_entry(entry: Entry) -> Found:
-    """The best copy of a catalogue model on this machine: bundled, packaged, cached, the user's own."""
+    """The best copy of a catalogue model here: bundled, packaged, cached, the user's own."""
     if entry.bundled:
         return Found(bundled_path(entry.bundled), entry)
     if entry.packaged and (path := packaged_path(entry.packaged)):
