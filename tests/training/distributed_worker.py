@@ -16,27 +16,28 @@ from esrgan_ext.training.reports import Report
 from esrgan_ext.training.trainer import RunOptions, Trainer
 
 
-def main(photos: Path, out: Path, name: str) -> None:
+def main(photos: Path, out: Path) -> None:
     torch.set_num_threads(1)
     group = distributed.join()
-    recipe = load_recipe(
-        name,
-        {
-            "generator.nf": 8, "generator.nb": 1, "generator.gc": 4, "data.patch": 32,
-            "data.batch": 4, "discriminator.kind": "unet", "discriminator.nf": 4,
-        },
-    )  # fmt: skip
     images = pack([photos], out / "cache", scale=4, smallest=32)
-    generator = build_generator(recipe, 0)
-    objective: PixelObjective
-    if recipe.adversarial:
-        objective = AdversarialObjective(recipe, 0, None, lambda x: group.mean(x.mean()))
-    else:
-        objective = PixelObjective(recipe)
-    options = RunOptions(out, checkpoint_every=0)
-    Trainer(recipe, options, generator, objective, images, [], group, Report()).run(6)
+    for name in ("psnr", "esrgan"):
+        recipe = load_recipe(
+            name,
+            {
+                "generator.nf": 8, "generator.nb": 1, "generator.gc": 4, "data.patch": 32,
+                "data.batch": 4, "discriminator.kind": "unet", "discriminator.nf": 4,
+            },
+        )  # fmt: skip
+        objective: PixelObjective
+        if recipe.adversarial:
+            objective = AdversarialObjective(recipe, 0, None, lambda x: group.mean(x.mean()))
+        else:
+            objective = PixelObjective(recipe)
+        options = RunOptions(out / name, checkpoint_every=0)
+        generator = build_generator(recipe, 0)
+        Trainer(recipe, options, generator, objective, images, [], group, Report()).run(6)
     distributed.leave()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

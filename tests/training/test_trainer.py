@@ -58,6 +58,7 @@ def losses_of(out: Path) -> dict[int, float]:
     return {entry["step"]: entry["l1"] for entry in map(json.loads, lines)}
 
 
+@pytest.mark.timeout(900)  # three processes start, which takes long on a busy machine
 def test_a_killed_run_goes_on_as_if_it_had_not_been(photos, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
