@@ -24,10 +24,13 @@ if TYPE_CHECKING:
         OutOfMemory,
         UpscaleCancelled,
     )
+    from esrgan_ext.evaluation import Evaluation, evaluate
     from esrgan_ext.inference import Upscaler, upscale
     from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
 
 _HOME = {
+    "Evaluation": "esrgan_ext.evaluation",
+    "evaluate": "esrgan_ext.evaluation",
     "Upscaler": "esrgan_ext.inference",
     "upscale": "esrgan_ext.inference",
     "ModelInfo": "esrgan_ext.weights",
@@ -51,6 +54,7 @@ __all__ = [
     "DeviceError",
     "DownloadError",
     "EsrganError",
+    "Evaluation",
     "ImageError",
     "ImageFileError",
     "ModelError",
@@ -60,6 +64,7 @@ __all__ = [
     "UpscaleCancelled",
     "Upscaler",
     "__version__",
+    "evaluate",
     "interpolate",
     "list_models",
     "load_model",

@@ -131,6 +131,24 @@ def steps(out: Console, description: str, total: int) -> Iterator[Progress | Non
         yield bars
 
 
+@contextmanager
+def work(out: Console, description: str) -> Iterator[Progress | None]:
+    """A bar with the time that is left, for work in pixels, on a terminal; None elsewhere."""
+    if not out.is_terminal:
+        yield None
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=out,
+        transient=True,
+    ) as bars:
+        bars.add_task(description, total=None)
+        yield bars
+
+
 class DownloadBar:
     """A bar over the bytes of a model's weights, which appears with the first of them."""
 

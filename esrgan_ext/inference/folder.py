@@ -95,7 +95,7 @@ def plan(
     if source.is_dir():
         if target.exists() and not target.is_dir():
             raise OptionError(f"{target}: is a file; the results of a folder need a folder")
-        sources = list(_images(source, recursive, target))
+        sources = list(images_below(source, recursive=recursive, excluded=target))
         if not sources:
             known = " ".join(sorted(SUFFIXES))
             below = "" if recursive else "; for the folders below give --recursive"
@@ -119,9 +119,24 @@ def plan(
     return Plan(todo, tuple(job for job in jobs if job in present))
 
 
-def _images(folder: Path, recursive: bool, excluded: Path) -> Iterator[Path]:
-    """Image files by their suffix, sorted; hidden ones and the results' folder are left out."""
-    excluded = excluded.resolve()
+def images_below(
+    folder: Path, *, recursive: bool = False, excluded: Path | None = None
+) -> Iterator[Path]:
+    """Image files of a folder by their suffix, sorted; hidden ones are left out.
+
+    Parameters
+    ----------
+    recursive
+        Take the folders below too.
+    excluded
+        A folder to leave out: that of the results.
+
+    Raises
+    ------
+    OptionError
+        A folder cannot be read.
+    """
+    excluded = excluded.resolve() if excluded is not None else None
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -133,7 +148,7 @@ def _images(folder: Path, recursive: bool, excluded: Path) -> Iterator[Path]:
         if entry.is_dir():
             # A link to a folder could lead back up, without end.
             if recursive and not entry.is_symlink() and path.resolve() != excluded:
-                yield from _images(path, recursive, excluded)
+                yield from images_below(path, recursive=recursive, excluded=excluded)
         elif path.suffix.lower() in SUFFIXES:
             yield path
 
