@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ModelError,
         OptionError,
         OutOfMemory,
+        TrainingError,
         UpscaleCancelled,
     )
     from esrgan_ext.evaluation import Evaluation, evaluate
@@ -46,6 +47,7 @@ _HOME = {
     "ModelError": "esrgan_ext.errors",
     "OptionError": "esrgan_ext.errors",
     "OutOfMemory": "esrgan_ext.errors",
+    "TrainingError": "esrgan_ext.errors",
     "UpscaleCancelled": "esrgan_ext.errors",
 }
 
@@ -61,6 +63,7 @@ __all__ = [
     "ModelInfo",
     "OptionError",
     "OutOfMemory",
+    "TrainingError",
     "UpscaleCancelled",
     "Upscaler",
     "__version__",

@@ -13,24 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from esrgan_ext import interpolate, load_model
-from esrgan_ext.evaluation.metrics import luma, psnr
-from esrgan_ext.evaluation.perceptual import load_perceptual
-from esrgan_ext.inference.resample import imresize
-from esrgan_ext.training.validation import Pair, upscaled, validation_pairs
-
-BORDER = 4
-
-
-def scores(pairs: list[Pair], results: list[np.ndarray], distance) -> tuple[float, float]:
-    """Mean PSNR on Y (gray images: on themselves), and mean distance."""
-    values = []
-    for pair, sr in zip(pairs, results, strict=True):
-        y = (sr.mean(2).round().astype(np.uint8), pair.hr[..., 0]) if pair.gray else None
-        y = y or (luma(sr), luma(pair.hr))
-        values.append((psnr(*y, border=BORDER), distance(sr, pair.hr, border=BORDER)))
-    means = np.mean(values, 0)
-    return float(means[0]), float(means[1])
+from esrgan_ext import evaluate, interpolate, load_model
 
 
 def main() -> None:
@@ -41,22 +24,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=11)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
-    pairs = validation_pairs(options.hr, 4)
-    distance = load_perceptual("st-lpips")
     first, second = load_model(options.first), load_model(options.second)
-    bicubic = scores(pairs, [imresize(p.lr, p.hr.shape[:2]) for p in pairs], distance)
-    print(f"bicubic    {bicubic[0]:.3f} dB  {bicubic[1]:.4f}")
+
+    def scores(model) -> tuple[float, float]:
+        found = evaluate(model, options.hr, perceptual="st-lpips")
+        mean = found.mean(found.models[0])
+        return mean.psnr_y, mean.perceptual
+
+    bicubic = scores("bicubic")
+    print(f"bicubic    {bicubic[0]:.3f} dB  {bicubic[1]:.4f}", flush=True)
     alphas = np.linspace(0, 1, options.steps)
     found = []
     for alpha in alphas:
-        network = interpolate(first, second, alpha=float(alpha))
-        found.append(scores(pairs, [upscaled(network, p.lr) for p in pairs], distance))
+        found.append(scores(interpolate(first, second, alpha=float(alpha))))
         print(f"alpha {alpha:.2f} {found[-1][0]:.3f} dB  {found[-1][1]:.4f}", flush=True)
     if options.output:
-        _plot(options, alphas, np.array(found), bicubic, distance.name)
+        _plot(options, alphas, np.array(found), bicubic)
 
 
-def _plot(options, alphas, found, bicubic, name: str) -> None:
+def _plot(options, alphas, found, bicubic) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -64,11 +50,9 @@ def _plot(options, alphas, found, bicubic, name: str) -> None:
 
     figure, left = plt.subplots(figsize=(6.4, 4), dpi=110)
     right = left.twinx()
-    kinds = ((left, "tab:blue", "PSNR-Y in dB"), (right, "tab:red", f"{name} (lower is better)"))
-    for axis, colour, label in kinds:
-        column = int(axis is right)
-        marker = "s" if column else "o"
-        axis.plot(alphas, found[:, column], color=colour, marker=marker, markersize=4)
+    kinds = ((left, "tab:blue", "PSNR-Y in dB"), (right, "tab:red", "ST-LPIPS (lower is better)"))
+    for column, (axis, colour, label) in enumerate(kinds):
+        axis.plot(alphas, found[:, column], color=colour, marker="os"[column], markersize=4)
         axis.axhline(bicubic[column], color=colour, linewidth=0.8, linestyle=":")
         axis.text(
             0.99, bicubic[column], "bicubic", color=colour, fontsize=8, ha="right", va="bottom"

@@ -16,7 +16,7 @@ def learning_rate(options: ScheduleOptions, step: int, steps: int) -> float:
     step : int
         Counted from 0.
     steps : int
-        Of the whole run; only the cosine depends on it.
+        Of the whole run; "steps" does not depend on it.
     """
     rate = options.learning_rate
     if step < options.warmup:
@@ -24,4 +24,7 @@ def learning_rate(options: ScheduleOptions, step: int, steps: int) -> float:
     if options.shape == "cosine":
         progress = (step - options.warmup) / max(1, steps - options.warmup)
         return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if options.shape == "trapezoid":
+        falling = max(1.0, options.falling * steps)
+        return rate * min(1.0, (steps - step) / falling)
     return rate * options.decay ** sum(step >= milestone for milestone in options.milestones)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from esrgan_ext.errors import OptionError
-from esrgan_ext.training.recipe import from_dict, load_recipe, recipe_names
+from esrgan_ext.training.recipe import ScheduleOptions, from_dict, load_recipe, recipe_names
 from esrgan_ext.training.schedule import learning_rate
 
 
@@ -56,7 +56,7 @@ def test_srgan_is_the_papers():
 
 def test_cosine_rises_and_ends_near_zero():
     recipe = load_recipe(
-        "lite-psnr", {"steps": 1000, "schedule.warmup": 10, "schedule.learning_rate": 1.0}
+        "lite-esrgan", {"steps": 1000, "schedule.warmup": 10, "schedule.learning_rate": 1.0}
     )
     values = [learning_rate(recipe.schedule, step, 1000) for step in range(1000)]
     assert values[0] == pytest.approx(0.1)
@@ -64,6 +64,15 @@ def test_cosine_rises_and_ends_near_zero():
     assert all(a >= b for a, b in pairwise(values[10:]))
     assert values[505] == pytest.approx(0.5, abs=0.01)
     assert values[-1] < 1e-4
+
+
+def test_trapezoid_holds_its_rate_and_falls_to_zero():
+    options = ScheduleOptions(learning_rate=2.0, warmup=4, shape="trapezoid", falling=0.2)
+    rates = [learning_rate(options, step, 100) for step in range(100)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert set(rates[4:81]) == {2.0}
+    assert rates[90] == pytest.approx(1.0)
+    assert rates[99] == pytest.approx(0.1)
 
 
 def test_a_file_states_differences_to_its_base(tmp_path):

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from esrgan_ext.errors import TrainingError
 from esrgan_ext.models.vgg import VGGConfig, VGGFeatures
-from esrgan_ext.training import checkpoint, trainer
+from esrgan_ext.training import checkpoint
 from esrgan_ext.training.dataset import PatchPairs
 from esrgan_ext.training.distributed import Group
 from esrgan_ext.training.ema import ExponentialMovingAverage
@@ -81,8 +82,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(photos, tmp_path):
     whole, killed = losses_of(tmp_path / "whole"), losses_of(tmp_path / "killed")
     assert len(whole) == 40
     assert killed == whole
-    ours, theirs = (tmp_path / name / "model.safetensors" for name in ("killed", "whole"))
-    assert ours.read_bytes() == theirs.read_bytes()
+    ours, theirs = (load_file(tmp_path / k / "model.safetensors") for k in ("killed", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_checkpoint_is_complete_or_not_there(tmp_path, monkeypatch):
@@ -133,14 +134,13 @@ def test_nan_rolls_back_to_the_checkpoint_and_goes_on(make_trainer, tiny_recipe,
     run = make_trainer(tiny_recipe)
     run._report = Recorder()
     true_loss = PixelObjective.generator_loss
-    poisoned = [True]
+    poisoned = []
 
     def loss(self, sr, hr):
         value, parts = true_loss(self, sr, hr)
-        if run.step == 8 and poisoned.pop():
-            poisoned.append(False)
+        if run.step == 8 and not poisoned:
+            poisoned.append(run.step)
             return value * float("nan"), parts
-        poisoned.append(poisoned[-1] if poisoned else True)
         return value, parts
 
     monkeypatch.setattr(PixelObjective, "generator_loss", loss)
@@ -254,7 +254,3 @@ def test_the_discriminator_learns_and_the_generator_step_leaves_it_alone(packed,
     objective.generator_loss(sr, torch.rand(4, 3, 32, 32))[0].backward()
     after = list(objective.discriminator.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_give_up_limit_is_what_the_message_counts():
-    assert trainer.MAX_ROLLBACKS >= 3
