@@ -231,10 +231,15 @@ def test_each_recipe_overfits_one_batch(packed, tmp_path, name):
 
     enlarged = F.interpolate(lr.permute(0, 3, 1, 2) / 255, scale_factor=4, mode="bicubic")
     bicubic = F.l1_loss(enlarged, target).item()
-    for _ in range(200):
-        assert run.train_step(lr, hr) is not None
-    # A GAN weighs pixels little; that it comes near them at all is the perceptual loss's doing.
-    assert error() < (1.2 if recipe.adversarial else 0.8) * bicubic
+    before = error()
+    reports = [run.train_step(lr, hr) for _ in range(200)]
+    assert None not in reports
+    if recipe.adversarial:  # it weighs pixels little: features are what it fits
+        first, last = reports[0].losses["perceptual"], reports[-1].losses["perceptual"]
+        assert last < 0.5 * first
+        assert error() < 0.5 * before
+    else:
+        assert error() < 0.95 * bicubic
 
 
 def test_the_discriminator_learns_and_the_generator_step_leaves_it_alone(packed, tmp_path):
