@@ -136,7 +136,7 @@ def evaluate(
     distance = _distance(perceptual, choose_device(device, precision).device)
     methods = [
         _Method(name, upscaler, scale)
-        for name, upscaler in zip(_names(models, upscalers), upscalers, strict=True)
+        for name, upscaler in zip(_names(upscalers), upscalers, strict=True)
     ]
     run = _Run(methods, scale, border, distance, max_pixels, events)
     run.all(pairs, unpaired, progress)
@@ -221,7 +221,7 @@ class _Run:
         pixels = [files.lr_pixels(self._scale) * len(self._methods) for files in pairs]
         done, total = 0, max(1, sum(pixels))
         for files, share in zip(pairs, pixels, strict=True):
-            self._image(files, _part(progress, done, total))
+            self._image(files, _image_part(progress, done, total))
             done += share
             if progress is not None and progress(done, total) is False:
                 raise UpscaleCancelled("evaluating was cancelled")
@@ -233,8 +233,7 @@ class _Run:
             pixels = pair.lr.shape[0] * pair.lr.shape[1]
             for number, method in enumerate(self._methods):
                 begin = time.monotonic()
-                before = number * pixels
-                sr = method(pair.lr, lambda done, _, before=before: progress(before + done))
+                sr = method(pair.lr, _model_part(progress, number * pixels))
                 seconds = time.monotonic() - begin
                 scores = measure(sr, pair.hr, self._border, self._distance)
                 found.append(ImageResult(files.name, method.name, scores, seconds))
@@ -255,7 +254,12 @@ class _Run:
             self._events.failed(failure)
 
 
-def _part(progress: Progress | None, before: int, total: int) -> Callable[[int], bool | None]:
+def _model_part(progress: Callable[[int], bool | None], before: int) -> Progress:
+    """The progress of one model on an image, within that of all models on it."""
+    return lambda done, _: progress(before + done)
+
+
+def _image_part(progress: Progress | None, before: int, total: int) -> Callable[[int], bool | None]:
     """The progress of one image, within that of all."""
     return lambda done: None if progress is None else progress(min(before + done, total), total)
 
@@ -275,13 +279,14 @@ def _common_scale(upscalers: Sequence[Upscaler | None], scale: int | None) -> in
     return chosen
 
 
-def _names(models: Sequence[Model], upscalers: Sequence[Upscaler | None]) -> list[str]:
+def _names(upscalers: Sequence[Upscaler | None]) -> list[str]:
     """One name for each; files of the same name are told apart by their paths."""
-    plain = [BICUBIC if u is None else info_of(u.network).name for u in upscalers]
+    infos = [None if upscaler is None else info_of(upscaler.network) for upscaler in upscalers]
+    plain = [BICUBIC if info is None else info.name for info in infos]
     names: list[str] = []
-    for name, upscaler in zip(plain, upscalers, strict=True):
-        if plain.count(name) > 1 and upscaler is not None:
-            name = info_of(upscaler.network).source
+    for name, info in zip(plain, infos, strict=True):
+        if plain.count(name) > 1 and info is not None and info.path is not None:
+            name = str(info.path)
         number = 2
         unique = name
         while unique in names:

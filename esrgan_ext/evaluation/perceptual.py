@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esrgan_ext.errors import ImageError, ModelError, OptionError
+from esrgan_ext.errors import ImageError, ModelError, OptionError, OutOfMemory
 from esrgan_ext.evaluation.metrics import BORDER, compared
 from esrgan_ext.evaluation.st_lpips import MIN_SIDE, ShiftTolerantLPIPS
+from esrgan_ext.inference.engine import is_out_of_memory
 from esrgan_ext.weights.checkpoints import read_checkpoint
 from esrgan_ext.weights.download import cache_folder
 from esrgan_ext.weights.search import user_folders
@@ -60,10 +61,20 @@ class PerceptualDistance:
         ImageError
             Shapes or dtypes differ or are not those above, or less than 21 x 21 pixels are left
             inside the border.
+        OutOfMemory
+            The features do not fit into memory.
         """
         image, reference = compared(image, reference, border, smallest=MIN_SIDE)
-        with torch.inference_mode():
-            value = self._distance(self._tensor(image), self._tensor(reference))
+        try:
+            with torch.inference_mode():
+                value = self._distance(self._tensor(image), self._tensor(reference))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"not enough memory for the {self.name} of {image.shape[1]} x {image.shape[0]} "
+                "pixels: leave the perceptual distance out, or take another device"
+            ) from error
         return float(value.reshape(()))
 
     def _tensor(self, pixels: np.ndarray) -> Tensor:

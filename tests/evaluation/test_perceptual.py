@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from esrgan_ext.errors import ImageError, ModelError, OptionError
+from esrgan_ext.errors import ImageError, ModelError, OptionError, OutOfMemory
 from esrgan_ext.evaluation import perceptual
 from esrgan_ext.evaluation.perceptual import PerceptualDistance, load_perceptual
 from esrgan_ext.evaluation.st_lpips import BlurPool, ShiftTolerantLPIPS
@@ -23,10 +23,12 @@ PHOTO = Path(__file__).parent.parent / "data" / "astronaut_320.png"
 def images(kind: str) -> tuple[np.ndarray, np.ndarray]:
     photo = cv2.imread(str(PHOTO))[..., ::-1].copy()
     noise = np.random.default_rng(0).integers(0, 256, (2, 67, 93, 3), np.uint8)
+    bicubic = imresize(imresize(photo, (80, 80)), (320, 320))
     return {
         "noise": (noise[0], noise[1]),
         "crops of noise": (noise[0, :32, :40], noise[1, :32, :40]),
-        "bicubic": (imresize(imresize(photo, (80, 80)), (320, 320)), photo),
+        "bicubic": (bicubic, photo),
+        "crop of bicubic": (bicubic[60:160, 100:180], photo[60:160, 100:180]),
         "shifted": (photo[1:, 1:], photo[:-1, :-1]),
     }[kind]
 
@@ -52,19 +54,19 @@ def test_equals_the_published_implementation(st_lpips, kind, expected):
 
 
 def test_equal_images_have_no_distance(st_lpips):
-    _, photo = images("bicubic")
+    _, photo = images("crop of bicubic")
     assert st_lpips(photo, photo) == 0
 
 
 def test_the_border_is_cut(st_lpips):
-    image, reference = images("bicubic")
+    image, reference = images("crop of bicubic")
     inside = (slice(4, -4), slice(4, -4))
     cut = st_lpips(image[inside], reference[inside], border=0)
     assert st_lpips(image, reference) == cut
 
 
 def test_gray_is_rgb_with_equal_channels(st_lpips):
-    image, reference = (pixels[..., 1] for pixels in images("bicubic"))
+    image, reference = (pixels[..., 1] for pixels in images("crop of bicubic"))
     colour = (np.repeat(pixels[..., None], 3, 2) for pixels in (image, reference))
     assert st_lpips(image, reference) == st_lpips(*colour)
 
@@ -149,6 +151,15 @@ def test_images_that_cannot_be_compared_are_refused(tmp_path):
     ):
         with pytest.raises(ImageError):
             distance(image, reference)
+
+
+def test_an_image_too_large_for_memory_says_so():
+    def allocate(image, reference):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    distance = PerceptualDistance("ST-LPIPS", allocate, torch.device("cpu"))
+    with pytest.raises(OutOfMemory, match="ST-LPIPS of 32 x 32 pixels"):
+        distance(*np.zeros((2, 40, 40), np.uint8))
 
 
 def test_lpips_library_gets_what_it_takes(monkeypatch):
