@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         OutOfMemory,
         ResumeError,
         SchedulerError,
+        TrainingError,
         UpscaleCancelled,
     )
     from esrgan_ext.evaluation import Evaluation, evaluate
@@ -52,6 +53,7 @@ _HOME = {
     "OutOfMemory": "esrgan_ext.errors",
     "ResumeError": "esrgan_ext.errors",
     "SchedulerError": "esrgan_ext.errors",
+    "TrainingError": "esrgan_ext.errors",
     "UpscaleCancelled": "esrgan_ext.errors",
 }
 
@@ -69,6 +71,7 @@ __all__ = [
     "OutOfMemory",
     "ResumeError",
     "SchedulerError",
+    "TrainingError",
     "UpscaleCancelled",
     "Upscaler",
     "__version__",

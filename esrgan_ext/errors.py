@@ -50,3 +50,7 @@ class OutOfMemory(EsrganError, MemoryError):
 
 class UpscaleCancelled(EsrganError):
     """The progress callback asked for the work to stop; nothing was returned."""
+
+
+class TrainingError(EsrganError):
+    """Training cannot start or go on: its data, its checkpoint or its losses are at fault."""

@@ -1,4 +1,4 @@
-"""The command line: `esrgan upscale | models | export | interpolate | evaluate | info`.
+"""The command line: `esrgan upscale | models | export | interpolate | train | evaluate | info`.
 
 Nothing heavy is imported here or at the top of the command modules, so that `esrgan --help`
 answers at once; each command imports what it needs when it runs.
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from esrgan_ext import __version__
-from esrgan_ext.cli import evaluate, info, mix, models, upscale
+from esrgan_ext.cli import evaluate, info, mix, models, train, upscale
 
 app = typer.Typer(
     name="esrgan",
@@ -27,6 +27,7 @@ app.command("upscale")(upscale.command)
 app.command("models")(models.list_command)
 app.command("export")(models.export_command)
 app.command("interpolate")(mix.command)
+app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("info")(info.command)
 

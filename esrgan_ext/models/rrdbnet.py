@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esrgan_ext.models.network import SRNetwork, pad_to_multiple
-from esrgan_ext.ops import cuda, eager, native, reference
+from esrgan_ext.ops import cuda, eager, grouped, native, reference
 from esrgan_ext.ops.eager import OnWork
 
 NEGATIVE_SLOPE = 0.2
@@ -261,7 +261,33 @@ class RRDBNet(SRNetwork):
             if self._runs_natively(unshuffled):  # the kernels write the result in one piece
                 y = self._run_natively(unshuffled)
                 return _cropped(y, x.shape[2] * self.scale, x.shape[3] * self.scale)
+        trains = torch.is_grad_enabled() and not torch.compiler.is_compiling() and valid
+        if trains and x.device.type == "cpu" and x.dtype == torch.float32 and not self.config.plus:
+            return self._grouped_forward(x)
         return super().forward(x, on_work)
+
+    def _grouped_forward(self, x: Tensor) -> Tensor:
+        """`plain_forward` as a CPU trains it fastest.
+
+        Measured on two AVX2 cores (nf 32, gc 16, nb 3, patches of 24): 1.5 times as fast as the
+        concatenations of the definition. The fused dense block's forward is faster still, but its
+        backward pass computes the features again, which costs more than that gains.
+        """
+        height, width = x.shape[-2:]
+        features = self.conv_first(self._unshuffled(x))
+        y = features
+        for block in self.body:
+            skip = y
+            for rdb in (block.rdb1, block.rdb2, block.rdb3):
+                y = grouped.dense_block(
+                    y, *rdb.weights_and_biases(), NEGATIVE_SLOPE, RESIDUAL_SCALE
+                )
+            y = torch.add(skip, y, alpha=RESIDUAL_SCALE)
+        y = self.conv_body(y) + features
+        for up in self.upsampling_convolutions():
+            y = grouped.upsample_conv(y, up.weight, up.bias, NEGATIVE_SLOPE)  # type: ignore[arg-type]
+        y = self.conv_last(F.leaky_relu(self.conv_hr(y), NEGATIVE_SLOPE))
+        return y[..., : height * self.scale, : width * self.scale]
 
     def _native_shape(self) -> native.NetworkShape:
         c = self.config

@@ -1,8 +1,8 @@
 """The models that have a name: what each is good at, its license and where its weights are.
 
-Three come as data in Python packages; the others are downloaded on first use. This module only
-states facts and imports no torch; `search` finds the files on this machine and `download`
-fetches them.
+Two come in this package and three as data in other Python packages; the rest is downloaded on
+first use. This module only states facts and imports no torch; `search` finds the files on this
+machine and `download` fetches them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,21 @@ from esrgan_ext.weights.info import ModelInfo
 
 REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
+
+
+@dataclass(frozen=True)
+class BundledFile:
+    """A `.safetensors` in this package's folder `weights/data`.
+
+    Attributes
+    ----------
+    file_name, sha256 : str
+    size_bytes : int
+    """
+
+    file_name: str
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,8 @@ class Entry:
     ----------
     name, scale, blocks, purpose, license, overlap
         As in `ModelInfo`. All entries take and return three channels.
+    bundled : BundledFile or None
+        Always there.
     packaged : PackagedFile or None
         Preferred, where the package is installed.
     download : Download or None
@@ -79,13 +96,17 @@ class Entry:
     purpose: str
     license: str
     overlap: int
+    bundled: BundledFile | None = None
     packaged: PackagedFile | None = None
     download: Download | None = None
     aliases: tuple[str, ...] = ()
 
     def info(self) -> ModelInfo:
         """What is known before any file was looked for."""
-        if self.packaged:
+        if self.bundled:
+            source = "esrgan-ext (this package)"
+            sha256, size = self.bundled.sha256, self.bundled.size_bytes
+        elif self.packaged:
             source = f"{self.packaged.distribution} (Python package)"
             sha256, size = self.packaged.bin_sha256, self.packaged.bin_bytes
         else:

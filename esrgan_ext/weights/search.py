@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from esrgan_ext.errors import ModelError
-from esrgan_ext.weights.catalogue import CATALOGUE, Download, Entry, PackagedFile
+from esrgan_ext.weights.catalogue import CATALOGUE, BundledFile, Download, Entry, PackagedFile
 from esrgan_ext.weights.download import Progress, cache_folder, download, file_sha256
 from esrgan_ext.weights.info import DEFAULT_OVERLAP, ModelInfo
 
@@ -94,7 +94,9 @@ def _unknown(text: str) -> str:
 
 
 def locate_entry(entry: Entry) -> Found:
-    """The best copy of a catalogue model on this machine: packaged, cached, the user's own."""
+    """The best copy of a catalogue model here: bundled, packaged, cached, the user's own."""
+    if entry.bundled:
+        return Found(bundled_path(entry.bundled), entry)
     if entry.packaged and (path := packaged_path(entry.packaged)):
         return Found(path, entry)
     if entry.download:
@@ -105,6 +107,21 @@ def locate_entry(entry: Entry) -> Found:
             if _may_be(path, entry) and file_sha256(path) == entry.download.sha256:
                 return Found(path, entry)
     return Found(None, entry)
+
+
+def bundled_path(file: BundledFile) -> Path:
+    """The file that comes with this package.
+
+    Raises
+    ------
+    ModelError
+        It is missing or was changed.
+    """
+    path = Path(__file__).with_name("data") / file.file_name
+    if not path.is_file() or file_sha256(path) != file.sha256:
+        state = "differs from the published file" if path.is_file() else "is missing"
+        raise ModelError(f"{path}: {state}. Install esrgan-ext again")
+    return path
 
 
 def packaged_path(file: PackagedFile) -> Path | None:
@@ -185,6 +202,7 @@ def _entry_of_copy(path: Path) -> Entry | None:
     for entry in CATALOGUE.values():
         hashes = [entry.download.sha256] if entry.download else []
         hashes += [entry.packaged.bin_sha256] if entry.packaged else []
+        hashes += [entry.bundled.sha256] if entry.bundled else []
         if sha256 in hashes:
             return entry
     return None

@@ -1,0 +1,78 @@
+"""Builds the network that a recipe trains, with the initial weights of its paper."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from esrgan_ext.models import RRDBNet, RRDBNetConfig, SRNetwork, SRResNet, SRResNetConfig
+from esrgan_ext.models.rrdbnet import NEGATIVE_SLOPE
+from esrgan_ext.training.recipe import Recipe
+
+
+def build_generator(recipe: Recipe, seed: int) -> SRNetwork:
+    """A network with random weights.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its `initialisation_scale` is ESRGAN's "smaller initialization" (arXiv 1809.00219,
+        section 3.1; 0.1 in its code).
+    seed : int
+
+    Returns
+    -------
+    SRNetwork
+        In train mode, channels-last.
+    """
+    options = recipe.generator
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: SRNetwork
+        if options.architecture == "srresnet":
+            network = SRResNet(
+                SRResNetConfig(
+                    nf=options.nf,
+                    nb=options.nb,
+                    scale=options.scale,
+                    batch_norm=options.batch_norm,
+                )
+            )
+        else:
+            network = RRDBNet(
+                RRDBNetConfig(nf=options.nf, nb=options.nb, gc=options.gc, scale=options.scale)
+            )
+            _initialise(network, recipe.initialisation_scale)
+            if recipe.nearest_start:
+                _begin_as_nearest(network)
+    return network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _initialise(network: nn.Module, scale: float) -> None:
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, a=NEGATIVE_SLOPE)
+            if name.startswith("body."):
+                with torch.no_grad():
+                    layer.weight.mul_(scale)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+@torch.no_grad()
+def _begin_as_nearest(network: RRDBNet) -> None:
+    """Let the first feature channels carry the image from end to end, the others hardly count.
+
+    Brightness is not negative, so LeakyReLU passes it; the residual branches start near zero.
+    """
+    carried = range(min(network.in_channels, network.out_channels, network.config.nf))
+    layers = [network.conv_first, *network.upsampling_convolutions(), network.conv_hr]
+    for layer in layers:
+        for channel in carried:
+            layer.weight[channel] = 0
+            layer.weight[channel, channel, 1, 1] = 1
+    network.conv_body.weight.mul_(0.1)
+    network.conv_last.weight.mul_(0.1)
+    for channel in carried:
+        network.conv_last.weight[channel, : len(carried)] = 0
+        network.conv_last.weight[channel, channel, 1, 1] = 1

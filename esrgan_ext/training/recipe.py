@@ -1,0 +1,310 @@
+"""What a training run does, as frozen dataclasses read from small TOML files.
+
+The recipes of the papers and scaled-down ones lie in `recipes/`; a user's own file may name one of
+them as its `base` and state the differences only. What a run is given beside that (folders,
+device, seed) is `RunOptions` in `trainer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from esrgan_ext.errors import OptionError
+
+
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """The network to train: `RRDBNetConfig` or `SRResNetConfig` in one.
+
+    Attributes
+    ----------
+    architecture
+        "rrdbnet" or "srresnet".
+    nf, nb, gc
+        Feature channels, blocks, growth channels (RRDBNet only).
+    scale
+        Output pixels per input pixel along each axis.
+    batch_norm
+        SRResNet only.
+    """
+
+    architecture: Literal["rrdbnet", "srresnet"] = "rrdbnet"
+    nf: int = 64
+    nb: int = 23
+    gc: int = 32
+    scale: int = 4
+    batch_norm: bool = True
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What a batch holds.
+
+    Attributes
+    ----------
+    patch
+        Side of an HR patch in pixels; a multiple of the scale.
+    batch
+        Patches a step, over all processes together.
+    flip, rotate
+        Mirror left to right, and turn by multiples of 90 degrees, at random.
+    degradation
+        "bicubic" (MATLAB's imresize of whole images) or "real-esrgan" (blind, second order).
+    """
+
+    patch: int = 128
+    batch: int = 16
+    flip: bool = True
+    rotate: bool = True
+    degradation: Literal["bicubic", "real-esrgan"] = "bicubic"
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """The learning rate over the steps.
+
+    Attributes
+    ----------
+    learning_rate
+        Of the generator, and of the discriminator where there is one.
+    warmup
+        Steps over which it rises from zero.
+    shape
+        "steps": multiplied by `decay` at each of `milestones`; "cosine": half a cosine from
+        `learning_rate` after the warm-up to zero at the last step; "trapezoid": constant, then
+        linearly to zero over the last share `falling` of the steps (arXiv 2405.18392), which the
+        average of the weights hides the noise of until then.
+    """
+
+    learning_rate: float = 2e-4
+    warmup: int = 0
+    shape: Literal["steps", "cosine", "trapezoid"] = "steps"
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.5
+    falling: float = 0.15
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Weights of the generator's losses; 0 leaves one out.
+
+    Attributes
+    ----------
+    l1, perceptual, adversarial
+        Weights.
+    gan
+        "relativistic" (relativistic average, ESRGAN) or "plain" (SRGAN).
+    features
+        Network of the perceptual loss: "vgg19" (conv5_4) or "vgg16" (conv5_3).
+    before_activation
+        Compare features before the ReLU (ESRGAN) or after it (SRGAN).
+    feature_distance
+        "l1" (ESRGAN's code) or "l2" (SRGAN: mean squared error).
+    """
+
+    l1: float = 1.0
+    perceptual: float = 0.0
+    adversarial: float = 0.0
+    gan: Literal["relativistic", "plain"] = "relativistic"
+    features: Literal["vgg19", "vgg16"] = "vgg19"
+    before_activation: bool = True
+    feature_distance: Literal["l1", "l2"] = "l1"
+
+
+@dataclass(frozen=True)
+class DiscriminatorOptions:
+    """Which discriminator, and its width.
+
+    Attributes
+    ----------
+    kind
+        "vgg" (for one patch size) or "unet" (with spectral norm, for any size).
+    nf
+        Channels of the first convolution.
+    """
+
+    kind: Literal["vgg", "unet"] = "vgg"
+    nf: int = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Attributes
+    ----------
+    name, summary
+        For people.
+    steps
+        Optimizer steps in all.
+    betas
+        Of Adam.
+    ema
+        Decay of the exponential moving average of the weights, which is what is validated and
+        exported; 0 switches it off.
+    clip
+        Largest gradient norm; 0 switches it off.
+    initialisation_scale
+        Factor on He's initialisation in residual blocks (ESRGAN, supplementary: 0.1).
+    nearest_start
+        RRDBNet only: begin as nearest-neighbour upsampling, with three feature channels that carry
+        the image through; short runs need not learn that first.
+    needs_init
+        Refuse to begin with random weights.
+    """
+
+    name: str = "custom"
+    summary: str = ""
+    steps: int = 1_000_000
+    generator: GeneratorOptions = field(default_factory=GeneratorOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    losses: LossOptions = field(default_factory=LossOptions)
+    discriminator: DiscriminatorOptions = field(default_factory=DiscriminatorOptions)
+    betas: tuple[float, float] = (0.9, 0.999)
+    ema: float = 0.999
+    clip: float = 0.0
+    initialisation_scale: float = 0.1
+    nearest_start: bool = False
+    needs_init: bool = False
+
+    def __post_init__(self) -> None:
+        scale = self.generator.scale
+        if self.data.patch < scale or self.data.patch % scale:
+            raise OptionError(
+                f"patch must be a multiple of the scale {scale}, not {self.data.patch}"
+            )
+        if self.steps < 1 or self.data.batch < 1:
+            raise OptionError("steps and batch must be at least 1")
+        if not (0 <= self.ema < 1 and self.clip >= 0 and self.schedule.learning_rate > 0):
+            raise OptionError("ema must be in [0, 1), clip at least 0, learning_rate above 0")
+        adversarial = self.losses.adversarial > 0
+        if adversarial and self.discriminator.kind == "vgg" and self.data.patch % 32:
+            raise OptionError(
+                f"the VGG discriminator takes patches that are multiples of 32, "
+                f"not {self.data.patch}"
+            )
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether a discriminator is trained too."""
+        return self.losses.adversarial > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as in a TOML file."""
+        return dataclasses.asdict(self)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = importlib.resources.files("esrgan_ext.training") / "recipes"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name[-5:] == ".toml")
+
+
+def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Parameters
+    ----------
+    name : str
+        One of `recipe_names`, or a path to a `.toml` file.
+    overrides : mapping, optional
+        Values by dotted name ("data.batch"), which replace the file's. None values are ignored.
+
+    Raises
+    ------
+    OptionError
+        There is no such recipe, or it holds a key or value that is not known.
+    """
+    values = _read(name, seen=())
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            *sections, last = key.split(".")
+            table = values
+            for section in sections:
+                table = table.setdefault(section, {})
+            table[last] = value
+    return from_dict(values, name)
+
+
+def from_dict(values: Mapping[str, Any], origin: str = "recipe") -> Recipe:
+    """The recipe of `Recipe.as_dict`; OptionError where a key or a value's type is unknown."""
+    return _build(Recipe, values, origin)
+
+
+def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen:
+        raise OptionError(f"the recipes {', '.join(seen)} name each other as base")
+    try:
+        if name.endswith(".toml"):
+            text = Path(name).read_text("utf-8")
+        elif name in recipe_names():
+            folder = importlib.resources.files("esrgan_ext.training") / "recipes"
+            text = (folder / f"{name}.toml").read_text("utf-8")
+        else:
+            raise OptionError(
+                f"no recipe is called {name!r}. Known: {', '.join(recipe_names())}; "
+                "a path to a .toml file is possible too"
+            )
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise OptionError(f"{name}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"{name} is not TOML: {error}") from error
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if str(base).endswith(".toml"):
+        base = str(Path(name).parent / base)
+    return _merged(_read(str(base), (*seen, name)), values)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if nested else value
+    return result
+
+
+def _build(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise OptionError(
+            f"{where}: unknown {', '.join(sorted(unknown))}; known: {', '.join(hints)}"
+        )
+    return kind(**{k: _value(hints[k], v, f"{where}: {k}") for k, v in values.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise OptionError(f"{where} must be a table")
+        return _build(hint, value, where)
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            choices = ", ".join(map(str, typing.get_args(hint)))
+            raise OptionError(f"{where} must be one of {choices}, not {value!r}")
+        return value
+    if origin is tuple:
+        kinds = typing.get_args(hint)
+        variable = len(kinds) == 2 and kinds[1] is Ellipsis
+        if not isinstance(value, list | tuple) or not (variable or len(value) == len(kinds)):
+            raise OptionError(f"{where} must be a list, not {value!r}")
+        return tuple(_value(kinds[0], v, where) for v in value)
+    if isinstance(hint, types.UnionType):
+        hint = typing.get_args(hint)[0]
+    accepted = (int, float) if hint is float else hint
+    if not isinstance(value, accepted) or (hint is not bool and isinstance(value, bool)):
+        raise OptionError(f"{where} must be of type {hint.__name__}, not {value!r}")
+    return hint(value)
