@@ -278,7 +278,7 @@ Status pack_layers(const PackedLayout& layout, Compute compute, const Convolutio
     return {Code::kInvalidArgument, 0};
   for (int i = 0; i < count; ++i)
     if (!convolutions[i].weights || !convolutions[i].bias) return {Code::kInvalidArgument, 0};
-  return for_compute(compute, [&](auto tag) {
+  return for_compute(compute, [&](auto tag) -> Status {
     Sequence sequence;
     for (int i = 0; i < count; ++i) {
       const PackedLayer& layer = layout[i];
@@ -388,7 +388,7 @@ bool can_run(int device, Path path, Compute compute) {
   if (wgmma && (properties.major != 9 || element_bytes(compute) != 2)) return false;
   const DeviceGuard guard(device);
   if (guard.error() != kSuccess) return false;
-  return static_cast<bool>(for_compute(compute, [&](auto tag) {
+  return static_cast<bool>(for_compute(compute, [&](auto tag) -> Status {
     constexpr Compute kCompute = decltype(tag)::kCompute;
     bool available = Launch<kCompute>::available();
     if constexpr (element_bytes(kCompute) == 2)
@@ -457,7 +457,7 @@ Status forward(const Plan& plan, const void* packed, const InputImages& in, cons
     return {Code::kInvalidArgument, 0};
   if (workspace_size < workspace_bytes(plan, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
-  return for_compute(plan.compute, [&](auto tag) {
+  return for_compute(plan.compute, [&](auto tag) -> Status {
     return run_network<decltype(tag)::kCompute>(plan.shape, plan.path, packed, in, out, batch,
                                                 height, width, static_cast<char*>(workspace),
                                                 nonfinite, stream);
@@ -478,7 +478,7 @@ Status dense_block(const DenseBlockPlan& plan, const void* packed, const void* x
     return {Code::kInvalidArgument, 0};
   if (workspace_size < workspace_bytes(plan, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
-  return for_compute(plan.compute, [&](auto tag) {
+  return for_compute(plan.compute, [&](auto tag) -> Status {
     constexpr Compute kCompute = decltype(tag)::kCompute;
     const DenseBlockShape& s = plan.shape;
     const PackedLayout layout = PackedLayout::of(s, kCompute, plan.path);
