@@ -272,6 +272,17 @@ WgmmaPackTask wgmma_pack_task(const PackedLayout& layout, const WgmmaPiece& piec
   return task;
 }
 
+template <Compute C>
+void pack_pieces(const PackedLayout& layout, const Convolution* convolutions, void* packed,
+                 Stream stream, Sequence& sequence) {
+  if constexpr (element_bytes(C) == 2) {
+    for (const WgmmaPiece& piece : layout.pieces()) {
+      const WgmmaPackTask task = wgmma_pack_task(layout, piece, convolutions, packed);
+      sequence.run([&] { return LaunchWgmma<C>::pack(task, stream); });
+    }
+  }
+}
+
 Status pack_layers(const PackedLayout& layout, Compute compute, const Convolution* convolutions,
                    int count, void* packed, Stream stream) {
   if (count != layout.count() || !convolutions || !is_aligned(packed))
@@ -289,11 +300,7 @@ Status pack_layers(const PackedLayout& layout, Compute compute, const Convolutio
           layer.bias_floats};
       sequence.run([&] { return Launch<decltype(tag)::kCompute>::pack(task, stream); });
     }
-    if constexpr (element_bytes(decltype(tag)::kCompute) == 2)
-      for (const WgmmaPiece& piece : layout.pieces()) {
-        const WgmmaPackTask task = wgmma_pack_task(layout, piece, convolutions, packed);
-        sequence.run([&] { return LaunchWgmma<decltype(tag)::kCompute>::pack(task, stream); });
-      }
+    pack_pieces<decltype(tag)::kCompute>(layout, convolutions, packed, stream, sequence);
     return sequence.status();
   });
 }
@@ -391,8 +398,9 @@ bool can_run(int device, Path path, Compute compute) {
   return static_cast<bool>(for_compute(compute, [&](auto tag) -> Status {
     constexpr Compute kCompute = decltype(tag)::kCompute;
     bool available = Launch<kCompute>::available();
-    if constexpr (element_bytes(kCompute) == 2)
+    if constexpr (element_bytes(kCompute) == 2) {
       if (wgmma) available = available && LaunchWgmma<kCompute>::available();
+    }
     return available ? Status{} : Status{Code::kUnsupportedDevice, 0};
   }));
 }
