@@ -272,13 +272,24 @@ WgmmaPackTask wgmma_pack_task(const PackedLayout& layout, const WgmmaPiece& piec
   return task;
 }
 
+template <Compute C>
+void pack_pieces(const PackedLayout& layout, const Convolution* convolutions, void* packed,
+                 Stream stream, Sequence& sequence) {
+  if constexpr (element_bytes(C) == 2) {
+    for (const WgmmaPiece& piece : layout.pieces()) {
+      const WgmmaPackTask task = wgmma_pack_task(layout, piece, convolutions, packed);
+      sequence.run([&] { return LaunchWgmma<C>::pack(task, stream); });
+    }
+  }
+}
+
 Status pack_layers(const PackedLayout& layout, Compute compute, const Convolution* convolutions,
                    int count, void* packed, Stream stream) {
   if (count != layout.count() || !convolutions || !is_aligned(packed))
     return {Code::kInvalidArgument, 0};
   for (int i = 0; i < count; ++i)
     if (!convolutions[i].weights || !convolutions[i].bias) return {Code::kInvalidArgument, 0};
-  return for_compute(compute, [&](auto tag) {
+  return for_compute(compute, [&](auto tag) -> Status {
     Sequence sequence;
     for (int i = 0; i < count; ++i) {
       const PackedLayer& layer = layout[i];
@@ -289,11 +300,7 @@ Status pack_layers(const PackedLayout& layout, Compute compute, const Convolutio
           layer.bias_floats};
       sequence.run([&] { return Launch<decltype(tag)::kCompute>::pack(task, stream); });
     }
-    if constexpr (element_bytes(decltype(tag)::kCompute) == 2)
-      for (const WgmmaPiece& piece : layout.pieces()) {
-        const WgmmaPackTask task = wgmma_pack_task(layout, piece, convolutions, packed);
-        sequence.run([&] { return LaunchWgmma<decltype(tag)::kCompute>::pack(task, stream); });
-      }
+    pack_pieces<decltype(tag)::kCompute>(layout, convolutions, packed, stream, sequence);
     return sequence.status();
   });
 }
@@ -388,11 +395,12 @@ bool can_run(int device, Path path, Compute compute) {
   if (wgmma && (properties.major != 9 || element_bytes(compute) != 2)) return false;
   const DeviceGuard guard(device);
   if (guard.error() != kSuccess) return false;
-  return static_cast<bool>(for_compute(compute, [&](auto tag) {
+  return static_cast<bool>(for_compute(compute, [&](auto tag) -> Status {
     constexpr Compute kCompute = decltype(tag)::kCompute;
     bool available = Launch<kCompute>::available();
-    if constexpr (element_bytes(kCompute) == 2)
+    if constexpr (element_bytes(kCompute) == 2) {
       if (wgmma) available = available && LaunchWgmma<kCompute>::available();
+    }
     return available ? Status{} : Status{Code::kUnsupportedDevice, 0};
   }));
 }
@@ -457,7 +465,7 @@ Status forward(const Plan& plan, const void* packed, const InputImages& in, cons
     return {Code::kInvalidArgument, 0};
   if (workspace_size < workspace_bytes(plan, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
-  return for_compute(plan.compute, [&](auto tag) {
+  return for_compute(plan.compute, [&](auto tag) -> Status {
     return run_network<decltype(tag)::kCompute>(plan.shape, plan.path, packed, in, out, batch,
                                                 height, width, static_cast<char*>(workspace),
                                                 nonfinite, stream);
@@ -478,7 +486,7 @@ Status dense_block(const DenseBlockPlan& plan, const void* packed, const void* x
     return {Code::kInvalidArgument, 0};
   if (workspace_size < workspace_bytes(plan, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
-  return for_compute(plan.compute, [&](auto tag) {
+  return for_compute(plan.compute, [&](auto tag) -> Status {
     constexpr Compute kCompute = decltype(tag)::kCompute;
     const DenseBlockShape& s = plan.shape;
     const PackedLayout layout = PackedLayout::of(s, kCompute, plan.path);

@@ -33,6 +33,7 @@
 #include "network.h"
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
@@ -296,6 +297,10 @@ inline void prepare_fiber(Fiber& f, int thread) {
   f.groups.clear();
   f.fake_stack = nullptr;
   if (!f.stack) f.stack.reset(new char[kStackBytes]);
+#if defined(__SANITIZE_ADDRESS__)
+  // The frames of the thread before, which was left for good, are still marked.
+  __asan_unpoison_memory_region(f.stack.get(), kStackBytes);
+#endif
 #if defined(__x86_64__)
   auto top = reinterpret_cast<std::uintptr_t>(f.stack.get() + kStackBytes) & ~std::uintptr_t{15};
   auto* sp = reinterpret_cast<void**>(top);

@@ -59,7 +59,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    return build(tmp_path_factory.mktemp("sanitized"), ["-O1", *sanitizers])
+    return build(tmp_path_factory.mktemp("sanitized"), ["-O0", *sanitizers])
 
 
 @pytest.mark.parametrize("group", ["layout", "errors", "shapes", "tiles", "wgmma", "pixels"])
