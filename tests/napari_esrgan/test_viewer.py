@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+import esrgan_ext as esr
 from napari_esrgan import _commands, _job
 from napari_esrgan._layer_list import LayerAdder
 from napari_esrgan._run_panel import RunPanel
@@ -368,3 +369,42 @@ def test_importing_the_plugin_imports_neither_torch_nor_qt():
 
 def test_the_manifest_is_valid():
     subprocess.run([sys.executable, "-m", "npe2", "validate", "esrgan-ext"], check=True)
+
+
+def test_a_live_layer_with_asynchronous_slicing(docked, qtbot, monkeypatch, model_file):
+    """The window stays alive while chunks are computed where one looks, and only there."""
+    from napari.settings import get_settings
+
+    from napari_esrgan import _live, _models
+
+    monkeypatch.setattr(_live, "CHUNK", 32)
+    made = []
+    array = _live.LiveSource.array
+    monkeypatch.setattr(_live.LiveSource, "array", lambda self: made.append(self) or array(self))
+    computing = threading.Event()
+    chunk = _live.LiveSource.chunk
+
+    def slow(self, block_info=None):
+        computing.set()
+        return chunk(self, block_info=block_info)
+
+    monkeypatch.setattr(_live.LiveSource, "chunk", slow)
+    viewer, widget = docked
+    monkeypatch.setattr(get_settings().experimental, "async_", True)
+    data = RNG.integers(0, 255, (512, 512), np.uint8)
+    viewer.add_image(data, name="source")
+    widget.add_live()
+    qtbot.waitUntil(lambda: not widget._live.running and len(viewer.layers) == 2, timeout=60_000)
+    layer = viewer.layers[-1]
+    viewer.scene.camera.center = (40, 40)
+    viewer.scene.camera.zoom = 12  # finer than the source: the fine level is wanted
+    qtbot.waitUntil(lambda: layer.data_level == 0, timeout=30_000)
+    with _models.INFERENCE:
+        qtbot.waitUntil(computing.is_set, timeout=30_000)
+        ticks = []
+        qtbot.waitUntil(lambda: ticks.append(0) or len(ticks) > 5)  # while it cannot go on
+    qtbot.waitUntil(lambda: layer.loaded, timeout=60_000)
+    assert 0 < made[0].computed < 128  # of 256
+    expected = esr.upscale(data, model_file, device="cpu")
+    shown = np.asarray(layer.data[0][128:192, 128:192])
+    assert np.abs(shown.astype(int) - expected[128:192, 128:192]).max() <= 1
