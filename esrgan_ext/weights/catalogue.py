@@ -1,8 +1,8 @@
 """The models that have a name: what each is good at, its license and where its weights are.
 
 Two come in this package and three as data in other Python packages; the rest is downloaded on
-first use. This module only states facts and imports no torch; `search` finds the files on this machine and `download`
-fetches them.
+first use. This module only states facts and imports no torch; `search` finds the files on this
+machine and `download` fetches them.
 """
 
 from __future__ import annotations
@@ -192,6 +192,32 @@ _ENTRIES = (
             param_sha256="e67d72f615ab8018ac62aca42755fbe247ebb62d34f51431172e305c1ef8c2dd",
             bin_sha256="a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
             bin_bytes=33_424_520,
+        ),
+    ),
+    Entry(
+        name="lite-psnr-x4",
+        scale=4,
+        blocks=3,
+        purpose="clean images on a CPU: fast, true to the data, smooth",
+        license="Apache-2.0",
+        overlap=32,
+        bundled=BundledFile(
+            file_name="lite-psnr-x4.safetensors",
+            sha256="9668331e629004008d2ef9376710da88dc3ea0d4a9abff83f5666963da233490",
+            size_bytes=1_166_822,
+        ),
+    ),
+    Entry(
+        name="lite-esrgan-x4",
+        scale=4,
+        blocks=3,
+        purpose="clean images on a CPU: fast, sharp (to be mixed with lite-psnr-x4)",
+        license="Apache-2.0",
+        overlap=32,
+        bundled=BundledFile(
+            file_name="lite-esrgan-x4.safetensors",
+            sha256="3e058ac0443ca0a1c0e8aa4c208f1a395230f336af5032b0e21c93416905fbb1",
+            size_bytes=1_166_822,
         ),
     ),
     Entry(
