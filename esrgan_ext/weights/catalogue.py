@@ -216,7 +216,7 @@ _ENTRIES = (
         overlap=64,
         bundled=BundledFile(
             file_name="lite-esrgan-x4.safetensors",
-            sha256="3e058ac0443ca0a1c0e8aa4c208f1a395230f336af5032b0e21c93416905fbb1",
+            sha256="94b827525a0d78d97313ba54b57ea45f43d9c043c5366d553563d131c258105c",
             size_bytes=1_166_822,
         ),
     ),

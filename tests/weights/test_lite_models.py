@@ -40,7 +40,7 @@ def test_interpolating_gives_up_psnr_step_by_step(pairs):
     assert all(a > b for a, b in pairwise(found))
 
 
-def test_lite_esrgan_looks_better_than_bicubic_and_no_worse_than_lite_psnr(pairs):
+def test_lite_esrgan_looks_better_than_lite_psnr_and_bicubic(pairs):
     if find_st_lpips() is None:
         pytest.skip("no weights of ST-LPIPS")
     distance = load_perceptual("st-lpips")
@@ -50,8 +50,7 @@ def test_lite_esrgan_looks_better_than_bicubic_and_no_worse_than_lite_psnr(pairs
         results = [distance(upscaled(network, p.lr), p.hr) for p in pairs["Set14"]]
         means[name] = np.mean(results)
     bicubic = [distance(imresize(p.lr, p.hr.shape[:2]), p.hr) for p in pairs["Set14"]]
-    assert means["lite-esrgan-x4"] < 0.8 * np.mean(bicubic)
-    assert means["lite-esrgan-x4"] < 1.01 * means["lite-psnr-x4"]
+    assert means["lite-esrgan-x4"] < min(means["lite-psnr-x4"], np.mean(bicubic))
 
 
 @pytest.mark.parametrize("name", ["lite-psnr-x4", "lite-esrgan-x4"])
