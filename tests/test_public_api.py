@@ -45,12 +45,14 @@ def test_every_error_is_an_esrgan_error():
 
 def test_the_packaged_models_are_listed_first_and_are_here():
     models = esr.list_models()
-    assert [m.name for m in models[:3]] == [
+    assert [m.name for m in models[:5]] == [
         "realesrgan-x4plus",
         "realesrgan-x4plus-anime",
         "realsr-df2k",
+        "lite-psnr-x4",
+        "lite-esrgan-x4",
     ]
-    assert all(m.path is not None and m.path.exists() for m in models[:3])
+    assert all(m.path is not None and m.path.exists() for m in models[:5])
     assert {m.scale for m in models} == {2, 4}
 
 

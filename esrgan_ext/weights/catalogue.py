@@ -195,6 +195,32 @@ _ENTRIES = (
         ),
     ),
     Entry(
+        name="lite-psnr-x4",
+        scale=4,
+        blocks=3,
+        purpose="clean images on a CPU: fast, true to the data, smooth",
+        license="Apache-2.0",
+        overlap=64,
+        bundled=BundledFile(
+            file_name="lite-psnr-x4.safetensors",
+            sha256="9668331e629004008d2ef9376710da88dc3ea0d4a9abff83f5666963da233490",
+            size_bytes=1_166_822,
+        ),
+    ),
+    Entry(
+        name="lite-esrgan-x4",
+        scale=4,
+        blocks=3,
+        purpose="clean images on a CPU: fast, sharp (to be mixed with lite-psnr-x4)",
+        license="Apache-2.0",
+        overlap=64,
+        bundled=BundledFile(
+            file_name="lite-esrgan-x4.safetensors",
+            sha256="94b827525a0d78d97313ba54b57ea45f43d9c043c5366d553563d131c258105c",
+            size_bytes=1_166_822,
+        ),
+    ),
+    Entry(
         name="esrgan-x4",
         scale=4,
         blocks=23,

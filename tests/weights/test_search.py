@@ -21,6 +21,7 @@ from tests.conftest import ROOT, make_network
 from tests.weights.ncnn_files import write_ncnn
 
 PACKAGED = ("realesrgan-x4plus", "realesrgan-x4plus-anime", "realsr-df2k")
+BUNDLED = ("lite-psnr-x4", "lite-esrgan-x4")
 DOWNLOADED = ("esrgan-x4", "rrdb-psnr-x4", "bsrgan-x4", "realesrgan-x2plus")
 
 
@@ -53,15 +54,15 @@ def is_same(loaded: torch.nn.Module, network: RRDBNet) -> bool:
 
 def test_the_catalogue_is_listed_first_and_complete() -> None:
     infos = list_models()
-    assert [info.name for info in infos] == [*PACKAGED, *DOWNLOADED]
+    assert [info.name for info in infos] == [*PACKAGED, *BUNDLED, *DOWNLOADED]
     for info in infos:
         assert info.scale in (2, 4)
-        assert info.blocks in (6, 23)
+        assert info.blocks in (3, 6, 23)
         assert info.license in ("BSD-3-Clause", "Apache-2.0", "MIT")
         assert info.purpose
         assert info.source
         assert len(info.sha256 or "") == 64
-        assert (info.path is not None) == (info.name in PACKAGED)
+        assert (info.path is not None) == (info.name in PACKAGED + BUNDLED)
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -71,6 +72,29 @@ def test_packaged_models_load_as_they_are_listed(name: str) -> None:
     assert info == find_model(name)
     assert (info.name, info.scale, info.blocks) == (name, network.scale, network.config.nb)
     assert info.path.with_suffix(".bin").stat().st_size == info.size_bytes
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_models_are_here_small_and_as_listed(name: str) -> None:
+    network = load_model(name)
+    info = network.info
+    assert info == find_model(name)
+    assert (info.name, info.scale, info.blocks) == (name, network.scale, network.config.nb)
+    assert info.license == "Apache-2.0"
+    assert info.size_bytes == info.path.stat().st_size < 2_000_000
+    assert find_model(str(info.path)) == info
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+def test_changed_bundled_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = CATALOGUE["lite-psnr-x4"]
+    for file_name, reason in (("lite-esrgan-x4.safetensors", "differs"), ("no.x", "is missing")):
+        wrong = replace(entry.bundled, file_name=file_name)
+        monkeypatch.setitem(CATALOGUE, entry.name, replace(entry, bundled=wrong))
+        with pytest.raises(ModelError, match=f"{reason}.*Install esrgan-ext again"):
+            load_model(entry.name)
+        with pytest.warns(UserWarning, match=reason):
+            assert len(list_models()) == len(CATALOGUE)
 
 
 def test_names_ignore_case_and_aliases_are_names(tmp_path: Path) -> None:
