@@ -6,6 +6,7 @@ and taken up again gives the same weights as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Iterator
@@ -131,10 +132,6 @@ class Trainer:
             self._optimizers.append(self._adam(objective.discriminator))
         half = options.precision == "fp16"
         self._scalers = [torch.amp.GradScaler(device.type, enabled=half) for _ in self._optimizers]
-        if options.deterministic:
-            torch.use_deterministic_algorithms(True)
-        if device.type == "cpu":
-            torch.set_flush_denormal(True)  # near-zero gradients else take 100 times as long
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
         trained = [p for p in network.parameters() if p.requires_grad]
@@ -165,13 +162,14 @@ class Trainer:
             The losses are not finite again and again, or a batch is malformed.
         """
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
-        if self.step == 0:
-            self.save()  # what an early rollback goes back to
-        while self.step < last:
-            if self._train(last):
-                break
-            self._roll_back()
-        self.save()
+        with _modes_of_torch(self.options):
+            if self.step == 0:
+                self.save()  # what an early rollback goes back to
+            while self.step < last:
+                if self._train(last):
+                    break
+                self._roll_back()
+            self.save()
 
     def _train(self, last: int) -> bool:
         """Step until `last`; False as soon as a step was not finite."""
@@ -365,6 +363,22 @@ class Trainer:
                 stacklevel=2,
             )
         self.step, self._rollbacks = state["step"], state["rollbacks"]
+
+
+@contextlib.contextmanager
+def _modes_of_torch(options: RunOptions) -> Iterator[None]:
+    """What a run sets for the whole process, until the run's end."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    flushing = bool(torch.tensor(1e-310, dtype=torch.float64) * 1 == 0)  # torch does not tell
+    try:
+        if options.deterministic:
+            torch.use_deterministic_algorithms(True)
+        if options.device.type == "cpu":
+            torch.set_flush_denormal(True)  # near-zero gradients else take 100 times as long
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_flush_denormal(flushing)
 
 
 class _Clock:

@@ -44,6 +44,12 @@ def test_a_run_in_pieces_is_the_run_in_one(make_trainer, tiny_recipe, tmp_path):
     assert not same_weights(whole.generator, whole.best_network)
 
 
+def test_a_run_leaves_the_modes_of_torch_as_they_were(make_trainer, tiny_recipe):
+    make_trainer(tiny_recipe, deterministic=True).run(1)
+    assert torch.tensor(1e-310, dtype=torch.float64) * 1 > 0
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def train_command(photos: Path, out: Path) -> list[str]:
     options = "--steps 40 --batch 2 --patch 32 --blocks 1 --checkpoint-every 4 --log-every 1"
     return [
