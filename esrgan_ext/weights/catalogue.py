@@ -216,7 +216,7 @@ _ENTRIES = (
         overlap=64,
         bundled=BundledFile(
             file_name="lite-esrgan-x4.safetensors",
-            sha256="94b827525a0d78d97313ba54b57ea45f43d9c043c5366d553563d131c258105c",
+            sha256="d54d7ed9de9aab08d1199c65ed905ad02a6a1c908c93dd01eb692d734453bb53",
             size_bytes=1_166_822,
         ),
     ),
