@@ -133,8 +133,6 @@ class Trainer:
         self._scalers = [torch.amp.GradScaler(device.type, enabled=half) for _ in self._optimizers]
         if options.deterministic:
             torch.use_deterministic_algorithms(True)
-        if device.type == "cpu":
-            torch.set_flush_denormal(True)  # near-zero gradients else take 100 times as long
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
         trained = [p for p in network.parameters() if p.requires_grad]
