@@ -45,6 +45,8 @@ def test_two_processes_equal_one(folders, name):
     networks = ["generator", "ema"] + (["discriminator"] if name == "esrgan" else [])
     for network in networks:
         for key, value in one[network].items():
+            if (network, key) == ("discriminator", "conv_last.bias"):
+                continue  # the relativistic loss does not depend on it: its gradient is rounding
             # Sums are taken in another order; Adam's first steps have the rate's size, 1e-4,
             # wherever a gradient is not zero, so an error in the averaging would show as that.
             assert torch.allclose(value, two[network][key], rtol=0, atol=2e-6), (network, key)

@@ -243,7 +243,8 @@ def test_each_recipe_overfits_one_batch(packed, tmp_path, name):
     if recipe.adversarial:  # it weighs pixels little: features are what it fits
         first, last = reports[0].losses["perceptual"], reports[-1].losses["perceptual"]
         assert last < 0.5 * first
-        assert error() < 0.5 * before
+        if recipe.losses.l1:
+            assert error() < 0.5 * before
     else:
         assert error() < 0.95 * bicubic
 
