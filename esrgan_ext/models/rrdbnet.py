@@ -279,9 +279,8 @@ class RRDBNet(SRNetwork):
         for block in self.body:
             skip = y
             for rdb in (block.rdb1, block.rdb2, block.rdb3):
-                y = grouped.dense_block(
-                    y, *rdb.weights_and_biases(), NEGATIVE_SLOPE, RESIDUAL_SCALE
-                )
+                weights, biases = rdb.weights_and_biases()  # type: ignore[operator, union-attr]
+                y = grouped.dense_block(y, weights, biases, NEGATIVE_SLOPE, RESIDUAL_SCALE)
             y = torch.add(skip, y, alpha=RESIDUAL_SCALE)
         y = self.conv_body(y) + features
         for up in self.upsampling_convolutions():

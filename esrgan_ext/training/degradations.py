@@ -153,7 +153,7 @@ def noisy(pixels: np.ndarray, stage: StageOptions, rng: np.random.Generator) -> 
     else:
         source = np.clip(pixels, 0, 1)
         if gray:
-            source = source @ np.float32([[0.299], [0.587], [0.114]])
+            source = source @ np.array([[0.299], [0.587], [0.114]], np.float32)
         # As many photons at full brightness as there are levels, rounded up to a power of 2:
         # how a shot-noise-limited image of so many levels would come about.
         levels = len(np.unique(np.round(source * 255)))
@@ -169,7 +169,9 @@ def jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     bgr = np.ascontiguousarray(_to_uint8(pixels)[..., ::-1])
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done  # an array of this kind can always be encoded
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded just now
+    return decoded[..., ::-1].astype(np.float32) / 255
 
 
 def _quality(stage: StageOptions, rng: np.random.Generator) -> int:

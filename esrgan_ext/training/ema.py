@@ -33,7 +33,7 @@ class ExponentialMovingAverage:
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the weights after the given step, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages = list(self.network.parameters())
+        averages: list[torch.Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, list(network.parameters()), 1 - decay)
         for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(buffer)
