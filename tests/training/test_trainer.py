@@ -214,9 +214,10 @@ SMALL_VGG = VGGConfig(convolutions=(1, 1), widths=(8, 8))
 def test_each_recipe_overfits_one_batch(packed, tmp_path, name):
     """Its losses, discriminator and optimizer, on a narrower network and a random VGG."""
     overrides = {**TINY, "generator.nf": 16, "generator.gc": 8, "data.batch": 2, "steps": 1000}
+    # Without a pixel loss the generator chases a discriminator that learns as fast as it does.
+    rate = 2e-4 if name == "srgan" else 2e-3
     recipe = load_recipe(
-        name,
-        {**overrides, "schedule.learning_rate": 2e-3, "discriminator.nf": 4, "ema": 0.0},
+        name, {**overrides, "schedule.learning_rate": rate, "discriminator.nf": 4, "ema": 0.0}
     )
     torch.manual_seed(0)
     generator = build_generator(replace(recipe, initialisation_scale=1.0), 0)
