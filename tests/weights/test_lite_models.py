@@ -10,7 +10,7 @@ import pytest
 
 from esrgan_ext import interpolate, load_model, upscale
 from esrgan_ext.evaluation.metrics import luma, psnr
-from esrgan_ext.evaluation.perceptual import find_st_lpips, load_perceptual
+from esrgan_ext.evaluation.perceptual import ST_LPIPS_WHEEL, load_perceptual
 from esrgan_ext.inference.resample import imresize
 from esrgan_ext.ops import extension
 from esrgan_ext.training.validation import upscaled, validate, validation_pairs
@@ -40,10 +40,8 @@ def test_interpolating_gives_up_psnr_step_by_step(pairs):
     assert all(a > b for a, b in pairwise(found))
 
 
-def test_lite_esrgan_looks_better_than_lite_psnr_and_bicubic(pairs):
-    if find_st_lpips() is None:
-        pytest.skip("no weights of ST-LPIPS")
-    distance = load_perceptual("st-lpips")
+def test_lite_esrgan_looks_better_than_lite_psnr_and_bicubic(pairs, published_wheel):
+    distance = load_perceptual(published_wheel(ST_LPIPS_WHEEL))
     means = {}
     for name in ("lite-psnr-x4", "lite-esrgan-x4"):
         network = load_model(name)
