@@ -4,11 +4,7 @@
 // device.
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/add.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/leaky_relu.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
@@ -22,6 +18,7 @@
 
 #include "cuda/network.h"
 #include "cuda_plans.h"
+#include "dense_block.h"
 
 namespace {
 
@@ -113,32 +110,6 @@ std::vector<kernels::Convolution> convolutions(at::TensorList weights, at::Tenso
   return result;
 }
 
-void check_dense_block(const Tensor& x, at::TensorList weights, at::TensorList biases) {
-  TORCH_CHECK(x.dim() == 4, "x must be N,C,H,W, got ", x.sizes());
-  TORCH_CHECK(weights.size() == 5 && biases.size() == 5,
-              "a dense block has five weights and five biases, got ", weights.size(), " and ",
-              biases.size());
-  const int64_t nf = x.size(1), gc = weights[0].size(0);
-  for (int64_t k = 0; k < 5; ++k) {
-    const int64_t outputs = k < 4 ? gc : nf;
-    TORCH_CHECK(weights[k].sizes() == at::IntArrayRef({outputs, nf + k * gc, 3, 3}), "weight ", k,
-                " must have the shape [", outputs, ", ", nf + k * gc, ", 3, 3], got ",
-                weights[k].sizes());
-    TORCH_CHECK(weights[k].device() == x.device() && biases[k].device() == x.device(),
-                "x, weights and biases must be on one device");
-  }
-}
-
-// The definition, for other types, widths and devices: what ops/reference.py does.
-Tensor dense_block_composed(const Tensor& x, at::TensorList weights, at::TensorList biases,
-                            double negative_slope, double residual_scale) {
-  std::vector<Tensor> features{x};
-  for (int k = 0; k < 4; ++k)
-    features.push_back(at::leaky_relu(at::conv2d(at::cat(features, 1), weights[k], biases[k], 1, 1),
-                                      negative_slope));
-  return at::add(x, at::conv2d(at::cat(features, 1), weights[4], biases[4], 1, 1), residual_scale);
-}
-
 bool runs_in_kernels(const Tensor& x, at::TensorList weights, const kernels::DenseBlockShape& s) {
   if (kernels::unsupported(s)) return false;
   const at::ScalarType type = x.scalar_type();
@@ -153,13 +124,13 @@ bool runs_in_kernels(const Tensor& x, at::TensorList weights, const kernels::Den
 // `rrdbnet` is what inference runs, with weights packed once.
 Tensor dense_block(const Tensor& x, at::TensorList weights, at::TensorList biases,
                    double negative_slope, double residual_scale) {
-  check_dense_block(x, weights, biases);
+  esrgan::check_dense_block(x, weights, biases);
   const c10::cuda::CUDAGuard guard(x.device());
   const kernels::DenseBlockShape shape{
       static_cast<int>(x.size(1)), static_cast<int>(weights[0].size(0)),
       static_cast<float>(negative_slope), static_cast<float>(residual_scale)};
   if (!runs_in_kernels(x, weights, shape))
-    return dense_block_composed(x, weights, biases, negative_slope, residual_scale);
+    return esrgan::dense_block_composed(x, weights, biases, negative_slope, residual_scale);
 
   const kernels::Compute compute = compute_of("", x.scalar_type());
   const kernels::DenseBlockPlan plan{shape, compute, esrgan::chosen_path(x.get_device(), compute)};

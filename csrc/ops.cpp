@@ -1,13 +1,9 @@
 // The operators on the CPU: checks of arguments, and the bridge from tensors to csrc/cpu. What this
-// library defines by schemas.h, cuda_ops.cpp, a library of its own, implements for CUDA; fake kernels
-// and autograd are registered in esrgan_ext/ops/registration.py.
+// library defines by schemas.h, cuda_ops.cpp, a library of its own, implements for CUDA; fake
+// kernels and autograd are registered in esrgan_ext/ops/registration.py.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/add.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/leaky_relu.h>
 #include <torch/library.h>
 
 #include <atomic>
@@ -20,6 +16,7 @@
 
 #include "cpu/fingerprint.h"
 #include "cpu/network.h"
+#include "dense_block.h"
 #include "schemas.h"
 
 namespace {
@@ -55,32 +52,6 @@ std::vector<esrgan::Convolution> convolutions(at::TensorList weights, at::Tensor
   for (std::size_t i = 0; i < weights.size(); ++i)
     result.push_back(convolution(weights[i], biases[i], keep));
   return result;
-}
-
-void check_dense_block(const Tensor& x, at::TensorList weights, at::TensorList biases) {
-  TORCH_CHECK(x.dim() == 4, "x must be N,C,H,W, got ", x.sizes());
-  TORCH_CHECK(weights.size() == 5 && biases.size() == 5,
-              "a dense block has five weights and five biases, got ", weights.size(), " and ",
-              biases.size());
-  const int64_t nf = x.size(1), gc = weights[0].size(0);
-  for (int64_t k = 0; k < 5; ++k) {
-    const int64_t outputs = k < 4 ? gc : nf;
-    TORCH_CHECK(weights[k].sizes() == at::IntArrayRef({outputs, nf + k * gc, 3, 3}), "weight ", k,
-                " must have the shape [", outputs, ", ", nf + k * gc, ", 3, 3], got ",
-                weights[k].sizes());
-    TORCH_CHECK(biases[k].sizes() == at::IntArrayRef({outputs}), "bias ", k,
-                " must have the shape [", outputs, "], got ", biases[k].sizes());
-  }
-}
-
-// The definition, for other types and widths: what ops/reference.py does.
-Tensor dense_block_composed(const Tensor& x, at::TensorList weights, at::TensorList biases,
-                            double negative_slope, double residual_scale) {
-  std::vector<Tensor> features{x};
-  for (int k = 0; k < 4; ++k)
-    features.push_back(at::leaky_relu(at::conv2d(at::cat(features, 1), weights[k], biases[k], 1, 1),
-                                      negative_slope));
-  return at::add(x, at::conv2d(at::cat(features, 1), weights[4], biases[4], 1, 1), residual_scale);
 }
 
 // Packed weights of the dense blocks that were run last, each valid while its tensors live and
@@ -153,12 +124,12 @@ DenseBlockCache& dense_block_cache() {
 
 Tensor dense_block(const Tensor& x, at::TensorList weights, at::TensorList biases,
                    double negative_slope, double residual_scale) {
-  check_dense_block(x, weights, biases);
+  esrgan::check_dense_block(x, weights, biases);
   const esrgan::DenseBlockShape shape{
       static_cast<int>(x.size(1)), static_cast<int>(weights[0].size(0)),
       static_cast<float>(negative_slope), static_cast<float>(residual_scale)};
   if (!is_plain_float(x) || esrgan::unsupported(shape))
-    return dense_block_composed(x, weights, biases, negative_slope, residual_scale);
+    return esrgan::dense_block_composed(x, weights, biases, negative_slope, residual_scale);
 
   const Tensor input = x.contiguous(at::MemoryFormat::ChannelsLast);
   Tensor out = at::empty(x.sizes(), x.options(), at::MemoryFormat::ChannelsLast);

@@ -108,20 +108,22 @@ int Launch<C>::pack(const PackTask& task, Stream stream) {
                             task);
 }
 
-template <Compute C>
-int Launch<C>::to_units(const ReorderTask& task, Stream stream) {
+template <Compute C, bool ToUnits>
+int launch_reorder(const ReorderTask& task, Stream stream) {
   const int units = task.channels * Math<C>::kElementBytes / kUnitBytes;
-  return launch_elementwise(&reorder_kernel<Math<C>, true>,
+  return launch_elementwise(&reorder_kernel<Math<C>, ToUnits>,
                             std::int64_t{task.batch} * task.height * task.width * units, stream,
                             task);
 }
 
 template <Compute C>
+int Launch<C>::to_units(const ReorderTask& task, Stream stream) {
+  return launch_reorder<C, true>(task, stream);
+}
+
+template <Compute C>
 int Launch<C>::from_units(const ReorderTask& task, Stream stream) {
-  const int units = task.channels * Math<C>::kElementBytes / kUnitBytes;
-  return launch_elementwise(&reorder_kernel<Math<C>, false>,
-                            std::int64_t{task.batch} * task.height * task.width * units, stream,
-                            task);
+  return launch_reorder<C, false>(task, stream);
 }
 
 template <Compute C>

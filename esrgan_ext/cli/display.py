@@ -100,20 +100,25 @@ class Bars:
             self._bars.advance(self._files)
 
 
-@contextmanager
-def shown(out: Console) -> Iterator[Display]:
-    """The display that suits the console, for the time of a job."""
-    if not out.is_terminal:
-        yield Lines(out)
-        return
-    with Progress(
+def _timed_bars(out: Console) -> Progress:
+    """Bars with the share that is done and the time that is left."""
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=out,
         transient=True,
-    ) as bars:
+    )
+
+
+@contextmanager
+def shown(out: Console) -> Iterator[Display]:
+    """The display that suits the console, for the time of a job."""
+    if not out.is_terminal:
+        yield Lines(out)
+        return
+    with _timed_bars(out) as bars:
         yield Bars(bars)
 
 
@@ -137,14 +142,7 @@ def work(out: Console, description: str) -> Iterator[Progress | None]:
     if not out.is_terminal:
         yield None
         return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=out,
-        transient=True,
-    ) as bars:
+    with _timed_bars(out) as bars:
         bars.add_task(description, total=None)
         yield bars
 
