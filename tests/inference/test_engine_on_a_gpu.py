@@ -151,7 +151,9 @@ def test_small_planes_go_as_one_batch(gpu, tiny_network):
     assert [shape for _, _, shape in gpu.calls] == [(5, 3, 8, 8)]
 
 
-def test_progress_ends_at_the_whole_and_may_stop_the_work(gpu, tiny_network):
+def test_progress_ends_at_the_whole_and_may_stop_the_work(gpu, tiny_network, monkeypatch):
+    # Tiles this small are done before the next call would be due.
+    monkeypatch.setattr("esrgan_ext.inference.progress.PROGRESS_INTERVAL", 0)
     seen: list[tuple[int, int]] = []
     image = image_of((32, 32, 3), np.uint8)
     up = esr.Upscaler(tiny_network, device="cpu", tile=16, overlap=4)
