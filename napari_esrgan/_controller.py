@@ -307,9 +307,8 @@ class UpscaleController(QObject):
             self._removing = False
         # Adding and removing a layer of finer pixels move the point of the displayed axes.
         if len(before.point) == len(moved) == self._viewer.dims.ndim:
-            for axis, was in enumerate(before.point):
-                if not moved[axis]:
-                    self._viewer.dims.set_point(axis, was)
+            still = [axis for axis, gone in enumerate(moved) if not gone]
+            self._viewer.dims.set_point(still, [before.point[axis] for axis in still])
 
     def _release(self) -> None:
         """Hold nothing of the run any more."""
