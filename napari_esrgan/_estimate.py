@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_esrgan import _models
+from napari_esrgan._messages import Cancelled, Report
 from napari_esrgan._request import Mix, UpscaleRequest, make_upscaler, output_shape
 
 
@@ -36,11 +37,21 @@ class Estimate:
     on_disk: bool
 
 
-def estimate(request: UpscaleRequest) -> Estimate:
+def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> Estimate:
     """Time and memory of a run, without running or downloading anything.
+
+    Parameters
+    ----------
+    request : UpscaleRequest
+    report : callable
+        Gets a `Status` where the kernels must be compiled first.
+    cancelled : callable
+        Asked while they are.
 
     Raises
     ------
+    UpscaleCancelled
+        After `cancelled` said so.
     EsrganError
         If the run could not even begin (an unknown model, a channel count it does not take).
     """
@@ -53,7 +64,7 @@ def estimate(request: UpscaleRequest) -> Estimate:
     absent = [info for info in infos if info.path is None]
     sizes = [info.size_bytes for info in absent]
     network = _models.stand_in(infos[0]) if absent else _models.load(names[0])
-    upscaler = make_upscaler(request, network)
+    upscaler = make_upscaler(request, network, report, cancelled)
     plan = upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
     planes = len(request.planes)
     output_bytes = plan.output_bytes * planes

@@ -68,7 +68,7 @@ def run_upscale(
     stop_if(cancelled)
     report(Status("Reading the layer…"))
     ranges = channel_ranges(request, cancelled)
-    upscaler = make_upscaler(request, network)
+    upscaler = make_upscaler(request, network, report, cancelled)
     dtype = np.dtype(request.data.dtype)
     plan = upscaler.plan(request.plane_shape, dtype)
     seconds = len(request.planes) * plan.macs / _models.speed(upscaler.device)
@@ -77,7 +77,7 @@ def run_upscale(
     if fill_in and request.tile == "auto":
         tile = min(tile, _showing_tile(request.region, request.fill_in_tile))
     if tile != request.tile:
-        upscaler = make_upscaler(request, network, tile)
+        upscaler = make_upscaler(request, network, report, cancelled, tile)
         plan = upscaler.plan(request.plane_shape, dtype)
     shape = output_shape(request, upscaler)
     axes = request.axes

@@ -118,7 +118,7 @@ def start_live(task: LayerTask, layer: Any, request: UpscaleRequest, model_label
     def work(report: Report, cancelled: Cancelled) -> LiveSource:
         network = load_model(request.model, report, cancelled)
         ranges = channel_ranges(request, cancelled)
-        upscaler = make_upscaler(request, network)
+        upscaler = make_upscaler(request, network, report, cancelled)
         # Raises here, in words, what would otherwise fail chunk after chunk.
         upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
         return LiveSource(request.data, request.axes, upscaler, ranges)

@@ -131,7 +131,7 @@ def preview(
     assert isinstance(request.model, Mix)
     network = mixer.network(request.model, report, cancelled)
     request = replace(request, only_shown=True, tile="auto")
-    upscaler = make_upscaler(request, network)
+    upscaler = make_upscaler(request, network, report, cancelled)
     ranges = mixer.ranges(request, cancelled)
     # All channels of an image cost the same again and again: ask the plan, not a constant.
     probe = (64, 64, *request.plane_shape[2:])

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_esrgan import _models
 from napari_esrgan._axes import Axes
+from napari_esrgan._kernels import have_kernels
 from napari_esrgan._messages import Cancelled, Progress, Report, Status, stop_if
 from napari_esrgan._ranges import RangeChoice, data_range, finite_extent_of
 
@@ -117,10 +118,17 @@ def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetw
 
 
 def make_upscaler(
-    request: UpscaleRequest, network: SRNetwork, tile: int | str | None = None
+    request: UpscaleRequest,
+    network: SRNetwork,
+    report: Report,
+    cancelled: Cancelled,
+    tile: int | str | None = None,
 ) -> Upscaler:
+    """The upscaler of a request, its kernels compiled."""
     from esrgan_ext import Upscaler
+    from esrgan_ext.inference.devices import choose_device
 
+    have_kernels(choose_device(request.device, request.precision), report, cancelled)
     return Upscaler(
         network,
         outscale=request.outscale,

@@ -18,6 +18,7 @@ from napari_esrgan._docked import DockedWidget, form_layout
 from napari_esrgan._estimate import Estimate, estimate
 from napari_esrgan._form import guard_wheel, wrapped
 from napari_esrgan._layer_task import LayerTask
+from napari_esrgan._messages import Status
 from napari_esrgan._model_combo import ModelCombo
 from napari_esrgan._preferences import preferences
 from napari_esrgan._request import UpscaleRequest
@@ -103,6 +104,7 @@ class UpscaleWidget(DockedWidget):
         self._estimate_timer.timeout.connect(self._estimate)
         self._inventory_runner.finished.connect(self._on_inventory)
         self._inventory_runner.failed.connect(_notices.tell)
+        self._estimate_runner.reported.connect(self._on_estimate_status)
         self._estimate_runner.finished.connect(self._on_estimate)
         self._estimate_runner.failed.connect(self._on_estimate_error)
         self.source.layer_changed.connect(self._set_enabled)
@@ -162,7 +164,12 @@ class UpscaleWidget(DockedWidget):
         except ValueError as error:
             self.estimate_label.setText(str(error)[:1].upper() + str(error)[1:] + ".")
             return
-        self._estimate_runner.start(lambda *_: estimate(request), "esrgan-estimate")
+        self._estimate_runner.start(
+            lambda report, cancelled: estimate(request, report, cancelled), "esrgan-estimate"
+        )
+
+    def _on_estimate_status(self, status: Status) -> None:
+        self.estimate_label.setText(status.text)
 
     def _on_estimate(self, result: Estimate) -> None:
         self.estimate_label.setText(describe_estimate(result))
@@ -255,3 +262,4 @@ class UpscaleWidget(DockedWidget):
             task.cancel()
         self.source.leave()
         self._estimate_timer.stop()
+        self._estimate_runner.cancel()

@@ -68,7 +68,7 @@ def cpu_recipe(csrc: Path) -> Recipe:
         name="esrgan_ext_C",
         sources=toolchain.cpu_sources(csrc),
         key=_key(csrc, toolchain.cpu_inputs(csrc), [*_version(compiler), *toolchain.CXX_FLAGS]),
-        notice="esrgan_ext: compiling the CPU kernels for this machine (once, about half a minute)",
+        notice="compiling the CPU kernels for this machine (once, about half a minute)",
         cxx_flags=toolchain.CXX_FLAGS,
     )
 
@@ -92,8 +92,7 @@ def cuda_recipe(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, i
         sources=toolchain.cuda_sources(csrc),
         key="cuda-" + _key(csrc, toolchain.cuda_inputs(csrc), machine),
         notice=(
-            f"esrgan_ext: compiling the CUDA kernels for {', '.join(architectures)} "
-            "(once, a minute or two)"
+            f"compiling the CUDA kernels for {', '.join(architectures)} (once, a minute or two)"
         ),
         cxx_flags=cxx_flags,
         nvcc_flags=nvcc_flags,
@@ -270,9 +269,28 @@ def _environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+_under_way: str | None = None
+
+
+def under_way() -> str | None:
+    """What is being compiled at this moment, for windows to show; None where nothing is."""
+    return _under_way
+
+
 @contextlib.contextmanager
 def _notice(text: str) -> Iterator[None]:
     """Say once, on stderr, why the first start takes a while; with a spinner on a terminal."""
+    global _under_way
+    _under_way = text
+    try:
+        with _on_stderr(f"esrgan_ext: {text}"):
+            yield
+    finally:
+        _under_way = None
+
+
+@contextlib.contextmanager
+def _on_stderr(text: str) -> Iterator[None]:
     if sys.stderr is None or not sys.stderr.isatty():
         if sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 import esrgan_ext as esr
+from esrgan_ext import ops
 from esrgan_ext.errors import ImageError, UpscaleCancelled
 from esrgan_ext.inference.tiles import Rect
+from esrgan_ext.ops import jit
 from napari_esrgan import _job
 from napari_esrgan._axes import Axes
 from napari_esrgan._estimate import estimate
 from napari_esrgan._job import run_upscale
-from napari_esrgan._messages import Appear, Progress
+from napari_esrgan._messages import Appear, Progress, Status
 from napari_esrgan._ranges import RangeChoice, default_kind
 from napari_esrgan._request import Mix
 from napari_esrgan._result import MemoryResult, ZarrResult, level_steps
@@ -200,6 +202,40 @@ def test_waiting_for_another_run_can_be_cancelled(make_request):
         assert ended.wait(10)
 
 
+@pytest.mark.parametrize("work", [run_upscale, estimate])
+def test_compiling_is_announced_and_can_be_cancelled(make_request, monkeypatch, work):
+    compiling, done, cancel, ended = (threading.Event() for _ in range(4))
+    seen = []
+
+    def backend(device, dtype):
+        with jit._notice("compiling the kernels"):
+            compiling.set()
+            done.wait(60)
+
+    def report(message):
+        seen.append(message)
+        if message == Status("Compiling the kernels…"):
+            cancel.set()
+
+    def run_it():
+        with pytest.raises(UpscaleCancelled):
+            work(request, report, cancel.is_set)
+        ended.set()
+
+    request = make_request(words((12, 14)))
+    monkeypatch.setattr(ops, "backend", backend)
+    threading.Thread(target=run_it).start()
+    assert compiling.wait(60)
+    assert ended.wait(60), "it waits for the compiler"
+    assert not done.is_set()
+    done.set()
+    assert seen[-1] == Status("Compiling the kernels…")
+    for thread in threading.enumerate():  # the compiler's work is not thrown away
+        if thread.name == "esrgan-kernels":
+            thread.join(60)
+    assert jit.under_way() is None
+
+
 def test_lazy_data_is_read_plane_by_plane(make_request, model_file):
     import dask.array as da
 
@@ -223,14 +259,14 @@ def test_lazy_data_is_read_plane_by_plane(make_request, model_file):
 
 def test_estimates_know_shape_memory_and_download(make_request):
     request = make_request(words((5, 40, 50)), budget_bytes=1e3)
-    result = estimate(request)
+    result = estimate(request, [].append, never)
     assert result.output_shape == (5, 160, 200)
     assert result.output_bytes == 5 * 160 * 200 * 2
     assert result.on_disk
     assert result.download_bytes == 0
     assert result.work_bytes > 0
     assert result.seconds > 0
-    absent = estimate(replace(request, model="esrgan-x4"))
+    absent = estimate(replace(request, model="esrgan-x4"), [].append, never)
     assert absent.download_bytes == 66_929_193
     assert absent.output_shape == (5, 160, 200)
 

@@ -111,7 +111,9 @@ def live(make_request, monkeypatch):
     request = make_request(data, axes=STACK)
     network = load_model(request.model, lambda _: None, lambda: False)
     ranges = channel_ranges(request, lambda: False)
-    return data, _live.LiveSource(data, STACK, make_upscaler(request, network), ranges)
+    return data, _live.LiveSource(
+        data, STACK, make_upscaler(request, network, [].append, lambda: False), ranges
+    )
 
 
 def test_chunks_fit_together_to_the_whole(live, model_file):
@@ -156,7 +158,9 @@ def test_rgb_and_turned_axes(make_request, model_file):
     axes = Axes(("x", "y"), rgb=True)
     request = make_request(image, axes=axes, value_range=RangeChoice("type"))
     network = load_model(request.model, lambda _: None, lambda: False)
-    source = _live.LiveSource(image, axes, make_upscaler(request, network), [None])
+    source = _live.LiveSource(
+        image, axes, make_upscaler(request, network, [].append, lambda: False), [None]
+    )
     expected = esr.upscale(image.swapaxes(0, 1), model_file, device="cpu").swapaxes(0, 1)
     np.testing.assert_array_equal(np.asarray(source.array()), expected)
 

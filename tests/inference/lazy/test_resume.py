@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import zarr
 
-from esrgan_ext import ImageFileError, OptionError, ResumeError
+from esrgan_ext import ImageFileError, OptionError, ResumeError, SchedulerError
 from esrgan_ext.inference.lazy import manifest, tasks
 from esrgan_ext.inference.lazy.run import upscale_store
 from esrgan_ext.inference.tiles import Rect
@@ -297,6 +298,49 @@ def test_sigkill_of_a_worker(run, whole, tmp_path, cluster):
     assert report.failures == ()
     assert events.written() == list(range(24))
     np.testing.assert_array_equal(finest(tmp_path / "out.zarr"), whole)
+
+
+def test_sigkill_of_the_scheduler(run, whole, tmp_path):
+    file = tmp_path / "scheduler.json"
+    started = []
+
+    def start(*what: str) -> None:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "dask", *what, "--scheduler-file", str(file)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        )
+
+    def kill(count: int) -> None:
+        if count == 4:
+            started[0].kill()
+
+    target, events = tmp_path / "out.zarr", Recorder(kill)
+    try:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        deadline = time.monotonic() + 120
+        while not file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        start("worker", "--nthreads", "1", "--no-dashboard", "--no-nanny", "--death-timeout", "60")
+        address = json.loads(file.read_text())["address"]
+        with pytest.raises(SchedulerError, match="lost in the middle"):
+            run(target, events=events, scheduler=address)
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait()
+    assert not target.exists()
+    earlier = manifest.recorded(manifest.unfinished(target))[0]
+    assert 4 <= len(earlier) < 24
+    again = Recorder()
+    run(target, events=again)
+    assert again.written() == sorted(set(range(24)) - set(earlier))
+    np.testing.assert_array_equal(finest(target), whole)
 
 
 def test_an_unfinished_store_says_so(unfinished):
