@@ -15,6 +15,7 @@ from napari_esrgan import _layers, _mixing
 from napari_esrgan._layer_list import LayerAdder
 from napari_esrgan._request import Mix, UpscaleRequest
 from napari_esrgan._runner import Runner
+from napari_esrgan._wording import describe_progress
 
 # The slider sends a value for every pixel it moves; a pan is over when nothing moves any more.
 SLIDER_MILLISECONDS, VIEW_MILLISECONDS = 60, 300
@@ -35,7 +36,7 @@ class Preview(QObject):
     Signals
     -------
     said(str)
-        What is shown, or why nothing is.
+        What is shown, why nothing is, or what it waits for.
     failed(object)
         An exception; the preview is off.
     """
@@ -50,6 +51,7 @@ class Preview(QObject):
         self._viewer, self._request = viewer, request
         self._mixer = _mixing.Mixer()
         self.runner = Runner(self)
+        self.runner.reported.connect(self._on_report)
         self.runner.finished.connect(self._on_finished)
         self.runner.failed.connect(self._on_failed)
         self.runner.cancelled.connect(self._again)
@@ -95,6 +97,9 @@ class Preview(QObject):
     def _on_view(self, _event: Any = None) -> None:
         if self._on:
             self.want(VIEW_MILLISECONDS)
+
+    def _on_report(self, message: Any) -> None:
+        self.said.emit(describe_progress(message))
 
     def _start(self) -> None:
         if self.runner.running or not self._on:

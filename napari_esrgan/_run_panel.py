@@ -58,9 +58,7 @@ class RunPanel(QWidget):
             return
         if isinstance(message, Progress):
             self.bar.setValue(1000 * message.done // max(message.total, 1))
-            self.status_label.setText(describe_progress(message))
-        else:
-            self.status_label.setText(message.text)
+        self.status_label.setText(describe_progress(message))
 
     def _on_ended(self, how: str) -> None:
         self.bar.setValue(1000 if how == "finished" else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_esrgan._estimate import Estimate
-from napari_esrgan._messages import Progress
+from napari_esrgan._messages import Progress, Status
 
 ENDINGS = {"finished": "Done.", "cancelled": "Cancelled.", "failed": "Failed; see the message."}
 
@@ -41,7 +41,9 @@ def describe_estimate(result: Estimate) -> str:
     return text
 
 
-def describe_progress(progress: Progress) -> str:
+def describe_progress(progress: Progress | Status) -> str:
+    if isinstance(progress, Status):
+        return progress.text
     if not progress.tiles:
         return f"{progress.text}: {size(progress.done)} of {size(progress.total)}"
     parts = [progress.text]
