@@ -13,20 +13,18 @@
 
 #include "network.h"
 #include "plan.h"
+#include "reference.h"
 #include "tiling.h"
 
 using namespace esrgan::cuda;
+using reference::Layer;
+using reference::normal;
+using reference::Planes;
 
 namespace {
 
-std::mt19937 generator(1);
-
-std::vector<float> normal(std::size_t count, double deviation) {
-  std::normal_distribution<float> distribution(0, static_cast<float>(deviation));
-  std::vector<float> values(count);
-  for (float& v : values) v = distribution(generator);
-  return values;
-}
+// Signals that grow a little, so that no layer is lost in the noise of the ones before.
+constexpr double kGain = 1.2;
 
 [[noreturn]] void stop(const std::string& what) {
   std::printf("FAILED: %s\n", what.c_str());
@@ -35,108 +33,6 @@ std::vector<float> normal(std::size_t count, double deviation) {
 
 void expect(bool condition, const std::string& what) {
   if (!condition) stop(what);
-}
-
-// ---- The definition, in double ----
-
-struct Layer {
-  int in, out;
-  std::vector<float> weights, bias;
-  Layer(int in_channels, int out_channels)
-      : in(in_channels),
-        out(out_channels),
-        weights(normal(static_cast<std::size_t>(in) * out * 9, 1.2 / std::sqrt(9.0 * in))),
-        bias(normal(static_cast<std::size_t>(out), 0.1)) {}
-};
-
-struct Planes {
-  int channels, height, width;
-  std::vector<double> values;
-  Planes(int c, int h, int w)
-      : channels(c), height(h), width(w), values(static_cast<std::size_t>(c) * h * w) {}
-  double& at(int c, int y, int x) {
-    return values[(static_cast<std::size_t>(c) * height + y) * width + x];
-  }
-  double get(int c, int y, int x) const {
-    if (y < 0 || x < 0 || y >= height || x >= width) return 0;
-    return values[(static_cast<std::size_t>(c) * height + y) * width + x];
-  }
-};
-
-Planes convolve(const Planes& in, const Layer& layer, double slope) {
-  Planes out(layer.out, in.height, in.width);
-  for (int o = 0; o < layer.out; ++o)
-    for (int y = 0; y < in.height; ++y)
-      for (int x = 0; x < in.width; ++x) {
-        double sum = layer.bias[static_cast<std::size_t>(o)];
-        for (int ky = 0; ky < 3; ++ky)
-          for (int kx = 0; kx < 3; ++kx) {
-            const int sy = y + ky - 1, sx = x + kx - 1;
-            if (sy < 0 || sx < 0 || sy >= in.height || sx >= in.width) continue;
-            for (int i = 0; i < layer.in; ++i)
-              sum +=
-                  layer.weights[((static_cast<std::size_t>(o) * layer.in + i) * 3 + ky) * 3 + kx] *
-                  in.values[(static_cast<std::size_t>(i) * in.height + sy) * in.width + sx];
-          }
-        out.at(o, y, x) = sum < 0 ? sum * slope : sum;
-      }
-  return out;
-}
-
-Planes concatenate(const Planes& a, const Planes& b) {
-  Planes out(a.channels + b.channels, a.height, a.width);
-  std::copy(a.values.begin(), a.values.end(), out.values.begin());
-  std::copy(b.values.begin(), b.values.end(),
-            out.values.begin() + static_cast<std::ptrdiff_t>(a.values.size()));
-  return out;
-}
-
-Planes scaled_sum(const Planes& y, double scale, const Planes& x) {
-  Planes out = y;
-  for (std::size_t i = 0; i < out.values.size(); ++i)
-    out.values[i] = y.values[i] * scale + x.values[i];
-  return out;
-}
-
-Planes nearest_x2(const Planes& in) {
-  Planes out(in.channels, in.height * 2, in.width * 2);
-  for (int c = 0; c < in.channels; ++c)
-    for (int y = 0; y < out.height; ++y)
-      for (int x = 0; x < out.width; ++x) out.at(c, y, x) = in.get(c, y / 2, x / 2);
-  return out;
-}
-
-Planes dense_block_of(const Planes& x, const Layer* layers, double slope, double scale) {
-  Planes features = x;
-  for (int k = 0; k < 4; ++k)
-    features = concatenate(features, convolve(features, layers[k], slope));
-  return scaled_sum(convolve(features, layers[4], 1), scale, x);
-}
-
-std::vector<Layer> layers_of(const NetworkShape& s) {
-  std::vector<Layer> layers;
-  for (int i = 0; i < convolution_count(s); ++i) {
-    const Channels c = convolution_channels(s, i);
-    layers.emplace_back(c.in, c.out);
-  }
-  return layers;
-}
-
-Planes network_of(const Planes& image, const NetworkShape& s, const std::vector<Layer>& layers) {
-  std::size_t at = 0;
-  const Planes features = convolve(image, layers[at++], 1);
-  Planes y = features;
-  for (int r = 0; r < s.rrdbs; ++r) {
-    const Planes before = y;
-    for (int d = 0; d < 3; ++d, at += 5)
-      y = dense_block_of(y, &layers[at], s.negative_slope, s.residual_scale);
-    y = scaled_sum(y, s.residual_scale, before);
-  }
-  y = scaled_sum(convolve(y, layers[at++], 1), 1, features);
-  for (int i = 0; i < s.upsamplings; ++i)
-    y = convolve(nearest_x2(y), layers[at++], s.negative_slope);
-  y = convolve(y, layers[at++], s.negative_slope);
-  return convolve(y, layers[at], 1);
 }
 
 // ---- On the emulated device ----
@@ -242,7 +138,7 @@ void run(const Case& c) {
   const NetworkShape& s = c.shape;
   expect(unsupported(s) == nullptr, "unsupported shape");
   const int zoom = 1 << s.upsamplings;
-  const std::vector<Layer> layers = layers_of(s);
+  const std::vector<Layer> layers = reference::network_layers(s, kGain);
   const Plan plan{s, c.compute, c.path};
 
   emulator::Memory packed(packed_bytes(plan));
@@ -266,7 +162,7 @@ void run(const Case& c) {
       for (int y = 0; y < c.height; ++y)
         for (int x = 0; x < c.width; ++x) {
           const std::int64_t at = n * in.batch + ch * in.channel + y * in.row + x * in.column;
-          const double v = uniform(generator) * top;
+          const double v = uniform(reference::generator) * top;
           put(input.as<char>(), c.in, at, integers ? std::nearbyint(v) : v);
           images.back().at(ch, y, x) = get(input.as<char>(), c.in, at) / top;
         }
@@ -302,7 +198,8 @@ void run(const Case& c) {
 
   double signal = 0, error = 0, worst = 0;
   for (int n = 0; n < c.batch; ++n) {
-    const Planes expected = network_of(images[static_cast<std::size_t>(n)], s, layers);
+    const Planes expected = reference::network(s, layers, images[static_cast<std::size_t>(n)],
+                                               s.negative_slope, s.residual_scale);
     for (int ch = 0; ch < s.out_channels; ++ch)
       for (int y = 0; y < c.height * zoom; ++y)
         for (int x = 0; x < c.width * zoom; ++x) {
@@ -334,8 +231,7 @@ void run(const Case& c) {
 void run_dense_block(Compute compute, Path path, int nf, int gc, int batch, int height, int width) {
   emulator::machine().processors = 1;
   const DenseBlockPlan plan{{nf, gc, 0.1f, 0.3f}, compute, path};
-  std::vector<Layer> layers;
-  for (int k = 0; k < 5; ++k) layers.emplace_back(nf + k * gc, k < 4 ? gc : nf);
+  const std::vector<Layer> layers = reference::dense_block_layers(nf, gc, kGain);
   emulator::Memory packed(packed_bytes(plan));
   const DeviceLayers device(layers);
   Status status = pack(plan, device.views.data(), 5, packed.as<void>(), nullptr);
@@ -362,7 +258,7 @@ void run_dense_block(Compute compute, Path path, int nf, int gc, int batch, int 
       for (int y = 0; y < height; ++y)
         for (int px = 0; px < width; ++px)
           image.at(c, y, px) = get(x.as<char>(), pixel, index(c, y, px));
-    const Planes expected = dense_block_of(image, layers.data(), 0.1f, 0.3f);
+    const Planes expected = reference::dense_block(image, layers.data(), 0.1f, 0.3f);
     for (int c = 0; c < nf; ++c)
       for (int y = 0; y < height; ++y)
         for (int px = 0; px < width; ++px) {
@@ -520,7 +416,7 @@ void test_overflow() {
   emulator::machine().processors = 2;
   const NetworkShape s = shape(3, 3, 32, 16, 0, 0);
   const Plan plan{s, Compute::kFloat16, Path::kMma};
-  std::vector<Layer> layers = layers_of(s);
+  std::vector<Layer> layers = reference::network_layers(s, kGain);
   for (float& w : layers[0].weights) w = 4e4f;
   const DeviceLayers device(layers);
   emulator::Memory packed(packed_bytes(plan)), workspace(workspace_bytes(plan, 1, 5, 5));

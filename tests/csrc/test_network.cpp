@@ -13,110 +13,15 @@
 #include <vector>
 
 #include "network.h"
+#include "reference.h"
 
 using namespace esrgan;
+using reference::Layer;
+using reference::network_layers;
+using reference::normal;
+using reference::Planes;
 
 namespace {
-
-std::mt19937 generator(1);
-
-std::vector<float> normal(std::size_t count, double deviation) {
-  std::normal_distribution<float> distribution(0, static_cast<float>(deviation));
-  std::vector<float> values(count);
-  for (float& v : values) v = distribution(generator);
-  return values;
-}
-
-struct Layer {
-  int in, out;
-  std::vector<float> weights, bias;
-  Layer(int in_channels, int out_channels)
-      : in(in_channels),
-        out(out_channels),
-        weights(normal(static_cast<std::size_t>(in) * out * 9, 1 / std::sqrt(9.0 * in))),
-        bias(normal(static_cast<std::size_t>(out), 0.1)) {}
-  Convolution view() const { return {weights.data(), bias.data(), in, out}; }
-};
-
-// Planar images in double.
-struct Planes {
-  int channels, height, width;
-  std::vector<double> values;
-  Planes(int c, int h, int w)
-      : channels(c), height(h), width(w), values(static_cast<std::size_t>(c) * h * w) {}
-  double& at(int c, int y, int x) {
-    return values[(static_cast<std::size_t>(c) * height + y) * width + x];
-  }
-  double get(int c, int y, int x) const {
-    if (y < 0 || x < 0 || y >= height || x >= width) return 0;
-    return values[(static_cast<std::size_t>(c) * height + y) * width + x];
-  }
-};
-
-Planes convolve(const Planes& in, const Layer& layer, double slope) {
-  Planes out(layer.out, in.height, in.width);
-  for (int o = 0; o < layer.out; ++o)
-    for (int y = 0; y < in.height; ++y)
-      for (int x = 0; x < in.width; ++x) {
-        double sum = layer.bias[static_cast<std::size_t>(o)];
-        for (int i = 0; i < layer.in; ++i)
-          for (int dy = 0; dy < 3; ++dy)
-            for (int dx = 0; dx < 3; ++dx)
-              sum +=
-                  in.get(i, y + dy - 1, x + dx - 1) *
-                  layer.weights[((static_cast<std::size_t>(o) * layer.in + i) * 3 + dy) * 3 + dx];
-        out.at(o, y, x) = sum > 0 ? sum : sum * slope;
-      }
-  return out;
-}
-
-Planes joined(const std::vector<Planes>& parts) {
-  int channels = 0;
-  for (const Planes& p : parts) channels += p.channels;
-  Planes out(channels, parts[0].height, parts[0].width);
-  out.values.clear();
-  for (const Planes& p : parts)
-    out.values.insert(out.values.end(), p.values.begin(), p.values.end());
-  return out;
-}
-
-void add_scaled(Planes& out, double scale, const Planes& other) {
-  for (std::size_t i = 0; i < out.values.size(); ++i)
-    out.values[i] = out.values[i] * scale + other.values[i];
-}
-
-Planes dense_block(const Planes& x, const Layer* layers, double slope, double scale) {
-  std::vector<Planes> features{x};
-  for (int k = 0; k < 4; ++k) features.push_back(convolve(joined(features), layers[k], slope));
-  Planes y = convolve(joined(features), layers[4], 1);
-  add_scaled(y, scale, x);
-  return y;
-}
-
-Planes enlarged(const Planes& in) {
-  Planes out(in.channels, 2 * in.height, 2 * in.width);
-  for (int c = 0; c < in.channels; ++c)
-    for (int y = 0; y < out.height; ++y)
-      for (int x = 0; x < out.width; ++x) out.at(c, y, x) = in.get(c, y / 2, x / 2);
-  return out;
-}
-
-Planes network(const NetworkShape& s, const std::vector<Layer>& layers, const Planes& in) {
-  const Layer* layer = layers.data();
-  const Planes features = convolve(in, *layer++, 1);
-  Planes y = features;
-  for (int i = 0; i < s.rrdbs; ++i) {
-    const Planes before = y;
-    for (int k = 0; k < 3; ++k, layer += 5)
-      y = dense_block(y, layer, kNegativeSlope, kResidualScale);
-    add_scaled(y, kResidualScale, before);
-  }
-  y = convolve(y, *layer++, 1);
-  add_scaled(y, 1, features);
-  for (int i = 0; i < s.upsamplings; ++i) y = convolve(enlarged(y), *layer++, kNegativeSlope);
-  y = convolve(y, *layer++, kNegativeSlope);
-  return convolve(y, *layer, 1);
-}
 
 void fail(const char* what, int a, int b, double difference) {
   std::printf("FAILED: %s, %d x %d: %g\n", what, a, b, difference);
@@ -132,19 +37,10 @@ double largest_difference(const std::vector<float>& got, const std::vector<doubl
   return largest;
 }
 
-std::vector<Layer> network_layers(const NetworkShape& s) {
-  std::vector<Layer> layers;
-  for (int i = 0; i < convolution_count(s); ++i) {
-    const Channels c = convolution_channels(s, i);
-    layers.emplace_back(c.in, c.out);
-  }
-  return layers;
-}
-
 template <class Shape>
 std::vector<float> packed(const Shape& s, const std::vector<Layer>& layers, int threads) {
   std::vector<Convolution> views;
-  for (const Layer& layer : layers) views.push_back(layer.view());
+  for (const Layer& l : layers) views.push_back({l.weights.data(), l.bias.data(), l.in, l.out});
   std::vector<float> result(packed_floats(s));
   pack(s, views.data(), threads, result.data());
   return result;
@@ -175,7 +71,7 @@ void test_network(const NetworkShape& s, const std::vector<std::pair<int, int>>&
     std::vector<float> in = normal(static_cast<std::size_t>(s.in_channels) * height * width, 1);
     Planes image(s.in_channels, height, width);
     image.values.assign(in.begin(), in.end());
-    const Planes expected = network(s, layers, image);
+    const Planes expected = reference::network(s, layers, image, kNegativeSlope, kResidualScale);
     std::vector<float> first;
     for (int threads = 1; threads <= 4; ++threads) {
       std::atomic<std::int64_t> work{0}, rows{0}, total{0};
@@ -196,14 +92,14 @@ void test_network(const NetworkShape& s, const std::vector<std::pair<int, int>>&
 }
 
 void test_dense_block(const DenseBlockShape& s, int height, int width) {
-  std::vector<Layer> layers;
-  for (int k = 0; k < 5; ++k) layers.emplace_back(s.nf + k * s.gc, k < 4 ? s.gc : s.nf);
+  const std::vector<Layer> layers = reference::dense_block_layers(s.nf, s.gc);
   const std::vector<float> weights = packed(s, layers, 1);
   const std::vector<float> in = normal(static_cast<std::size_t>(s.nf) * height * width, 1);
   Planes x(s.nf, height, width);
   for (std::size_t i = 0; i < in.size(); ++i)  // channels-last -> planar
     x.values[i % s.nf * height * width + i / s.nf] = in[i];
-  const Planes planar = dense_block(x, layers.data(), s.negative_slope, s.residual_scale);
+  const Planes planar =
+      reference::dense_block(x, layers.data(), s.negative_slope, s.residual_scale);
   std::vector<double> expected(in.size());
   for (std::size_t i = 0; i < in.size(); ++i)
     expected[i] = planar.values[i % s.nf * height * width + i / s.nf];
