@@ -203,7 +203,7 @@ _ENTRIES = (
         overlap=64,
         bundled=BundledFile(
             file_name="lite-psnr-x4.safetensors",
-            sha256="9668331e629004008d2ef9376710da88dc3ea0d4a9abff83f5666963da233490",
+            sha256="cce1d326cf723944e7860dec479a7ebd03f51d85396e049480e4b3f5f1ced7f8",
             size_bytes=1_166_822,
         ),
     ),
@@ -216,7 +216,7 @@ _ENTRIES = (
         overlap=64,
         bundled=BundledFile(
             file_name="lite-esrgan-x4.safetensors",
-            sha256="d54d7ed9de9aab08d1199c65ed905ad02a6a1c908c93dd01eb692d734453bb53",
+            sha256="879d65c00081c7742005633cec7e4371c50ee25eb0bf98adb03c1a74e57e90ff",
             size_bytes=1_166_822,
         ),
     ),
