@@ -18,7 +18,7 @@ def show_activity(controller: UpscaleController, title: str) -> None:
     def on_report(message: Any) -> None:
         if isinstance(message, Progress):
             bar.update(1000 * message.done // max(message.total, 1) - bar.n)
-            bar.set_description(f"{title}: {describe_progress(message)}")
+        bar.set_description(f"{title}: {describe_progress(message)}")
 
     def on_end(_how: str) -> None:
         bar.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_esrgan._messages import Cancelled, Report, Status, stop_if
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from esrgan_ext.inference.devices import Device
 
 _POLL_SECONDS = 0.1
+
+_had: set[tuple[Any, Any]] = set()  # devices and types; a slider asks at every move
 
 
 def have_kernels(device: Device, report: Report, cancelled: Cancelled) -> None:
@@ -25,11 +27,15 @@ def have_kernels(device: Device, report: Report, cancelled: Cancelled) -> None:
     from esrgan_ext import ops
     from esrgan_ext.ops import jit
 
+    key = (device.device, device.dtype)
+    if key in _had:
+        return
+
     # A daemon: all it does for long is wait for the compiler, and a window that closes meanwhile
     # shall not stay for that.
     finder = threading.Thread(
         target=ops.backend,
-        args=(device.device, device.dtype),
+        args=key,
         name="esrgan-kernels",
         daemon=True,
     )
@@ -42,3 +48,4 @@ def have_kernels(device: Device, report: Report, cancelled: Cancelled) -> None:
         if notice is not None and notice != said:
             report(Status(f"{notice[:1].upper()}{notice[1:]}…"))
             said = notice
+    _had.add(key)

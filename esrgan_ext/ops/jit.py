@@ -27,6 +27,7 @@ from esrgan_ext.ops import toolchain
 from esrgan_ext.ops.toolchain import BuildError, CudaToolkit
 
 _FINISHED = "finished"  # written last: a folder without it holds an interrupted build
+_under_way: str | None = None  # the notice of the build that runs
 
 
 @dataclass(frozen=True)
@@ -267,9 +268,6 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-_under_way: str | None = None
 
 
 def under_way() -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from esrgan_ext.models import RRDBNet
@@ -17,6 +20,18 @@ from napari_esrgan._axes import guess_axes, whole
 from napari_esrgan._ranges import RangeChoice
 from napari_esrgan._request import UpscaleRequest
 from tests.conftest import make_network
+
+
+def held_bytes() -> int:
+    """Resident memory without what nobody holds: cycles, and what malloc keeps for its next use.
+
+    Every thread may allocate from another of glibc's arenas, which each keep tens of MB.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
+    return psutil.Process().memory_info().rss
 
 
 def lively_network(seed: int) -> RRDBNet:
