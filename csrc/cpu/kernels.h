@@ -14,10 +14,11 @@ constexpr int kTileOutput = 4;
 constexpr int kUpsampleTileOutput = 5;
 constexpr int kPoints = kTileInput * kTileInput;
 
-// Tiles of one task. A task streams all of a layer's transformed weights (up to 1.8 MB from the
-// last-level cache) once, so more tiles share them; but its products M (36 x 32 tiles x 64 outputs
-// x 4 B = 295 KB) and the tiles it has just transformed (295 KB) have to stay in a 1 MB L2 cache.
-// Measured on Zen 5: 16 tiles 638, 32 tiles 704, 64 tiles 660, 128 tiles 626 GFLOP/s.
+// Tiles of one task, give or take a half. A task streams all of a layer's transformed weights (up to
+// 1.8 MB from the last-level cache) once, so more tiles share them; but its products M (36 x 32
+// tiles x 64 outputs x 4 B = 295 KB) and the tiles it has just transformed (295 KB) have to stay in
+// a 1 MB L2 cache. Measured on Zen 5: 16 tiles 638, 32 tiles 704, 64 tiles 660, 128 tiles 626
+// GFLOP/s.
 constexpr int kTaskTiles = 32;
 
 // Transformed tiles, "V": for each group of `segment_channels` channels (a segment) and each of
@@ -36,14 +37,23 @@ struct InputTransform {
   TilesView out;  // of the first tile
 };
 
+// nf + 4 gc channels at most, in segments of gc.
+constexpr int kMaxSegments = 8;
+
 struct Multiply {
-  TilesView in;
-  int tiles;
+  const float* in[kMaxSegments];  // the segments' tiles, which may lie anywhere
+  std::ptrdiff_t in_point_stride;
   int segments;
+  int tiles;
   const float* weights;  // packed: [point][output panel][input channel][panel_outputs]
   int outputs;           // a multiple of panel_outputs
   float* out;            // "M": [point][tile][outputs]
   std::ptrdiff_t out_point_stride;
+
+  void add_input(const TilesView& v, int count) {
+    for (int i = 0; i < count; ++i) in[segments++] = v.data + i * v.segment_stride;
+    in_point_stride = v.point_stride;
+  }
 };
 
 struct OutputTransform {

@@ -58,9 +58,10 @@ ESRGAN_INLINE void step(const float* a, const float* weights, Vec (&sum)[Tiles][
   }
 }
 
-// Tiles x Vectors sums over `segments` segments of Channels channels each.
+// Tiles x Vectors sums over `segments` segments of Channels channels each, `offset` floats into
+// each.
 template <int Tiles, int Vectors, int Channels>
-__attribute__((noinline)) void panel(const float* v, std::ptrdiff_t segment_stride, int segments,
+__attribute__((noinline)) void panel(const float* const* in, std::ptrdiff_t offset, int segments,
                                      const float* weights, float* out, std::ptrdiff_t out_stride,
                                      Ahead ahead) {
   // Channels that one turn of the loop takes: enough to hide the loop's own instructions, few
@@ -83,8 +84,8 @@ __attribute__((noinline)) void panel(const float* v, std::ptrdiff_t segment_stri
     const int end = first + kChunk < segments ? first + kChunk : segments;
     Vec sum[Tiles][Vectors] = {};
     for (int s = first; s < end; ++s) {
-      const float* a = v;
-      const float* prefetch = v;
+      const float* a = in[s] + offset;
+      const float* prefetch = a;
       for (int turn = 0; turn < kTurns; ++turn) {
         ESRGAN_UNROLL
         for (int i = 0; i < kLinesPerTurn; ++i) {
@@ -102,7 +103,6 @@ __attribute__((noinline)) void panel(const float* v, std::ptrdiff_t segment_stri
         a += kStep;
         weights += kStep * Vectors * kLanes;
       }
-      v += segment_stride;
     }
     ESRGAN_UNROLL
     for (int t = 0; t < Tiles; ++t) {
@@ -115,7 +115,7 @@ __attribute__((noinline)) void panel(const float* v, std::ptrdiff_t segment_stri
   }
 }
 
-using PanelFunction = void (*)(const float*, std::ptrdiff_t, int, const float*, float*,
+using PanelFunction = void (*)(const float* const*, std::ptrdiff_t, int, const float*, float*,
                                std::ptrdiff_t, Ahead);
 
 template <int Vectors, int Channels, int Largest = kTilePanel<Vectors>>
@@ -137,12 +137,12 @@ void multiply(const Multiply& m) {
   const std::ptrdiff_t slab = static_cast<std::ptrdiff_t>(m.segments) * Channels * kPanelOutputs;
   const float* weights = m.weights;
   for (int point = 0; point < kPoints; ++point) {
-    const float* v = m.in.data + point * m.in.point_stride;
+    const std::ptrdiff_t plane = point * m.in_point_stride;
     float* out = m.out + point * m.out_point_stride;
     // The weights of one slab (at most 192 x 32 x 4 B = 24 KB) stay in L1 while the tiles pass.
     for (int n = 0; n < m.outputs; n += kPanelOutputs, weights += slab) {
       Ahead ahead;
-      ahead.next_point = m.in.point_stride;
+      ahead.next_point = m.in_point_stride;
       ahead.next_weights = weights + slab;
       const std::ptrdiff_t weights_per_panel = slab / panels;
       for (int i = 0, tile = 0; i < panels; ++i) {
@@ -150,9 +150,9 @@ void multiply(const Multiply& m) {
         ahead.next_panel =
             i + 1 < panels
                 ? tiles * Channels
-                : (n + kPanelOutputs < m.outputs ? 0 : m.in.point_stride) - tile * Channels;
-        (i < larger ? run_large : run_small)(v + tile * Channels, m.in.segment_stride, m.segments,
-                                             weights, out + tile * m.outputs + n, m.outputs, ahead);
+                : (n + kPanelOutputs < m.outputs ? 0 : m.in_point_stride) - tile * Channels;
+        (i < larger ? run_large : run_small)(m.in, plane + tile * Channels, m.segments, weights,
+                                             out + tile * m.outputs + n, m.outputs, ahead);
         ahead.next_weights += weights_per_panel;
         tile += tiles;
       }

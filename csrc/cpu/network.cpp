@@ -180,8 +180,8 @@ class NetworkJob : public Job {
     const std::size_t v = static_cast<std::size_t>(segments * segment_stride_ + point_stride_);
     const std::size_t m = static_cast<std::size_t>(kPoints * product_stride_);
     for (Scratch& scratch : scratch_) {
-      scratch.v = Buffer(std::max(v, tail_.scratch_v_floats()));
-      scratch.m = Buffer(std::max({m, trunk_.scratch_floats(), tail_.scratch_m_floats()}));
+      scratch.v = Buffer(std::max({v, trunk_.scratch_v_floats(), tail_.scratch_v_floats()}));
+      scratch.m = Buffer(std::max({m, trunk_.scratch_m_floats(), tail_.scratch_m_floats()}));
     }
 
     first_stage_ = schedule_.add_stage(tiling_.groups(), tiling_.parts);
@@ -267,11 +267,10 @@ class NetworkJob : public Job {
                                segment_stride_, point_stride_};
       kernels_.transform_input(input_of(in, run, kTileOutput, tiles));
     });
-    Multiply m;
-    m.in = {scratch.v.get(), segment_stride_, point_stride_};
+    Multiply m = {};
+    m.add_input({scratch.v.get(), segment_stride_, point_stride_}, shape_.nf / channels);
     m.tiles = tiling_.part_tiles(task.group, task.part);
     if (m.tiles == 0) return;
-    m.segments = shape_.nf / channels;
     m.weights = body_.weights;
     m.outputs = shape_.nf;
     m.out = scratch.m.get();
@@ -320,7 +319,10 @@ class DenseBlockJob : public Job {
         trunk_({shape.nf, shape.gc, 1, false, shape.negative_slope, shape.residual_scale}, height,
                width, threads, kernels_of(shape.gc), layout_of(shape).range(0, kLayers, packed)),
         scratch_(static_cast<std::size_t>(threads)) {
-    for (Scratch& scratch : scratch_) scratch.m = Buffer(trunk_.scratch_floats());
+    for (Scratch& scratch : scratch_) {
+      scratch.v = Buffer(trunk_.scratch_v_floats());
+      scratch.m = Buffer(trunk_.scratch_m_floats());
+    }
     trunk_.write_to(out);
     const int groups = trunk_.tiling().groups();
     copy_stage_ = schedule_.add_stage(groups, 1);

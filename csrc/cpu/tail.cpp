@@ -45,9 +45,12 @@ Tail::Tail(const NetworkShape& shape, int height, int width, const Kernels& kern
     steps_.push_back(std::move(step));
     if (i > 0) steps_[i].in = &steps_[i - 1].out;
   }
-  point_stride_ = plane_stride(std::ptrdiff_t{kTaskTiles} * kernels.segment_channels);
+  int tiles = 0;
+  for (const Step& step : steps_)
+    if (step.kind != Kind::kLast) tiles = std::max(tiles, step.tiling.max_part_tiles());
+  point_stride_ = plane_stride(std::ptrdiff_t{tiles} * kernels.segment_channels);
   segment_stride_ = kPoints * point_stride_ + kLineFloats;
-  product_stride_ = plane_stride(std::ptrdiff_t{kTaskTiles} * shape.nf);
+  product_stride_ = plane_stride(std::ptrdiff_t{tiles} * shape.nf);
 }
 
 std::size_t Tail::scratch_v_floats() const {
@@ -127,10 +130,10 @@ void Tail::transform_input(const Step& step, const Task& task, Scratch& scratch)
 }
 
 Multiply Tail::product(const Step& step, const Task& task, const Scratch& scratch) const {
-  Multiply m;
-  m.in = {scratch.v.get(), segment_stride_, point_stride_};
+  Multiply m = {};
+  m.add_input({scratch.v.get(), segment_stride_, point_stride_},
+              shape_.nf / kernels_.segment_channels);
   m.tiles = step.tiling.part_tiles(task.group, task.part);
-  m.segments = shape_.nf / kernels_.segment_channels;
   m.weights = step.layer.weights;
   m.outputs = shape_.nf;
   m.out = scratch.m.get();

@@ -5,9 +5,14 @@
 namespace esrgan {
 namespace {
 
-// Groups between a layer and the next one: one for the filter's reach and, where a group has fewer
-// tasks than there are threads, one more so that no thread waits for a task handed out just before.
-int lag_of(const Tiling& tiling, int threads) { return tiling.parts >= threads ? 1 : 2; }
+// A layer reads one group further down than it writes, so it lags at least one group behind the
+// layer before it. What it needs is then handed out in the same step, and a thread should not have
+// to wait for a task handed out just before: in this order another layer's tasks lie between any
+// two layers that depend on each other, enough where a group has a task for every thread. (In the
+// layers' own order the threads waited 2 to 6 % of the time at 256 x 256; now 0.1 %.)
+constexpr Stagger kClose = {{0, 1, 2, 4, 5}, {0, 3, 1, 4, 2}};
+// Where it has not, two groups between all layers leave most of a step.
+constexpr Stagger kWide = {{0, 2, 4, 6, 8}, {0, 1, 2, 3, 4}};
 
 // Every layer has a group in work at once; with more threads than layers the groups have to be
 // larger, so that there are at least two tasks a thread.
@@ -23,35 +28,44 @@ Trunk::Trunk(const TrunkShape& shape, int height, int width, int threads, const 
   const int columns = (width + kTileOutput - 1) / kTileOutput;
   const int rows = std::max(1, (group_tiles(threads) + columns / 2) / columns);
   tiling_ = Tiling::of(height, width, kTileOutput, rows, kTaskTiles);
-  lag_ = lag_of(tiling_, threads);
+  stagger_ = tiling_.parts >= threads ? &kClose : &kWide;
+  const int* lag = stagger_->lag;
   image_ = FeatureMap(height, width, shape.nf, height);
   if (shape.residual_in_residual) inner_ = FeatureMap(height, width, shape.nf, height);
   if (shape.blocks == 0) return;
 
-  // A growth map's rows are read one group up and down, `lag_` groups later.
-  growth_groups_ = lag_ + 3;
-  const int growth_rows = growth_groups_ * tiling_.rows_per_group * kTileOutput;
-  for (FeatureMap& map : growth_) {
-    map = FeatureMap(height, width, shape.gc, growth_rows);
-    map.clear_margins(0, growth_rows - 1);
+  // A growth map's rows are read one group up and down, when the next layer gets there.
+  for (int layer = 0; layer < kLayers - 1; ++layer) {
+    growth_groups_[layer] = lag[layer + 1] - lag[layer] + 3;
+    const int rows = growth_groups_[layer] * tiling_.rows_per_group * kTileOutput;
+    growth_[layer] = FeatureMap(height, width, shape.gc, rows);
+    growth_[layer].clear_margins(0, rows - 1);
   }
 
-  const int channels = shape.nf + (kLayers - 1) * shape.gc;
-  const int segments = channels / kernels.segment_channels;
   const int tiles = tiling_.max_part_tiles();
-  // A group's V is made by layer 0 and read until layer 4 is done, 4 lags later; one more group so
-  // that the writer need not wait for a reader that runs beside it.
-  slots_ = std::min((kLayers - 1) * lag_ + 2, shape.blocks * tiling_.groups());
   point_stride_ = plane_stride(static_cast<std::ptrdiff_t>(tiles) * kernels.segment_channels);
   segment_stride_ = kPoints * point_stride_ + kLineFloats;
-  part_stride_ = segments * segment_stride_;
-  slot_stride_ = tiling_.parts * part_stride_;
+  std::ptrdiff_t end = 0;
+  for (int layer = 0; layer < kLayers - 1; ++layer) {
+    Ring& ring = rings_[layer];
+    // Read until the last layer is done with the group; one more, so that the writer need not wait
+    // for a reader that runs beside it.
+    ring.slots = std::min(lag[kLayers - 1] - lag[layer] + 2, shape.blocks * tiling_.groups());
+    ring.offset = end;
+    ring.part_stride = segments_of(layer) * segment_stride_;
+    ring.slot_stride = tiling_.parts * ring.part_stride;
+    end += ring.slots * ring.slot_stride;
+  }
   // The prefetches of the last plane reach one plane further.
-  tiles_ = Buffer(static_cast<std::size_t>(slots_ * slot_stride_ + point_stride_));
+  tiles_ = Buffer(static_cast<std::size_t>(end + point_stride_));
   product_stride_ = plane_stride(static_cast<std::ptrdiff_t>(tiles) * shape.nf);
 }
 
-std::size_t Trunk::scratch_floats() const {
+// Only the last layer reads what it transforms itself: one segment.
+std::size_t Trunk::scratch_v_floats() const {
+  return static_cast<std::size_t>(segment_stride_ + point_stride_);
+}
+std::size_t Trunk::scratch_m_floats() const {
   return static_cast<std::size_t>(kPoints * product_stride_);
 }
 
@@ -64,11 +78,12 @@ void Trunk::append_to(Schedule& schedule, int source) {
   }
   // The next block's first layer reads what the last layer of this one wrote up to one group
   // further down, so a block lasts at least this many steps even in an image of fewer groups.
-  const int steps = std::max(groups, (kLayers - 1) * lag_ + 2);
-  const int all = shape_.blocks * steps + (kLayers - 1) * lag_;
+  const int last_lag = stagger_->lag[kLayers - 1];
+  const int steps = std::max(groups, last_lag + 2);
+  const int all = shape_.blocks * steps + last_lag;
   for (int step = 0; step < all; ++step) {
-    for (int layer = 0; layer < kLayers; ++layer) {
-      const int at = step - lag_ * layer;
+    for (const int layer : stagger_->order) {
+      const int at = step - stagger_->lag[layer];
       if (at < 0 || at >= shape_.blocks * steps || at % steps >= groups) continue;
       schedule.append(stage(at / steps, layer), at % steps);
     }
@@ -95,15 +110,19 @@ Waits Trunk::waits(int stage_number, int group) const {
   // others; rows of a growth map when the next layer is done with the groups on both sides too.
   // image() and inner() are written in place: whatever reads their old rows is done, because
   // this layer's input depends on it.
-  if (at.layer == 0) wait_back(waits, at.block, kLayers - 1, group, slots_, slots_);
-  if (at.layer < kLayers - 1)
-    wait_back(waits, at.block, at.layer + 1, group, growth_groups_ + 1, growth_groups_ - 1);
+  if (at.layer < kLayers - 1) {
+    const int slots = rings_[at.layer].slots, kept = growth_groups_[at.layer];
+    wait_back(waits, at.block, kLayers - 1, group, slots, slots);
+    wait_back(waits, at.block, at.layer + 1, group, kept + 1, kept - 1);
+  }
   return waits;
 }
 
-TilesView Trunk::tiles_of(int block, int group, int part, int segment) const {
-  const int slot = (block * tiling_.groups() + group) % slots_;
-  return {tiles_.get() + slot * slot_stride_ + part * part_stride_ + segment * segment_stride_,
+TilesView Trunk::tiles_of(const Task& task, Position at, int layer, const Scratch& scratch) const {
+  if (layer == kLayers - 1) return {scratch.v.get(), segment_stride_, point_stride_};
+  const Ring& ring = rings_[layer];
+  const int slot = (at.block * tiling_.groups() + task.group) % ring.slots;
+  return {tiles_.get() + ring.offset + slot * ring.slot_stride + task.part * ring.part_stride,
           segment_stride_, point_stride_};
 }
 
@@ -119,11 +138,10 @@ float* Trunk::growth_row(int block, int layer, int y) const {
   return growth_[layer].row(block * rows + y);
 }
 
-void Trunk::transform_input(const Task& task, Position at) const {
+void Trunk::transform_input(const Task& task, Position at, const Scratch& scratch) const {
   const FeatureMap& map = source_of(at.block, at.layer);
   const int channels = kernels_.segment_channels;
-  const int segment = at.layer == 0 ? 0 : (shape_.nf + (at.layer - 1) * shape_.gc) / channels;
-  const TilesView tiles = tiles_of(at.block, task.group, task.part, segment);
+  const TilesView tiles = tiles_of(task, at, at.layer, scratch);
   tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
     TilesView out = tiles;
     out.data += static_cast<std::ptrdiff_t>(run.offset) * channels;
@@ -180,11 +198,11 @@ void Trunk::work(const Task& task, Scratch& scratch) const {
   const Position at = position(task.stage);
   const int tiles = tiling_.part_tiles(task.group, task.part);
   if (tiles == 0) return;
-  transform_input(task, at);
-  Multiply m;
-  m.in = tiles_of(at.block, task.group, task.part, 0);
+  transform_input(task, at, scratch);
+  Multiply m = {};
+  for (int layer = 0; layer <= at.layer; ++layer)
+    m.add_input(tiles_of(task, at, layer, scratch), segments_of(layer));
   m.tiles = tiles;
-  m.segments = (shape_.nf + at.layer * shape_.gc) / kernels_.segment_channels;
   m.weights = layers_[at.block * kLayers + at.layer].weights;
   m.outputs = at.layer == kLayers - 1 ? shape_.nf : shape_.gc;
   m.out = scratch.m.get();

@@ -4,8 +4,10 @@
 // Each of these feature maps is transformed once ("V", the Winograd tiles) and read by all later
 // convolutions of the block, so no concatenation exists. V is 2.25 times the size of the pixels,
 // too much to keep for the whole image, so the layers run staggered: layer L works one or two
-// groups of tile rows behind layer L - 1, and V lives in a ring of 6 or 10 groups. The ring runs on
-// from one block into the next, so no thread ever idles between blocks.
+// groups of tile rows behind layer L - 1, and each map's V lives in a ring of as many groups as lie
+// between the layer that makes it and the last one that reads it (and in a thread's own scratch
+// where these are one). The rings run on from one block into the next, so no thread ever idles
+// between blocks.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +34,12 @@ struct TrunkShape {
   float negative_slope, residual_scale;
 };
 
+// How the layers follow each other down the image.
+struct Stagger {
+  int lag[kLayers];    // groups behind the first layer
+  int order[kLayers];  // of the layers' tasks within a step, in which each layer does one group
+};
+
 class Trunk {
  public:
   // `layers`: five a block. Tiles are cut for `threads` threads (no influence on the result).
@@ -44,7 +52,8 @@ class Trunk {
   // What blocks within an RRDB work on; free once the trunk has finished.
   FeatureMap& inner() { return inner_; }
   const Tiling& tiling() const { return tiling_; }
-  std::size_t scratch_floats() const;
+  std::size_t scratch_v_floats() const;
+  std::size_t scratch_m_floats() const;
 
   // Writes the last block's output to channels-last pixels without padding.
   void write_to(float* out) { out_ = out; }
@@ -70,11 +79,15 @@ class Trunk {
   // Adds waits for the groups that come `from` to `to` before (block, group), counted through
   // all blocks.
   void wait_back(Waits& waits, int block, int layer, int group, int from, int to) const;
-  TilesView tiles_of(int block, int group, int part, int segment) const;
+  // V of the map that `layer` transforms, which is what it adds to the input of the layer before.
+  TilesView tiles_of(const Task& task, Position at, int layer, const Scratch& scratch) const;
+  int segments_of(int layer) const {
+    return (layer == 0 ? shape_.nf : shape_.gc) / kernels_.segment_channels;
+  }
   const FeatureMap& source_of(int block, int layer) const;
   // Row y of growth map `layer` during `block`.
   float* growth_row(int block, int layer, int y) const;
-  void transform_input(const Task& task, Position at) const;
+  void transform_input(const Task& task, Position at, const Scratch& scratch) const;
   void transform_output(const Task& task, Position at, const float* m) const;
 
   TrunkShape shape_;
@@ -86,10 +99,14 @@ class Trunk {
   float* out_ = nullptr;
   int source_ = -1, first_stage_ = 0;
 
-  int lag_ = 2, growth_groups_ = 0;
-  int slots_ = 0;
-  std::ptrdiff_t point_stride_ = 0, segment_stride_ = 0, part_stride_ = 0, slot_stride_ = 0;
-  std::ptrdiff_t product_stride_ = 0;
+  const Stagger* stagger_;
+  int growth_groups_[kLayers - 1] = {};  // that a growth map keeps
+  struct Ring {
+    int slots;
+    std::ptrdiff_t offset, slot_stride, part_stride;
+  };
+  Ring rings_[kLayers - 1] = {};  // of what each layer but the last transforms
+  std::ptrdiff_t point_stride_ = 0, segment_stride_ = 0, product_stride_ = 0;
   Buffer tiles_;
 };
 
