@@ -37,7 +37,7 @@ struct InputTransform {
   TilesView out;  // of the first tile
 };
 
-// nf + 4 gc channels at most, in segments of gc.
+// nf + 4 gc channels in segments of gc: most with nf 64 and gc 16.
 constexpr int kMaxSegments = 8;
 
 struct Multiply {
