@@ -5,6 +5,8 @@
 
 #include <cstddef>
 
+#include "cache_line.h"
+
 namespace esrgan {
 
 // Winograd F(4x4, 3x3): a tile of 6x6 inputs gives 4x4 outputs through 36 products. The same
@@ -14,8 +16,8 @@ constexpr int kTileOutput = 4;
 constexpr int kUpsampleTileOutput = 5;
 constexpr int kPoints = kTileInput * kTileInput;
 
-// Tiles of one task, give or take a half. A task streams all of a layer's transformed weights (up to
-// 1.8 MB from the last-level cache) once, so more tiles share them; but its products M (36 x 32
+// Tiles of one task, give or take a half. A task streams all of a layer's transformed weights (up
+// to 1.8 MB from the last-level cache) once, so more tiles share them; but its products M (36 x 32
 // tiles x 64 outputs x 4 B = 295 KB) and the tiles it has just transformed (295 KB) have to stay in
 // a 1 MB L2 cache. Measured on Zen 5: 16 tiles 638, 32 tiles 704, 64 tiles 660, 128 tiles 626
 // GFLOP/s.
@@ -40,6 +42,13 @@ struct InputTransform {
 // nf + 4 gc channels in segments of gc: most with nf 64 and gc 16.
 constexpr int kMaxSegments = 8;
 
+// Memory that is used soon, from a cache line's first float on.
+struct Span {
+  const float* first;
+  int lines;  // of the cache
+};
+constexpr int kMaxSpans = 16;
+
 struct Multiply {
   const float* in[kMaxSegments];  // the segments' tiles, which may lie anywhere
   std::ptrdiff_t in_point_stride;
@@ -49,10 +58,17 @@ struct Multiply {
   int outputs;           // a multiple of panel_outputs
   float* out;            // "M": [point][tile][outputs]
   std::ptrdiff_t out_point_stride;
+  // What the output transform touches next: fetched into L2 by the last panels.
+  Span next[kMaxSpans];
+  int next_spans;
 
   void add_input(const TilesView& v, int count) {
     for (int i = 0; i < count; ++i) in[segments++] = v.data + i * v.segment_stride;
     in_point_stride = v.point_stride;
+  }
+  void add_next(const float* first, std::ptrdiff_t floats) {
+    if (next_spans < kMaxSpans)
+      next[next_spans++] = {first, static_cast<int>((floats + kLineFloats - 1) / kLineFloats)};
   }
 };
 

@@ -6,9 +6,9 @@
 #include <cstring>
 #include <utility>
 
-namespace esrgan {
+#include "cache_line.h"
 
-constexpr int kLineFloats = 16;  // 64-byte cache lines
+namespace esrgan {
 
 // Uninitialised floats. Large ones ask for huge pages: the transforms write 36 streams at once,
 // more 4 KB pages than the first-level TLB holds. And the process keeps up to 128 MB of them for

@@ -24,11 +24,45 @@ constexpr int kSums = 12;
 template <int Vectors>
 constexpr int kTilePanel = kSums / (Vectors > 2 ? Vectors : 2);
 
+// Channels that one turn of a panel's loop takes: enough to hide the loop's own instructions, few
+// enough that the body (4 * 24 FMAs) stays in the instruction cache.
+constexpr int kStep = 4;
+
 // Where the multiplication looks ahead while it computes one panel.
 struct Ahead {
   std::ptrdiff_t next_panel;  // floats from this panel to the one that follows: into L1
   std::ptrdiff_t next_point;  // and to the same panel at the next point: into L2
   const float* next_weights;  // a piece of the next slab of weights: into L2
+  const float* next_span;     // a line of `Multiply::next` in each turn: into L2
+  std::ptrdiff_t next_line;   // floats between these
+};
+
+// Deals the lines of `Multiply::next` to panels, so that the last are due with the last panel:
+// fetched early they would be gone from L2, which a task's tiles and weights pass through.
+class NextSpans {
+ public:
+  NextSpans(const Multiply& m, int panels, int turns)
+      : m_(m), turns_(turns), early_panels_(panels) {
+    for (int i = 0; i < m.next_spans; ++i) early_panels_ -= (m.next[i].lines + turns - 1) / turns;
+  }
+  void deal(Ahead& ahead) {
+    if (early_panels_-- > 0 || span_ == m_.next_spans) {
+      ahead.next_span = m_.weights;  // any address that is mapped
+      ahead.next_line = 0;
+      return;
+    }
+    ahead.next_span = m_.next[span_].first + std::ptrdiff_t{line_} * kLineFloats;
+    ahead.next_line = kLineFloats;
+    line_ += turns_;
+    if (line_ >= m_.next[span_].lines) {
+      line_ = 0;
+      ++span_;
+    }
+  }
+
+ private:
+  const Multiply& m_;
+  int turns_, early_panels_, span_ = 0, line_ = 0;
 };
 
 // Adds the products of one input channel to all sums. Whichever there are fewer of, broadcast tiles
@@ -64,15 +98,11 @@ template <int Tiles, int Vectors, int Channels>
 __attribute__((noinline)) void panel(const float* const* in, std::ptrdiff_t offset, int segments,
                                      const float* weights, float* out, std::ptrdiff_t out_stride,
                                      Ahead ahead) {
-  // Channels that one turn of the loop takes: enough to hide the loop's own instructions, few
-  // enough that the body (4 * 24 FMAs) stays in the instruction cache.
-  constexpr int kStep = 4;
   constexpr int kTurns = Channels / kStep;
-  constexpr int kLine = 16;  // floats
   // Cache lines of a panel's segment, and of the next slab of weights (all of it within the
   // panels of one task), spread over the turns.
-  constexpr int kLinesPerTurn = (Tiles * Channels / kLine + kTurns - 1) / kTurns;
-  constexpr int kWeightLines = Channels * Vectors * kLanes / kLine;
+  constexpr int kLinesPerTurn = (Tiles * Channels / kLineFloats + kTurns - 1) / kTurns;
+  constexpr int kWeightLines = Channels * Vectors * kLanes / kLineFloats;
   constexpr int kTaskPanels = (kTaskTiles + kTilePanel<Vectors> - 1) / kTilePanel<Vectors>;
   constexpr int kWeightLinesPerTurn =
       (kWeightLines + kTaskPanels * kTurns - 1) / (kTaskPanels * kTurns);
@@ -89,14 +119,16 @@ __attribute__((noinline)) void panel(const float* const* in, std::ptrdiff_t offs
       for (int turn = 0; turn < kTurns; ++turn) {
         ESRGAN_UNROLL
         for (int i = 0; i < kLinesPerTurn; ++i) {
-          __builtin_prefetch(prefetch + ahead.next_panel + i * kLine, 0, 3);
-          __builtin_prefetch(prefetch + ahead.next_point + i * kLine, 0, 2);
+          __builtin_prefetch(prefetch + ahead.next_panel + i * kLineFloats, 0, 3);
+          __builtin_prefetch(prefetch + ahead.next_point + i * kLineFloats, 0, 2);
         }
         ESRGAN_UNROLL
         for (int i = 0; i < kWeightLinesPerTurn; ++i)
-          __builtin_prefetch(ahead.next_weights + i * kLine, 0, 2);
-        prefetch += kLinesPerTurn * kLine;
-        ahead.next_weights += kWeightLinesPerTurn * kLine;
+          __builtin_prefetch(ahead.next_weights + i * kLineFloats, 0, 2);
+        __builtin_prefetch(ahead.next_span, 0, 2);
+        ahead.next_span += ahead.next_line;
+        prefetch += kLinesPerTurn * kLineFloats;
+        ahead.next_weights += kWeightLinesPerTurn * kLineFloats;
         ESRGAN_UNROLL
         for (int k = 0; k < kStep; ++k)
           step<Tiles, Vectors, Channels>(a + k, weights + k * Vectors * kLanes, sum);
@@ -135,6 +167,7 @@ void multiply(const Multiply& m) {
   const PanelFunction run_small = panel_function<Vectors, Channels>(small);
   const PanelFunction run_large = larger ? panel_function<Vectors, Channels>(small + 1) : nullptr;
   const std::ptrdiff_t slab = static_cast<std::ptrdiff_t>(m.segments) * Channels * kPanelOutputs;
+  NextSpans next(m, kPoints * (m.outputs / kPanelOutputs) * panels, m.segments * Channels / kStep);
   const float* weights = m.weights;
   for (int point = 0; point < kPoints; ++point) {
     const std::ptrdiff_t plane = point * m.in_point_stride;
@@ -151,6 +184,7 @@ void multiply(const Multiply& m) {
             i + 1 < panels
                 ? tiles * Channels
                 : (n + kPanelOutputs < m.outputs ? 0 : m.in_point_stride) - tile * Channels;
+        next.deal(ahead);
         (i < larger ? run_large : run_small)(m.in, plane + tile * Channels, m.segments, weights,
                                              out + tile * m.outputs + n, m.outputs, ahead);
         ahead.next_weights += weights_per_panel;

@@ -187,7 +187,6 @@ class NetworkJob : public Job {
     first_stage_ = schedule_.add_stage(tiling_.groups(), tiling_.parts);
     for (int group = 0; group < tiling_.groups(); ++group) schedule_.append(first_stage_, group);
     trunk_.append_to(schedule_, first_stage_);
-    trunk_output_ = shape.rrdbs > 0 ? trunk_.last_stage() : first_stage_;
     body_stage_ = schedule_.add_stage(tiling_.groups(), tiling_.parts);
     for (int group = 0; group < tiling_.groups(); ++group) schedule_.append(body_stage_, group);
     tail_.append_to(schedule_, trunk_.inner(), body_stage_, tiling_.rows_per_group * kTileOutput);
@@ -200,7 +199,7 @@ class NetworkJob : public Job {
     if (trunk_.owns(stage)) return trunk_.waits(stage, group);
     if (tail_.owns(stage)) return tail_.waits(stage, group);
     Waits waits;
-    if (stage == body_stage_) waits.add(trunk_output_, group - 1, group + 1);
+    if (stage == body_stage_) trunk_.wait_for_output(waits, group - 1, group + 1);
     return waits;
   }
 
@@ -229,8 +228,7 @@ class NetworkJob : public Job {
     if (task.part == 0) {
       const int rows = tiling_.rows_per_group * kTileOutput;
       const int last = std::min((task.group + 1) * rows, trunk_.image().height()) - 1;
-      trunk_.image().clear_margins(task.group * rows, last);
-      trunk_.inner().clear_margins(task.group * rows, last);
+      trunk_.clear_margins(task.group * rows, last);
     }
     convolve_first(task, trunk_.image());
   }
@@ -308,7 +306,7 @@ class NetworkJob : public Job {
   std::vector<Scratch> scratch_;
   std::ptrdiff_t point_stride_, segment_stride_, product_stride_;
   Schedule schedule_;
-  int first_stage_, trunk_output_, body_stage_;
+  int first_stage_, body_stage_;
 };
 
 class DenseBlockJob : public Job {
@@ -342,7 +340,7 @@ class DenseBlockJob : public Job {
     const int rows = trunk_.tiling().rows_per_group * kTileOutput;
     const std::ptrdiff_t floats = static_cast<std::ptrdiff_t>(image.width()) * image.channels();
     const int end = std::min((task.group + 1) * rows, image.height());
-    image.clear_margins(task.group * rows, end - 1);
+    trunk_.clear_margins(task.group * rows, end - 1);
     for (int y = task.group * rows; y < end; ++y)
       std::copy(x_ + y * floats, x_ + (y + 1) * floats, image.row(y));
   }

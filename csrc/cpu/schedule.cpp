@@ -68,14 +68,22 @@ void Schedule::worker(Job& job, int thread, const Control& control) {
   }
 }
 
-bool Schedule::ready(const Waits& waits) const {
+template <class Done>
+bool Schedule::all_of(const Waits& waits, const Done& done) const {
   for (int i = 0; i < waits.count; ++i) {
-    const Stage& stage = stages_[waits.list[i].stage];
-    const int last = std::min(waits.list[i].last, stage.groups - 1);
-    for (int group = std::max(waits.list[i].first, 0); group <= last; ++group)
-      if (done_[stage.first_counter + group].load() < stage.parts) return false;
+    const Wait& wait = waits.list[i];
+    for (int k = 0; k < wait.stages; ++k) {
+      const Stage& stage = stages_[wait.stage + k * wait.stride];
+      const int last = std::min(wait.last, stage.groups - 1);
+      for (int group = std::max(wait.first, 0); group <= last; ++group)
+        if (!done(stage.first_counter + group, stage.parts)) return false;
+    }
   }
   return true;
+}
+
+bool Schedule::ready(const Waits& waits) const {
+  return all_of(waits, [&](int counter, int parts) { return done_[counter].load() >= parts; });
 }
 
 void Schedule::sleep_until_ready(const Waits& waits, const Control& control) {
@@ -115,13 +123,10 @@ bool Schedule::cancelled(const Control& control) {
 bool Schedule::order_is_valid(const Job& job) const {
   std::vector<int> done(counters_, 0);
   for (const Task& task : tasks_) {
-    const Waits waits = job.waits(task.stage, task.group);
-    for (int i = 0; i < waits.count; ++i) {
-      const Stage& stage = stages_[waits.list[i].stage];
-      const int last = std::min(waits.list[i].last, stage.groups - 1);
-      for (int group = std::max(waits.list[i].first, 0); group <= last; ++group)
-        if (done[stage.first_counter + group] < stage.parts) return false;
-    }
+    const bool waits_are_done =
+        all_of(job.waits(task.stage, task.group),
+               [&](int counter, int parts) { return done[counter] >= parts; });
+    if (!waits_are_done) return false;
     ++done[stages_[task.stage].first_counter + task.group];
   }
   for (const Stage& stage : stages_)

@@ -29,18 +29,21 @@ struct Task {
   int part;   // of the group's tiles
 };
 
-// Groups first..last of a stage, inclusive; the range may be empty and may reach outside of the
-// stage's groups, where nothing is waited for.
+// Groups first..last, inclusive, of `stages` stages from `stage` on, `stride` apart, which have
+// equally many groups. The range may be empty and may reach outside of the stages' groups, where
+// nothing is waited for.
 struct Wait {
-  int stage, first, last;
+  int stage, first, last, stages, stride;
 };
 
 struct Waits {
-  static constexpr int kMax =
-      6;  // inputs, a ring slot, and up to three groups over block boundaries
+  // Inputs, a seam, a ring slot, and up to three groups of a growth map over block boundaries.
+  static constexpr int kMax = 6;
   Wait list[kMax];
   int count = 0;
-  void add(int stage, int first, int last) { list[count++] = {stage, first, last}; }
+  void add(int stage, int first, int last, int stages = 1, int stride = 1) {
+    list[count++] = {stage, first, last, stages, stride};
+  }
 };
 
 class Job {
@@ -76,6 +79,9 @@ class Schedule {
   // Whether every task comes after those it waits for; asserted in debug builds.
   bool order_is_valid(const Job& job) const;
   void worker(Job& job, int thread, const Control& control);
+  // Calls done(group counter, parts) until it returns false, which it returns then.
+  template <class Done>
+  bool all_of(const Waits& waits, const Done& done) const;
   bool ready(const Waits& waits) const;
   void sleep_until_ready(const Waits& waits, const Control& control);
   void complete(Job& job, const Task& task, const Control& control);

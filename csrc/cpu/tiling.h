@@ -46,11 +46,21 @@ struct Tiling {
 
   template <class Visit>
   void for_each_run(int group, int part, const Visit& visit) const {
+    for_each_run(group, part, 0, tile_columns, visit);
+  }
+  // Of the part's tiles, those in the columns [first_column, end_column).
+  template <class Visit>
+  void for_each_run(int group, int part, int first_column, int end_column,
+                    const Visit& visit) const {
     const int begin = part_begin(group, part), end = part_begin(group, part + 1);
     for (int tile = begin; tile < end;) {
       const int column = tile % tile_columns;
       const int tiles = std::min(tile_columns - column, end - tile);
-      visit(Run{group * rows_per_group + tile / tile_columns, column, tiles, tile - begin});
+      const int first = std::max(column, first_column);
+      const int last = std::min(column + tiles, end_column);
+      if (first < last)
+        visit(Run{group * rows_per_group + tile / tile_columns, first, last - first,
+                  tile - begin + first - column});
       tile += tiles;
     }
   }

@@ -1,6 +1,7 @@
 #include "trunk.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace esrgan {
 namespace {
@@ -10,6 +11,8 @@ namespace {
 // to wait for a task handed out just before: in this order another layer's tasks lie between any
 // two layers that depend on each other.
 constexpr Stagger kClose = {{0, 1, 2, 4, 5}, {0, 3, 1, 4, 2}};
+// A block that the layers are spread over from end to end, and one group for the next to begin in.
+constexpr int kFewestGroups = kClose.lag[kLayers - 1] + 2;
 // Two groups between all layers, which leaves most of a step.
 constexpr Stagger kWide = {{0, 2, 4, 6, 8}, {0, 1, 2, 3, 4}};
 
@@ -19,40 +22,51 @@ constexpr Stagger kWide = {{0, 2, 4, 6, 8}, {0, 1, 2, 3, 4}};
 // not 20 %, simulated). In the layers' own order with lags of one, 2 threads waited 2 to 6 % at
 // 256 x 256.
 const Stagger& stagger_of(const Tiling& tiling, int threads) {
-  const bool close =
-      2 * tiling.parts >= threads && tiling.groups() >= kClose.lag[kLayers - 1] + 2;
+  const bool close = 2 * tiling.parts >= threads && tiling.groups() >= kFewestGroups;
   return close ? kClose : kWide;
 }
 
 // Every layer has a group in work at once; with more threads than layers the groups have to be
-// larger, so that there are at least two tasks a thread.
+// larger, so that there are at least two tasks a thread. Where one row of tiles has more, the image
+// is cut into stripes.
 int group_tiles(int threads) {
   return kTaskTiles * std::max(1, (2 * threads + kLayers - 1) / kLayers);
 }
+
+// Pixels at the left end of a stripe of a growth map that the stripe before has computed, beside
+// the one that only the filter reaches.
+int seam_pixels(int layer) { return (kLayers - 1 - layer) * kTileOutput; }
 
 }  // namespace
 
 Trunk::Trunk(const TrunkShape& shape, int height, int width, int threads, const Kernels& kernels,
              std::vector<PackedConvolution> layers)
     : shape_(shape), kernels_(kernels), layers_(std::move(layers)) {
-  const int columns = (width + kTileOutput - 1) / kTileOutput;
-  const int rows = std::max(1, (group_tiles(threads) + columns / 2) / columns);
-  tiling_ = Tiling::of(height, width, kTileOutput, rows, kTaskTiles);
-  stagger_ = &stagger_of(tiling_, threads);
+  cut_stripes(height, width, threads);
+  stagger_ = &stagger_of(stripes_[0].tiling, threads);
   const int* lag = stagger_->lag;
   image_ = FeatureMap(height, width, shape.nf, height);
-  if (shape.residual_in_residual) inner_ = FeatureMap(height, width, shape.nf, height);
+  if (shape.residual_in_residual) {
+    inner_ = FeatureMap(height, width, shape.nf, height);
+    if (stripes() > 1) other_ = FeatureMap(height, width, shape.nf, height);
+  }
   if (shape.blocks == 0) return;
 
+  int columns = 0, tiles = 0, parts = 0;
+  for (const Stripe& stripe : stripes_) {
+    columns = std::max(columns, stripe.tiling.tile_columns);
+    tiles = std::max(tiles, stripe.tiling.max_part_tiles());
+    parts = std::max(parts, stripe.tiling.parts);
+  }
   // A growth map's rows are read one group up and down, when the next layer gets there.
   for (int layer = 0; layer < kLayers - 1; ++layer) {
     growth_groups_[layer] = lag[layer + 1] - lag[layer] + 3;
     const int kept = growth_groups_[layer] * tiling_.rows_per_group * kTileOutput;
-    growth_[layer] = FeatureMap(height, width, shape.gc, kept);
-    growth_[layer].clear_margins(0, kept - 1);
+    growth_[layer] = FeatureMap(height, columns * kTileOutput, shape.gc, kept);
+    for (int seam = 1; seam < stripes(); ++seam)
+      seams_[layer].emplace_back(height, seam_pixels(layer), shape.gc, height);
   }
 
-  const int tiles = tiling_.max_part_tiles();
   point_stride_ = plane_stride(static_cast<std::ptrdiff_t>(tiles) * kernels.segment_channels);
   segment_stride_ = kPoints * point_stride_ + kLineFloats;
   std::ptrdiff_t end = 0;
@@ -60,15 +74,48 @@ Trunk::Trunk(const TrunkShape& shape, int height, int width, int threads, const 
     Ring& ring = rings_[layer];
     // Read until the last layer is done with the group; one more, so that the writer need not wait
     // for a reader that runs beside it.
-    ring.slots = std::min(lag[kLayers - 1] - lag[layer] + 2, shape.blocks * tiling_.groups());
+    ring.slots =
+        std::min(lag[kLayers - 1] - lag[layer] + 2, shape.blocks * stripes() * tiling_.groups());
     ring.offset = end;
     ring.part_stride = segments_of(layer) * segment_stride_;
-    ring.slot_stride = tiling_.parts * ring.part_stride;
+    ring.slot_stride = parts * ring.part_stride;
     end += ring.slots * ring.slot_stride;
   }
   // The prefetches of the last plane reach one plane further.
   tiles_ = Buffer(static_cast<std::size_t>(end + point_stride_));
   product_stride_ = plane_stride(static_cast<std::ptrdiff_t>(tiles) * shape.nf);
+}
+
+void Trunk::cut_stripes(int height, int width, int threads) {
+  const int columns = (width + kTileOutput - 1) / kTileOutput;
+  const int wanted = group_tiles(threads);
+  const int rows = std::max(1, (wanted + columns / 2) / columns);
+  tiling_ = Tiling::of(height, width, kTileOutput, rows, kTaskTiles);
+  const int count =
+      tiling_.groups() < kFewestGroups ? 1 : std::max(1, (columns + wanted / 2) / wanted);
+  // A stripe's layers begin 0 to 4 tiles to the left of the cut, which takes from the first
+  // stripe and gives to the last: the cuts are half as much further right.
+  const auto cut = [&](int i) {
+    const auto middle = static_cast<int>(static_cast<std::int64_t>(columns) * i / count);
+    return i == 0 ? 0 : i == count ? columns : middle + (kLayers - 1) / 2;
+  };
+  for (int i = 0; i < count; ++i) {
+    Stripe stripe;
+    stripe.first_column = i == 0 ? 0 : cut(i) - (kLayers - 1);
+    const int tiles = cut(i + 1) - stripe.first_column;
+    stripe.tiling = Tiling::of(height, tiles * kTileOutput, kTileOutput, rows, kTaskTiles);
+    for (int layer = 0; layer < kLayers; ++layer) {
+      stripe.begin[layer] = i == 0 ? 0 : kLayers - 1 - layer;
+      stripe.end[layer] = i == count - 1 ? tiles : tiles - layer;
+    }
+    stripes_.push_back(stripe);
+  }
+}
+
+void Trunk::clear_margins(int first_row, int last_row) {
+  image_.clear_margins(first_row, last_row);
+  if (inner_.height()) inner_.clear_margins(first_row, last_row);
+  if (other_.height()) other_.clear_margins(first_row, last_row);
 }
 
 // Only the last layer reads what it transforms itself: one segment.
@@ -81,95 +128,133 @@ std::size_t Trunk::scratch_m_floats() const {
 
 void Trunk::append_to(Schedule& schedule, int source) {
   source_ = source;
-  const int groups = tiling_.groups();
-  for (int i = 0; i < shape_.blocks * kLayers; ++i) {
-    const int added = schedule.add_stage(groups, tiling_.parts);
+  const int groups = tiling_.groups(), passes = shape_.blocks * stripes();
+  for (int i = 0; i < passes * kLayers; ++i) {
+    const int added = schedule.add_stage(groups, stripes_[i / kLayers % stripes()].tiling.parts);
     if (i == 0) first_stage_ = added;
   }
-  // The next block's first layer reads what the last layer of this one wrote up to one group
-  // further down, so a block lasts at least this many steps even in an image of fewer groups.
+  // The next pass's first layer may read what the last layer of this one wrote up to one group
+  // further down, so a pass lasts at least this many steps even in an image of fewer groups.
   const int last_lag = stagger_->lag[kLayers - 1];
   const int steps = std::max(groups, last_lag + 2);
-  const int all = shape_.blocks * steps + last_lag;
+  const int all = passes * steps + last_lag;
   for (int step = 0; step < all; ++step) {
     for (const int layer : stagger_->order) {
       const int at = step - stagger_->lag[layer];
-      if (at < 0 || at >= shape_.blocks * steps || at % steps >= groups) continue;
-      schedule.append(stage(at / steps, layer), at % steps);
+      if (at < 0 || at >= passes * steps || at % steps >= groups) continue;
+      schedule.append(first_stage_ + at / steps * kLayers + layer, at % steps);
     }
   }
 }
 
-void Trunk::wait_back(Waits& waits, int block, int layer, int group, int from, int to) const {
+void Trunk::wait_back(Waits& waits, Position at, int layer, int group, int from, int to) const {
   const int groups = tiling_.groups();
-  const int here = block * groups + group;
-  for (int at = std::max(0, here - from); at <= here - to;) {
-    const int first = at % groups;
-    const int last = std::min(groups - 1, first + here - to - at);
-    waits.add(stage(at / groups, layer), first, last);
-    at += last - first + 1;
+  const int here = turn(at, group);
+  for (int then = std::max(0, here - from); then <= here - to;) {
+    const int first = then % groups;
+    const int last = std::min(groups - 1, first + here - to - then);
+    waits.add(first_stage_ + then / groups * kLayers + layer, first, last);
+    then += last - first + 1;
   }
+}
+
+void Trunk::wait_for_block(Waits& waits, int block, int stripe, int first, int last) const {
+  const int left = std::max(0, stripe - 1), right = std::min(stripes() - 1, stripe + 1);
+  waits.add(stage(block, left, kLayers - 1), first, last, right - left + 1, kLayers);
+}
+
+void Trunk::wait_for_output(Waits& waits, int first, int last) const {
+  if (shape_.blocks == 0) waits.add(source_, first, last);
+  else waits.add(stage(shape_.blocks - 1, 0, kLayers - 1), first, last, stripes(), kLayers);
 }
 
 Waits Trunk::waits(int stage_number, int group) const {
   const Position at = position(stage_number);
   Waits waits;
-  const int before = stage_number == first_stage_ ? source_ : stage_number - 1;
-  waits.add(before, group - 1, group + 1);
+  if (at.layer > 0) waits.add(stage_number - 1, group - 1, group + 1);
+  else if (at.block > 0) wait_for_block(waits, at.block - 1, at.stripe, group - 1, group + 1);
+  else waits.add(source_, group - 1, group + 1);
+  if (at.layer == kLayers - 1) return waits;
   // A slot of the ring is free when its last reader is done, which has itself waited for the
   // others; rows of a growth map when the next layer is done with the groups on both sides too.
-  // image() and inner() are written in place: whatever reads their old rows is done, because
-  // this layer's input depends on it.
-  if (at.layer < kLayers - 1) {
-    const int slots = rings_[at.layer].slots, kept = growth_groups_[at.layer];
-    wait_back(waits, at.block, kLayers - 1, group, slots, slots);
-    wait_back(waits, at.block, at.layer + 1, group, kept + 1, kept - 1);
-  }
+  // The maps as large as the image need no more: whatever reads their old rows is done, because
+  // this layer's input depends on it. So are the readers of the seam that this task may write: the
+  // next stripe of the block before.
+  const int slots = rings_[at.layer].slots, kept = growth_groups_[at.layer];
+  wait_back(waits, at, kLayers - 1, group, slots, slots);
+  wait_back(waits, at, at.layer + 1, group, kept + 1, kept - 1);
+  if (at.stripe > 0) waits.add(stage(at.block, at.stripe - 1, at.layer), group, group);
   return waits;
 }
 
 TilesView Trunk::tiles_of(const Task& task, Position at, int layer, const Scratch& scratch) const {
   if (layer == kLayers - 1) return {scratch.v.get(), segment_stride_, point_stride_};
   const Ring& ring = rings_[layer];
-  const int slot = (at.block * tiling_.groups() + task.group) % ring.slots;
+  const int slot = turn(at, task.group) % ring.slots;
   return {tiles_.get() + ring.offset + slot * ring.slot_stride + task.part * ring.part_stride,
           segment_stride_, point_stride_};
 }
 
-// The three blocks of an RRDB: image -> inner, inner -> inner, inner -> image (+ image).
-const FeatureMap& Trunk::source_of(int block, int layer) const {
-  if (layer > 0) return growth_[layer - 1];
-  return block % 3 == 0 || !shape_.residual_in_residual ? image_ : inner_;
+// The three blocks of an RRDB: image -> inner, inner -> inner, inner -> image (+ image). With
+// stripes the middle one goes to another map: in place, a stripe would overwrite the pixel that the
+// next one still reads of it.
+const FeatureMap& Trunk::input_of_block(int block) const {
+  if (block % 3 == 0) return image_;
+  return block % 3 == 2 && stripes() > 1 ? other_ : inner_;
 }
 
-float* Trunk::growth_row(int block, int layer, int y) const {
-  const std::int64_t rows =
-      static_cast<std::int64_t>(tiling_.groups()) * tiling_.rows_per_group * kTileOutput;
-  return growth_[layer].row(block * rows + y);
+const FeatureMap& Trunk::output_of_block(int block) const {
+  if (block % 3 == 2 || !shape_.residual_in_residual) return image_;
+  return block % 3 == 1 && stripes() > 1 ? other_ : inner_;
+}
+
+float* Trunk::growth_row(Position at, int layer, int y) const {
+  const std::int64_t rows = tiling_.rows_per_group * kTileOutput;
+  return growth_[layer].row(turn(at, 0) * rows + y);
+}
+
+Trunk::Outputs Trunk::outputs_of(const Task& task, Position at) const {
+  const Stripe& stripe = stripes_[at.stripe];
+  Outputs outputs = {-1, 0};
+  stripe.tiling.for_each_run(task.group, task.part, stripe.begin[at.layer], stripe.end[at.layer],
+                             [&](const Run& run) {
+                               if (outputs.tiles == 0) outputs.offset = run.offset;
+                               outputs.tiles += run.tiles;
+                             });
+  return outputs;
 }
 
 void Trunk::transform_input(const Task& task, Position at, const Scratch& scratch) const {
-  const FeatureMap& map = source_of(at.block, at.layer);
+  const Stripe& stripe = stripes_[at.stripe];
   const int channels = kernels_.segment_channels;
   const TilesView tiles = tiles_of(task, at, at.layer, scratch);
-  tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
-    TilesView out = tiles;
-    out.data += static_cast<std::ptrdiff_t>(run.offset) * channels;
-    InputTransform in = input_of(map, run, kTileOutput, out);
-    if (at.layer > 0) {
-      for (int i = 0; i < kTileInput; ++i) {
-        const int y = run.tile_row * kTileOutput - 1 + i;
-        const float* row =
-            y < 0 || y >= map.height() ? map.zeros() : growth_row(at.block, at.layer - 1, y);
-        in.rows[i] =
-            row + (static_cast<std::ptrdiff_t>(run.first) * kTileOutput - 1) * map.channels();
-      }
-    }
-    kernels_.transform_input(in);
-  });
+  // From the first tile that a later layer reads on.
+  const int begin = at.layer == kLayers - 1 ? stripe.begin[at.layer] : 0;
+  stripe.tiling.for_each_run(
+      task.group, task.part, begin, stripe.end[at.layer], [&](const Run& run) {
+        TilesView out = tiles;
+        out.data += static_cast<std::ptrdiff_t>(run.offset) * channels;
+        Run in_map = run;
+        if (at.layer == 0) in_map.first += stripe.first_column;
+        const FeatureMap& map = at.layer == 0 ? input_of_block(at.block) : growth_[at.layer - 1];
+        InputTransform in = input_of(map, in_map, kTileOutput, out);
+        if (at.layer > 0) {
+          for (int i = 0; i < kTileInput; ++i) {
+            const int y = run.tile_row * kTileOutput - 1 + i;
+            const float* row =
+                y < 0 || y >= map.height() ? map.zeros() : growth_row(at, at.layer - 1, y);
+            in.rows[i] =
+                row + (static_cast<std::ptrdiff_t>(run.first) * kTileOutput - 1) * map.channels();
+          }
+        }
+        kernels_.transform_input(in);
+      });
 }
 
-void Trunk::transform_output(const Task& task, Position at, const float* m) const {
+template <class Visit>
+void Trunk::for_each_output(const Task& task, Position at, const float* m,
+                            const Visit& visit) const {
+  const Stripe& stripe = stripes_[at.stripe];
   const bool last = at.layer == kLayers - 1;
   OutputTransform o = {};
   o.point_stride = product_stride_;
@@ -179,53 +264,101 @@ void Trunk::transform_output(const Task& task, Position at, const float* m) cons
   o.activate = !last;
   o.negative_slope = shape_.negative_slope;
   o.scale = o.outer_scale = shape_.residual_scale;
-  o.columns = image_.width();
+  const int first_pixel = stripe.first_column * kTileOutput;
+  o.columns = image_.width() - first_pixel;
   o.pixel_stride = o.residual_stride = last ? shape_.nf : shape_.gc;
-  const bool rrdb = shape_.residual_in_residual;
-  const bool closes = last && rrdb && at.block % 3 == 2;
-  const FeatureMap& source = source_of(at.block, 0);
-  const FeatureMap& target = closes || !rrdb ? image_ : inner_;
-  tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
-    o.in = m + static_cast<std::ptrdiff_t>(run.offset) * o.in_channels;
+  const bool closes = last && shape_.residual_in_residual && at.block % 3 == 2;
+  const FeatureMap& source = input_of_block(at.block);
+  const FeatureMap& target = output_of_block(at.block);
+  const std::ptrdiff_t first_float = static_cast<std::ptrdiff_t>(first_pixel) * shape_.nf;
+  const int skipped = outputs_of(task, at).offset;
+  const auto visit_run = [&](const Run& run) {
+    o.in = m + static_cast<std::ptrdiff_t>(run.offset - skipped) * o.in_channels;
     o.tiles = run.tiles;
     o.first_column = run.first * kTileOutput;
     for (int i = 0; i < kTileOutput; ++i) {
       const int y = run.tile_row * kTileOutput + i;
       const bool inside = y < image_.height();
-      o.inner[i] = last && inside ? source.row(y) : nullptr;
-      o.outer[i] = closes && inside ? image_.row(y) : nullptr;
+      o.inner[i] = last && inside ? source.row(y) + first_float : nullptr;
+      o.outer[i] = closes && inside ? image_.row(y) + first_float : nullptr;
       if (!inside) o.rows[i] = nullptr;
-      else if (!last) o.rows[i] = growth_row(at.block, at.layer, y);
+      else if (!last) o.rows[i] = growth_row(at, at.layer, y);
       else if (out_ && at.block == shape_.blocks - 1)
-        o.rows[i] = out_ + static_cast<std::ptrdiff_t>(y) * image_.width() * shape_.nf;
-      else o.rows[i] = target.row(y);
+        o.rows[i] =
+            out_ + static_cast<std::ptrdiff_t>(y) * image_.width() * shape_.nf + first_float;
+      else o.rows[i] = target.row(y) + first_float;
     }
-    kernels_.transform_output(o);
-  });
+    visit(o);
+  };
+  stripe.tiling.for_each_run(task.group, task.part, stripe.begin[at.layer], stripe.end[at.layer],
+                             visit_run);
+}
+
+// What lies beside the rows: zeros at the image's edges, the stripe before's pixels elsewhere.
+void Trunk::join_stripes(const Task& task, Position at) const {
+  const int rows = tiling_.rows_per_group * kTileOutput;
+  const int first = task.group * rows, end = std::min(first + rows, image_.height());
+  const std::size_t pixel = sizeof(float) * static_cast<std::size_t>(shape_.gc);
+  const std::size_t seam_bytes = (1 + seam_pixels(at.layer)) * pixel;
+  const auto column = [&](float* row, int x) { return row + std::ptrdiff_t{x} * shape_.gc; };
+  const bool leftmost = at.stripe == 0, rightmost = at.stripe == stripes() - 1;
+  if (task.part == 0) {
+    for (int y = first; y < end; ++y) {
+      float* left = column(growth_row(at, at.layer, y), -1);
+      if (leftmost) std::memset(left, 0, pixel);
+      else std::memcpy(left, column(seams_[at.layer][at.stripe - 1].row(y), -1), seam_bytes);
+    }
+  }
+  if (task.part == stripes_[at.stripe].tiling.parts - 1) {
+    const int here = stripes_[at.stripe].first_column * kTileOutput;
+    const int right = rightmost ? image_.width() - here
+                                : stripes_[at.stripe + 1].first_column * kTileOutput - here - 1;
+    for (int y = first; y < end; ++y) {
+      float* from = column(growth_row(at, at.layer, y), right);
+      if (rightmost) std::memset(from, 0, FeatureMap::kRight * pixel);
+      else std::memcpy(column(seams_[at.layer][at.stripe].row(y), -1), from, seam_bytes);
+    }
+  }
 }
 
 void Trunk::work(const Task& task, Scratch& scratch) const {
   const Position at = position(task.stage);
-  const int tiles = tiling_.part_tiles(task.group, task.part);
-  if (tiles == 0) return;
   transform_input(task, at, scratch);
-  Multiply m = {};
-  for (int layer = 0; layer <= at.layer; ++layer)
-    m.add_input(tiles_of(task, at, layer, scratch), segments_of(layer));
-  m.tiles = tiles;
-  m.weights = layers_[at.block * kLayers + at.layer].weights;
-  m.outputs = at.layer == kLayers - 1 ? shape_.nf : shape_.gc;
-  m.out = scratch.m.get();
-  m.out_point_stride = product_stride_;
-  kernels_.multiply(m);
-  transform_output(task, at, scratch.m.get());
+  const Outputs outputs = outputs_of(task, at);
+  if (outputs.tiles > 0) {
+    Multiply m = {};
+    for (int layer = 0; layer <= at.layer; ++layer) {
+      TilesView tiles = tiles_of(task, at, layer, scratch);
+      tiles.data += static_cast<std::ptrdiff_t>(outputs.offset) * kernels_.segment_channels;
+      m.add_input(tiles, segments_of(layer));
+    }
+    m.tiles = outputs.tiles;
+    m.weights = layers_[at.block * kLayers + at.layer].weights;
+    m.outputs = at.layer == kLayers - 1 ? shape_.nf : shape_.gc;
+    m.out = scratch.m.get();
+    m.out_point_stride = product_stride_;
+    // The growth maps are still in the cache.
+    if (at.layer == kLayers - 1) {
+      for_each_output(task, at, m.out, [&](const OutputTransform& o) {
+        const std::ptrdiff_t first = std::ptrdiff_t{o.first_column} * shape_.nf;
+        const std::ptrdiff_t floats = std::ptrdiff_t{o.tiles} * kTileOutput * shape_.nf;
+        for (int i = 0; i < kTileOutput && o.rows[i]; ++i) {
+          m.add_next(o.inner[i] + first, floats);
+          m.add_next(o.rows[i] + first, floats);
+        }
+      });
+    }
+    kernels_.multiply(m);
+    for_each_output(task, at, m.out, kernels_.transform_output);
+  }
+  if (at.layer < kLayers - 1) join_stripes(task, at);
 }
 
 std::int64_t Trunk::cost(const Task& task) const {
-  const int layer = position(task.stage).layer;
-  const std::int64_t outputs = layer == kLayers - 1 ? shape_.nf : shape_.gc;
-  return tiling_.part_tiles(task.group, task.part) * std::int64_t{kTileOutput * kTileOutput * 9} *
-         (shape_.nf + layer * shape_.gc) * outputs;
+  const Position at = position(task.stage);
+  const std::int64_t outputs = at.layer == kLayers - 1 ? shape_.nf : shape_.gc;
+  return outputs_of(task, at).tiles * std::int64_t{kTileOutput * kTileOutput * 9} *
+         (shape_.nf + at.layer * shape_.gc) * outputs;
 }
 
 }  // namespace esrgan

@@ -8,6 +8,14 @@
 // between the layer that makes it and the last one that reads it (and in a thread's own scratch
 // where these are one). The rings run on from one block into the next, so no thread ever idles
 // between blocks.
+//
+// In a wide image the rings would not fit the cores' share of the last-level cache. A block then
+// works through the image in stripes of tile columns, one after the other, each as a wavefront from
+// top to bottom. A layer cannot go quite as far to the right as the one before it, since it reads
+// one pixel further, so every layer's stripe ends one tile further left than the layer before, and
+// begins as much further left where the next one takes up. Nothing is computed twice but the
+// transforms of those few tiles; what the next stripe reads of this one's growth maps is a seam,
+// kept from top to bottom.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +38,7 @@ struct PackedConvolution {
 struct TrunkShape {
   int nf, gc;
   int blocks;                 // dense blocks
-  bool residual_in_residual;  // every third block closes an RRDB
+  bool residual_in_residual;  // every third block closes an RRDB; without, there is one block
   float negative_slope, residual_scale;
 };
 
@@ -47,10 +55,12 @@ class Trunk {
         std::vector<PackedConvolution> layers);
 
   // The trunk's input, to be written by whoever feeds the trunk; with RRDBs also its output.
-  // The margins of both maps are the feeder's business too.
   FeatureMap& image() { return image_; }
+  // Of all maps as large as the image, by the feeder too, before it writes these rows.
+  void clear_margins(int first_row, int last_row);
   // What blocks within an RRDB work on; free once the trunk has finished.
   FeatureMap& inner() { return inner_; }
+  // The groups of image(), for whoever writes and reads it: stripes are the trunk's own.
   const Tiling& tiling() const { return tiling_; }
   std::size_t scratch_v_floats() const;
   std::size_t scratch_m_floats() const;
@@ -60,42 +70,73 @@ class Trunk {
 
   // `source`: the stage that writes image(), in groups of this trunk's tiling.
   void append_to(Schedule& schedule, int source);
-  // Stage whose groups are the trunk's output.
-  int last_stage() const { return first_stage_ + shape_.blocks * kLayers - 1; }
-  bool owns(int stage) const { return stage >= first_stage_ && stage <= last_stage(); }
+  bool owns(int stage) const {
+    return stage >= first_stage_ && stage < this->stage(shape_.blocks, 0, 0);
+  }
+  // Waits for groups first..last of the trunk's output.
+  void wait_for_output(Waits& waits, int first, int last) const;
 
   Waits waits(int stage, int group) const;
   void work(const Task& task, Scratch& scratch) const;
   std::int64_t cost(const Task& task) const;
 
  private:
-  struct Position {
-    int block, layer;
+  // Tile columns, from the first one that any layer reads.
+  struct Stripe {
+    int first_column;  // in the image
+    Tiling tiling;
+    int begin[kLayers], end[kLayers];  // columns that each layer gives
   };
+  struct Position {
+    int block, stripe, layer;
+  };
+  int stripes() const { return static_cast<int>(stripes_.size()); }
   Position position(int stage) const {
-    return {(stage - first_stage_) / kLayers, (stage - first_stage_) % kLayers};
+    const int i = stage - first_stage_;
+    return {i / kLayers / stripes(), i / kLayers % stripes(), i % kLayers};
   }
-  int stage(int block, int layer) const { return first_stage_ + block * kLayers + layer; }
-  // Adds waits for the groups that come `from` to `to` before (block, group), counted through
-  // all blocks.
-  void wait_back(Waits& waits, int block, int layer, int group, int from, int to) const;
+  int stage(int block, int stripe, int layer) const {
+    return first_stage_ + (block * stripes() + stripe) * kLayers + layer;
+  }
+  // Counts the groups that a layer does, through all stripes and blocks: rings run over these.
+  int turn(Position at, int group) const {
+    return (at.block * stripes() + at.stripe) * tiling_.groups() + group;
+  }
+  // The tiles of a task's part that its layer gives.
+  struct Outputs {
+    int offset, tiles;
+  };
+  Outputs outputs_of(const Task& task, Position at) const;
+  void cut_stripes(int height, int width, int threads);
+  // Waits for the groups of `layer` that come `from` to `to` turns before this one.
+  void wait_back(Waits& waits, Position at, int layer, int group, int from, int to) const;
+  // Waits for groups first..last of a block's output as far as a stripe of the next block reads it.
+  void wait_for_block(Waits& waits, int block, int stripe, int first, int last) const;
   // V of the map that `layer` transforms, which is what it adds to the input of the layer before.
   TilesView tiles_of(const Task& task, Position at, int layer, const Scratch& scratch) const;
   int segments_of(int layer) const {
     return (layer == 0 ? shape_.nf : shape_.gc) / kernels_.segment_channels;
   }
-  const FeatureMap& source_of(int block, int layer) const;
-  // Row y of growth map `layer` during `block`.
-  float* growth_row(int block, int layer, int y) const;
+  const FeatureMap& input_of_block(int block) const;
+  const FeatureMap& output_of_block(int block) const;
+  // Row y of a growth map while this stripe of this block is worked on.
+  float* growth_row(Position at, int layer, int y) const;
   void transform_input(const Task& task, Position at, const Scratch& scratch) const;
-  void transform_output(const Task& task, Position at, const float* m) const;
+  // Calls visit(OutputTransform) for each run of tiles that the task's layer gives.
+  template <class Visit>
+  void for_each_output(const Task& task, Position at, const float* m, const Visit& visit) const;
+  // Completes growth map rows beside the stripe, and keeps what the next stripe needs of them.
+  void join_stripes(const Task& task, Position at) const;
 
   TrunkShape shape_;
   const Kernels& kernels_;
   std::vector<PackedConvolution> layers_;
   Tiling tiling_;
+  std::vector<Stripe> stripes_;
   FeatureMap image_, inner_;
-  FeatureMap growth_[kLayers - 1];
+  FeatureMap other_;  // takes turns with inner_ where stripes keep a block from working in place
+  FeatureMap growth_[kLayers - 1];              // as wide as a stripe
+  std::vector<FeatureMap> seams_[kLayers - 1];  // of the growth maps, between neighbouring stripes
   float* out_ = nullptr;
   int source_ = -1, first_stage_ = 0;
 

@@ -110,6 +110,17 @@ void test_dense_block(const DenseBlockShape& s, int height, int width) {
   }
 }
 
+// Few threads cut wide images into stripes, many take the same ones whole: the same to the bit.
+void test_stripes(const NetworkShape& s, int height, int width) {
+  const std::vector<float> weights = packed(s, network_layers(s), 2);
+  std::vector<float> in = normal(static_cast<std::size_t>(s.in_channels) * height * width, 1);
+  constexpr int kManyThreads = 16;
+  const std::vector<float> expected = run_network(s, weights, in, height, width, kManyThreads);
+  for (const int threads : {1, 2, 4})
+    if (run_network(s, weights, in, height, width, threads) != expected)
+      fail("stripes change the result", height, width, threads);
+}
+
 void test_cancel() {
   const NetworkShape s{3, 3, 64, 32, 4, 2};
   const std::vector<float> weights = packed(s, network_layers(s), 2);
@@ -164,6 +175,12 @@ int main() {
   test_dense_block({32, 32, 0.1f, 1.0f}, 47, 5);
   test_dense_block({64, 16, -0.5f, 0.0f}, 5, 43);
   test_dense_block({32, 16, 1.5f, -0.2f}, 13, 13);
+  // 2 stripes, 3, many, one of partial tiles; 7 groups are the fewest that are cut.
+  test_stripes({3, 3, 32, 16, 2, 0}, 25, 200);
+  test_stripes({3, 3, 64, 32, 1, 0}, 26, 397);
+  test_stripes({3, 3, 32, 32, 1, 1}, 29, 669);
+  test_stripes({1, 1, 64, 16, 2, 0}, 53, 257);
+  test_dense_block({32, 16, 0.2f, 0.2f}, 29, 231);
   test_cancel();
   test_callers_in_parallel();
   std::printf("passed (%s)\n", isa_name());
