@@ -37,7 +37,8 @@ struct Wait {
 };
 
 struct Waits {
-  // Inputs, a seam, a ring slot, and up to three groups of a growth map over block boundaries.
+  // Inputs, two seams, a ring slot, and the groups of a growth map over a block boundary; or
+  // inputs, a ring slot and three groups of a growth map, where each is a block of its own.
   static constexpr int kMax = 6;
   Wait list[kMax];
   int count = 0;

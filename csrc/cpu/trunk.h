@@ -119,9 +119,14 @@ class Trunk {
   }
   const FeatureMap& input_of_block(int block) const;
   const FeatureMap& output_of_block(int block) const;
+  bool in_place(int block) const;
   // Row y of a growth map while this stripe of this block is worked on.
   float* growth_row(Position at, int layer, int y) const;
   void transform_input(const Task& task, Position at, const Scratch& scratch) const;
+  // A block that works in place overwrites one column of pixels that the next stripe still reads:
+  // puts it aside, and transforms the tile that it belongs to.
+  void keep_overwritten(const Task& task, Position at) const;
+  void transform_overwritten(int tile_row, int stripe, TilesView out) const;
   // Calls visit(OutputTransform) for each run of tiles that the task's layer gives.
   template <class Visit>
   void for_each_output(const Task& task, Position at, const float* m, const Visit& visit) const;
@@ -134,7 +139,7 @@ class Trunk {
   Tiling tiling_;
   std::vector<Stripe> stripes_;
   FeatureMap image_, inner_;
-  FeatureMap other_;  // takes turns with inner_ where stripes keep a block from working in place
+  std::vector<Buffer> overwritten_;             // a column of pixels between neighbouring stripes
   FeatureMap growth_[kLayers - 1];              // as wide as a stripe
   std::vector<FeatureMap> seams_[kLayers - 1];  // of the growth maps, between neighbouring stripes
   float* out_ = nullptr;

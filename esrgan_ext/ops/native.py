@@ -112,15 +112,19 @@ def _version(tensor: Tensor) -> int:
 def working_bytes(shape: NetworkShape, height: int, width: int) -> int:
     """Bytes that `strips` takes beside the packed weights, the output included.
 
-    Two maps of the whole image in the trunk; the wavefront's Winograd tiles, 36 values for each
-    4x4 pixels and channel, in a ring of at most ten groups of rows; the rows that the tail keeps.
+    Two maps of the whole image in the trunk, and the seams of its stripes; the wavefront's Winograd
+    tiles, 36 values for each 4x4 pixels and channel, in a ring of at most ten groups of rows; the
+    rows that the tail keeps.
     """
     zoom = 2**shape.upsamplings
+    rows, columns = -(-height // 4), -(-width // 4)
+    # Tiles of a group and when there are stripes: `group_tiles`, `cut_stripes` in trunk.cpp.
+    wanted = 32 * max(1, (2 * torch.get_num_threads() + 4) // 5)
+    stripes = (columns + wanted // 2) // wanted if rows >= 16 else 1
+    group = columns if stripes <= 1 else -(-columns // stripes) + 6
     pixels = height * width * (2 * shape.nf + shape.in_channels + zoom**2 * shape.out_channels)
-    columns = -(-width // 4)
-    tiles = 36 * (shape.nf + 4 * shape.gc)
-    group = max(columns, 64 * max(1, torch.get_num_threads() // 2))
-    ring = min(-(-height // 4) * columns, 10 * group) * tiles
+    pixels += (60 * shape.gc + shape.nf) * height * max(0, stripes - 1)
+    ring = min(rows * columns, 10 * max(group, 3 * wanted // 2)) * 36 * (shape.nf + 4 * shape.gc)
     tail = 37 * shape.nf * sum(width * 2**k for k in range(1, shape.upsamplings + 1))
     tail += 37 * shape.nf * width * zoom
     return 4 * (pixels + ring + tail)
