@@ -239,7 +239,8 @@ def test_each_recipe_overfits_one_batch(packed, tmp_path, name):
     enlarged = F.interpolate(lr.permute(0, 3, 1, 2) / 255, scale_factor=4, mode="bicubic")
     bicubic = F.l1_loss(enlarged, target).item()
     before = error()
-    reports = [run.train_step(lr, hr) for _ in range(200)]
+    # Where pixels are the only loss, one step at this rate may undo ten: 400 are past that.
+    reports = [run.train_step(lr, hr) for _ in range(200 if recipe.adversarial else 400)]
     assert None not in reports
     if recipe.adversarial:  # it weighs pixels little: features are what it fits
         first, last = reports[0].losses["perceptual"], reports[-1].losses["perceptual"]
@@ -247,7 +248,7 @@ def test_each_recipe_overfits_one_batch(packed, tmp_path, name):
         if recipe.losses.l1:
             assert error() < 0.5 * before
     else:
-        assert error() < 0.95 * bicubic
+        assert error() < 0.8 * bicubic
 
 
 def test_the_discriminator_learns_and_the_generator_step_leaves_it_alone(packed, tmp_path):
