@@ -103,7 +103,7 @@ __attribute__((noinline)) void panel(const float* const* in, std::ptrdiff_t offs
   // panels of one task), spread over the turns.
   constexpr int kLinesPerTurn = (Tiles * Channels / kLineFloats + kTurns - 1) / kTurns;
   constexpr int kWeightLines = Channels * Vectors * kLanes / kLineFloats;
-  constexpr int kTaskPanels = (kTaskTiles + kTilePanel<Vectors> - 1) / kTilePanel<Vectors>;
+  constexpr int kTaskPanels = (kSharedTaskTiles + kTilePanel<Vectors> - 1) / kTilePanel<Vectors>;
   constexpr int kWeightLinesPerTurn =
       (kWeightLines + kTaskPanels * kTurns - 1) / (kTaskPanels * kTurns);
   // A sum of K products in one chain rounds K times, and by ever larger values: the error grows

@@ -191,6 +191,7 @@ class NetworkJob : public Job {
     for (int group = 0; group < tiling_.groups(); ++group) schedule_.append(body_stage_, group);
     tail_.append_to(schedule_, trunk_.inner(), body_stage_, tiling_.rows_per_group * kTileOutput);
     schedule_.announce(tail_.last_stage());
+    schedule_.split(trunk_.parts());
   }
 
   Schedule& schedule() { return schedule_; }
@@ -326,6 +327,7 @@ class DenseBlockJob : public Job {
     copy_stage_ = schedule_.add_stage(groups, 1);
     for (int group = 0; group < groups; ++group) schedule_.append(copy_stage_, group);
     trunk_.append_to(schedule_, copy_stage_);
+    schedule_.split(trunk_.parts());
   }
 
   Schedule& schedule() { return schedule_; }

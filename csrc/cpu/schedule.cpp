@@ -17,9 +17,10 @@ void pause() {
 #endif
 }
 
-// A thread looks this often before it sleeps. A pause takes 40 to 140 cycles, so about 20 us: what
-// waking a sleeper costs, and a fraction of a task (100 to 300 us).
-constexpr int kLooksBeforeSleep = 500;
+// A thread looks this often before it sleeps, and before it takes another queue's task. A pause
+// takes 40 to 140 cycles, so about 20 us: what waking a sleeper costs, and a fraction of a task
+// (100 to 300 us).
+constexpr int kLooks = 500;
 
 // Cancelling need not wake the sleepers: they look at the flag this often.
 constexpr std::chrono::milliseconds kSleep{20};
@@ -40,7 +41,7 @@ bool Schedule::run(Job& job, int threads, const Control& control) {
   assert(order_is_valid(job));
   done_.reset(new std::atomic<int>[counters_]);
   for (int i = 0; i < counters_; ++i) done_[i].store(0, std::memory_order_relaxed);
-  ticket_ = 0;
+  deal(threads);
   announced_ = 0;
   stopped_ = false;
   if (control.total) {
@@ -52,14 +53,64 @@ bool Schedule::run(Job& job, int threads, const Control& control) {
   return !stopped_;
 }
 
+void Schedule::deal(int threads) {
+  dealt_queues_ = std::max(1, std::min(queues_, threads));
+  dealt_.reset(new Queue[dealt_queues_]);
+  for (std::size_t i = 0; i < tasks_.size(); ++i) {
+    // Neighbouring parts go to one queue, also where a stage has more parts than another.
+    const std::int64_t part = tasks_[i].part;
+    const std::int64_t queue = part * dealt_queues_ / stages_[tasks_[i].stage].parts;
+    dealt_[queue].tasks.push_back(static_cast<int>(i));
+  }
+}
+
+Schedule::Head Schedule::head(int number) const {
+  Queue& queue = dealt_[number];
+  const std::size_t position = queue.taken.load(std::memory_order_relaxed);
+  if (position >= queue.tasks.size()) return {nullptr, 0, 0};
+  return {&queue, position, queue.tasks[position]};
+}
+
+bool Schedule::take(const Head& head) {
+  std::size_t position = head.position;
+  return head.queue->taken.compare_exchange_strong(position, position + 1,
+                                                   std::memory_order_relaxed);
+}
+
+const Task* Schedule::take(const Job& job, int thread, const Control& control) {
+  const int own = thread % dealt_queues_;
+  for (int looks = 0; !cancelled(control);) {
+    Head earliest = head(own);
+    // Another queue's task brings its data into this core's caches: first a few looks.
+    if (earliest.queue && dealt_queues_ > 1) {
+      const Task& task = tasks_[earliest.task];
+      if (ready(job.waits(task.stage, task.group))) {
+        if (take(earliest)) return &task;
+        continue;
+      }
+      if (looks++ < kLooks) {
+        pause();
+        continue;
+      }
+    }
+    for (int i = 0; i < dealt_queues_; ++i) {
+      const Head other = head(i);
+      if (other.queue && (!earliest.queue || other.task < earliest.task)) earliest = other;
+    }
+    if (!earliest.queue) return nullptr;
+    if (take(earliest)) return &tasks_[earliest.task];
+  }
+  return nullptr;
+}
+
 void Schedule::worker(Job& job, int thread, const Control& control) {
   for (;;) {
-    const std::int64_t ticket = ticket_.fetch_add(1, std::memory_order_relaxed);
-    if (ticket >= static_cast<std::int64_t>(tasks_.size()) || cancelled(control)) return;
-    const Task& task = tasks_[static_cast<std::size_t>(ticket)];
+    const Task* const taken = take(job, thread, control);
+    if (!taken) return;
+    const Task& task = *taken;
     const Waits waits = job.waits(task.stage, task.group);
     for (int looks = 0; !ready(waits); ++looks) {
-      if (looks < kLooksBeforeSleep) pause();
+      if (looks < kLooks) pause();
       else sleep_until_ready(waits, control);
       if (cancelled(control)) return;
     }

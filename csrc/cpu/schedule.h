@@ -1,9 +1,16 @@
 // Runs a fixed list of small tasks on several threads: policy, no arithmetic.
 //
-// Tasks are handed out as tickets, in an order in which every task comes after those it waits for,
-// so a thread that waits always waits for a task that another thread is already working on: no
-// deadlock, no barriers. When another process takes a core away, only the tasks that truly need
-// the delayed one wait for it.
+// Tasks are listed in an order in which every task comes after those it waits for, and dealt to
+// queues by the part of the image that they work on. A thread takes the first task of its own
+// queue, whose data are in its core's caches, and where that is not ready the earliest task of all
+// queues: so it waits only for tasks that threads are already working on, or that are the first of
+// a queue whose own thread gets to it. No barriers; when another process takes a core away, the
+// other threads do its share, and only the tasks that truly need the delayed one wait for it.
+//
+// No deadlock: of the tasks that are taken but not finished, let M be the earliest. If it waits, it
+// waits for one not taken, Y, which comes before M. The threads that Y's queue belongs to then work
+// or wait on something that comes before Y, since what a thread takes is never later than the first
+// of its own queue. That contradicts M being the earliest, or they are not waiting.
 #pragma once
 
 #include <atomic>
@@ -64,6 +71,8 @@ class Schedule {
   int add_stage(int groups, int parts);
   // Hands out all parts of a group next.
   void append(int stage, int group);
+  // Deals the tasks to this many queues (or one a thread, if there are fewer threads).
+  void split(int queues) { queues_ = queues; }
   // Finished groups of this stage are announced to Job::finished in order.
   void announce(int stage) { announced_stage_ = stage; }
   int groups(int stage) const { return stages_[stage].groups; }
@@ -79,7 +88,22 @@ class Schedule {
   };
   // Whether every task comes after those it waits for; asserted in debug builds.
   bool order_is_valid(const Job& job) const;
+  struct Queue {
+    std::vector<int> tasks;  // ascending
+    std::atomic<std::size_t> taken{0};
+  };
+  // The first task of a queue that is not taken, if there is one.
+  struct Head {
+    Queue* queue;
+    std::size_t position;
+    int task;
+  };
+  Head head(int queue) const;
+  void deal(int threads);
   void worker(Job& job, int thread, const Control& control);
+  // The next task for a thread; none when all are taken, or cancelled.
+  const Task* take(const Job& job, int thread, const Control& control);
+  bool take(const Head& head);
   // Calls done(group counter, parts) until it returns false, which it returns then.
   template <class Done>
   bool all_of(const Waits& waits, const Done& done) const;
@@ -95,7 +119,8 @@ class Schedule {
   int announced_stage_ = -1;
 
   std::unique_ptr<std::atomic<int>[]> done_;  // finished parts of each group
-  std::atomic<std::int64_t> ticket_{0};
+  std::unique_ptr<Queue[]> dealt_;
+  int queues_ = 1, dealt_queues_ = 0;
   std::atomic<bool> stopped_{false};
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;

@@ -36,6 +36,17 @@ int group_tiles(int threads) {
   return kTaskTiles * std::max(1, (2 * threads + kLayers - 1) / kLayers);
 }
 
+int nearest(int tiles, int tiles_per_part) {
+  return std::max(1, (tiles + tiles_per_part / 2) / tiles_per_part);
+}
+
+// Parts of a group: equally many for each thread that has a part of its own.
+int parts_of(int tiles, int threads) {
+  if (threads == 1) return nearest(tiles, kTaskTiles);
+  const int owners = std::min(threads, nearest(group_tiles(threads), kSharedTaskTiles));
+  return std::min(tiles, owners * nearest(tiles, owners * kSharedTaskTiles));
+}
+
 // Pixels at the left end of a stripe of a growth map that the stripe before has computed, beside
 // the one that only the filter reaches.
 int seam_pixels(int layer) { return (kLayers - 1 - layer) * kTileOutput; }
@@ -93,8 +104,13 @@ Trunk::Trunk(const TrunkShape& shape, int height, int width, int threads, const 
 void Trunk::cut_stripes(int height, int width, int threads) {
   const int columns = (width + kTileOutput - 1) / kTileOutput;
   const int wanted = group_tiles(threads);
+  const auto tiling_of = [&](int columns, int rows) {
+    Tiling tiling = Tiling::of(height, columns * kTileOutput, kTileOutput, rows, kTaskTiles);
+    tiling.parts = parts_of(tiling.rows_per_group * columns, threads);
+    return tiling;
+  };
   const int rows = std::max(1, (wanted + columns / 2) / columns);
-  tiling_ = Tiling::of(height, width, kTileOutput, rows, kTaskTiles);
+  tiling_ = tiling_of(columns, rows);
   const int count =
       tiling_.groups() < kFewestGroupsOfStripe ? 1 : std::max(1, (columns + wanted / 2) / wanted);
   // A stripe's layers begin 0 to 4 tiles to the left of the cut, which takes from the first
@@ -107,7 +123,7 @@ void Trunk::cut_stripes(int height, int width, int threads) {
     Stripe stripe;
     stripe.first_column = i == 0 ? 0 : cut(i) - (kLayers - 1);
     const int tiles = cut(i + 1) - stripe.first_column;
-    stripe.tiling = Tiling::of(height, tiles * kTileOutput, kTileOutput, rows, kTaskTiles);
+    stripe.tiling = tiling_of(tiles, rows);
     for (int layer = 0; layer < kLayers; ++layer) {
       stripe.begin[layer] = i == 0 ? 0 : kLayers - 1 - layer;
       stripe.end[layer] = i == count - 1 ? tiles : tiles - layer;

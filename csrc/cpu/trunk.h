@@ -62,6 +62,8 @@ class Trunk {
   FeatureMap& inner() { return inner_; }
   // The groups of image(), for whoever writes and reads it: stripes are the trunk's own.
   const Tiling& tiling() const { return tiling_; }
+  // That groups are cut into, for threads to keep to.
+  int parts() const { return stripes_[0].tiling.parts; }
   std::size_t scratch_v_floats() const;
   std::size_t scratch_m_floats() const;
 
