@@ -7,10 +7,9 @@
 // a queue whose own thread gets to it. No barriers; when another process takes a core away, the
 // other threads do its share, and only the tasks that truly need the delayed one wait for it.
 //
-// No deadlock: of the tasks that are taken but not finished, let M be the earliest. If it waits, it
-// waits for one not taken, Y, which comes before M. The threads that Y's queue belongs to then work
-// or wait on something that comes before Y, since what a thread takes is never later than the first
-// of its own queue. That contradicts M being the earliest, or they are not waiting.
+// No deadlock: say all threads waited, and M were the earliest task taken. It waits for a task that
+// is not taken, Y, earlier than M. What a thread takes is never later than the first of its own
+// queue, so the thread whose queue has Y holds a task earlier than Y: then M is not the earliest.
 #pragma once
 
 #include <atomic>

@@ -21,9 +21,9 @@ constexpr Stagger kWide = {{0, 2, 4, 6, 8}, {0, 1, 2, 3, 4}};
 
 // Close is enough where the tasks of two layers occupy all threads and a block has no fewer groups
 // than its layers span, and is then better: the rings are smaller, and images of few groups wait
-// less (64 x 64 with 2 threads: 3 % of the time and not 20 %, measured; 128 x 128 with 8: 1 % and
-// not 20 %, simulated). In the layers' own order with lags of one, 2 threads waited 2 to 6 % at
-// 256 x 256.
+// less (with all threads on one queue: 64 x 64 with 2 threads 3 % of the time and not 20 %,
+// measured; 128 x 128 with 8 1 % and not 20 %, simulated). In the layers' own order with lags of
+// one, 2 threads waited 2 to 6 % at 256 x 256.
 const Stagger& stagger_of(const Tiling& tiling, int threads) {
   const bool close = 2 * tiling.parts >= threads && tiling.groups() >= kFewestGroups;
   return close ? kClose : kWide;
