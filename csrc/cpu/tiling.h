@@ -17,6 +17,11 @@ struct Run {
   int offset;  // of the first tile within the part
 };
 
+// To the nearest: one tile more than fits should not halve the parts (132 pixels wide: 11 %).
+inline int nearest_parts(int tiles, int tiles_per_part) {
+  return std::max(1, (tiles + tiles_per_part / 2) / tiles_per_part);
+}
+
 struct Tiling {
   int tile_rows = 0, tile_columns = 0;
   int rows_per_group = 1;
@@ -27,9 +32,7 @@ struct Tiling {
     t.tile_rows = (height + tile - 1) / tile;
     t.tile_columns = (width + tile - 1) / tile;
     t.rows_per_group = std::max(1, std::min(rows_per_group, t.tile_rows));
-    const int tiles = t.rows_per_group * t.tile_columns;
-    // To the nearest: one tile more than fits should not halve the parts (132 pixels wide: 11 %).
-    t.parts = std::max(1, (tiles + tiles_per_part / 2) / tiles_per_part);
+    t.parts = nearest_parts(t.rows_per_group * t.tile_columns, tiles_per_part);
     return t;
   }
   int groups() const { return (tile_rows + rows_per_group - 1) / rows_per_group; }

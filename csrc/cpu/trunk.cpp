@@ -36,15 +36,11 @@ int group_tiles(int threads) {
   return kTaskTiles * std::max(1, (2 * threads + kLayers - 1) / kLayers);
 }
 
-int nearest(int tiles, int tiles_per_part) {
-  return std::max(1, (tiles + tiles_per_part / 2) / tiles_per_part);
-}
-
 // Parts of a group: equally many for each thread that has a part of its own.
 int parts_of(int tiles, int threads) {
-  if (threads == 1) return nearest(tiles, kTaskTiles);
-  const int owners = std::min(threads, nearest(group_tiles(threads), kSharedTaskTiles));
-  return std::min(tiles, owners * nearest(tiles, owners * kSharedTaskTiles));
+  if (threads == 1) return nearest_parts(tiles, kTaskTiles);
+  const int owners = std::min(threads, nearest_parts(group_tiles(threads), kSharedTaskTiles));
+  return std::min(tiles, owners * nearest_parts(tiles, owners * kSharedTaskTiles));
 }
 
 // Pixels at the left end of a stripe of a growth map that the stripe before has computed, beside
