@@ -30,6 +30,8 @@ void input_tiles(const InputTransform& in) {
 
   for (int tile = 0; tile < in.tiles; ++tile) {
     const std::ptrdiff_t first = static_cast<std::ptrdiff_t>(tile) * Step * in.channels;
+    // Beyond the last tile may lie pixels that another core is writing: nothing is fetched there.
+    const std::ptrdiff_t next = tile + 1 < in.tiles ? Step * in.channels : 0;
     for (int c = 0; c < vectors; ++c) {
       Vec columns[kTileInput][kTileInput];  // [column][row of B^T]
       ESRGAN_UNROLL
@@ -40,8 +42,7 @@ void input_tiles(const InputTransform& in) {
       for (int x = kShared; x < kTileInput; ++x) {
         const std::ptrdiff_t at = first + static_cast<std::ptrdiff_t>(x) * in.channels + c * kLanes;
         ESRGAN_UNROLL
-        for (int i = 0; i < kTileInput; ++i)
-          __builtin_prefetch(rows[i] + at + Step * in.channels, 0, 3);
+        for (int i = 0; i < kTileInput; ++i) __builtin_prefetch(rows[i] + at + next, 0, 3);
         column_pass(at, columns[x]);
       }
       ESRGAN_UNROLL
@@ -77,6 +78,7 @@ void output_tiles(const OutputTransform& o) {
   const Vec scale = broadcast(o.scale), outer_scale = broadcast(o.outer_scale);
   for (int tile = 0; tile < o.tiles; ++tile) {
     const int column = o.first_column + tile * Outputs;
+    const int next = tile + 1 < o.tiles ? Outputs : 0;
     const int begin = column < 0 ? -column : 0;
     const int end = o.columns - column < Outputs ? o.columns - column : Outputs;
     for (int c = 0; c < o.out_channels; c += kLanes) {
@@ -106,9 +108,9 @@ void output_tiles(const OutputTransform& o) {
           if (x < begin || x >= end) continue;
           Vec v = y[x] + bias;
           if (o.activate) v = leaky_relu(v, slope);
-          __builtin_prefetch(o.rows[i] + at + (x + Outputs) * o.pixel_stride, 1, 3);
+          __builtin_prefetch(o.rows[i] + at + (x + next) * o.pixel_stride, 1, 3);
           if (o.inner[i]) {
-            __builtin_prefetch(o.inner[i] + residual + (x + Outputs) * o.residual_stride, 0, 3);
+            __builtin_prefetch(o.inner[i] + residual + (x + next) * o.residual_stride, 0, 3);
             v = multiply_add(v, scale, load(o.inner[i] + residual + x * o.residual_stride));
           }
           if (o.outer[i])

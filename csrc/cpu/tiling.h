@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <vector>
 
 #include "kernels.h"
 #include "memory.h"
@@ -26,6 +27,9 @@ struct Tiling {
   int tile_rows = 0, tile_columns = 0;
   int rows_per_group = 1;
   int parts = 1;
+  // The columns that each part begins at, and the last one's end, where parts are not equally many
+  // tiles; only with one row of tiles a group.
+  std::vector<int> cuts;
 
   static Tiling of(int height, int width, int tile, int rows_per_group, int tiles_per_part) {
     Tiling t;
@@ -40,12 +44,17 @@ struct Tiling {
     return std::min(rows_per_group, tile_rows - group * rows_per_group) * tile_columns;
   }
   int part_begin(int group, int part) const {
+    if (!cuts.empty()) return cuts[part];
     return static_cast<int>(static_cast<long long>(group_tiles(group)) * part / parts);
   }
   int part_tiles(int group, int part) const {
     return part_begin(group, part + 1) - part_begin(group, part);
   }
-  int max_part_tiles() const { return (rows_per_group * tile_columns + parts - 1) / parts; }
+  int max_part_tiles() const {
+    int most = cuts.empty() ? (rows_per_group * tile_columns + parts - 1) / parts : 0;
+    for (std::size_t i = 1; i < cuts.size(); ++i) most = std::max(most, cuts[i] - cuts[i - 1]);
+    return most;
+  }
 
   template <class Visit>
   void for_each_run(int group, int part, const Visit& visit) const {

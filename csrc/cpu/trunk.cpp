@@ -1,6 +1,7 @@
 #include "trunk.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 
 namespace esrgan {
@@ -15,18 +16,21 @@ constexpr Stagger kClose = {{0, 1, 2, 4, 5}, {0, 3, 1, 4, 2}};
 constexpr int kFewestGroups = kClose.lag[kLayers - 1] + 2;
 // Stripes want more, since every stripe begins and ends with steps in which few layers work:
 // 48 x 256 pixels are 3 % slower in stripes, 64 x 256 4 % faster.
-constexpr int kFewestGroupsOfStripe = 16;
+constexpr int kManyGroups = 16;
 // Two groups between all layers, which leaves most of a step.
 constexpr Stagger kWide = {{0, 2, 4, 6, 8}, {0, 1, 2, 3, 4}};
 
-// Close is enough where the tasks of two layers occupy all threads and a block has no fewer groups
-// than its layers span, and is then better: the rings are smaller, and images of few groups wait
-// less (with all threads on one queue: 64 x 64 with 2 threads 3 % of the time and not 20 %,
-// measured; 128 x 128 with 8 1 % and not 20 %, simulated). In the layers' own order with lags of
-// one, 2 threads waited 2 to 6 % at 256 x 256.
+// Wide lets threads be most of a step apart before one waits for the other's tasks or takes them:
+// they take half as many. Close rings are a quarter smaller, but that is worth nothing where cores
+// share an L3, and where they do not wide is 4 % faster (256 x 256, Zen 4, 2 cores).
+// With few groups threads wait at the ends of blocks: close is then better (with all threads on
+// one queue: 64 x 64 with 2 threads waited 3 % of the time and not 20 %, measured; 128 x 128 with 8
+// 1 % and not 20 %, simulated), where the tasks of two layers occupy all threads and a block has no
+// fewer groups than its layers span.
 const Stagger& stagger_of(const Tiling& tiling, int threads) {
-  const bool close = 2 * tiling.parts >= threads && tiling.groups() >= kFewestGroups;
-  return close ? kClose : kWide;
+  const int groups = tiling.groups();
+  const bool few = groups >= kFewestGroups && groups < kManyGroups;
+  return few && 2 * tiling.parts >= threads ? kClose : kWide;
 }
 
 // Every layer has a group in work at once; with more threads than layers the groups have to be
@@ -88,12 +92,16 @@ Trunk::Trunk(const TrunkShape& shape, int height, int width, int threads, const 
     ring.slots =
         std::min(lag[kLayers - 1] - lag[layer] + 2, shape.blocks * stripes() * tiling_.groups());
     ring.offset = end;
-    ring.part_stride = segments_of(layer) * segment_stride_;
-    ring.slot_stride = parts * ring.part_stride;
+    ring.slot_stride = segments_of(layer) * segment_stride_;
     end += ring.slots * ring.slot_stride;
   }
-  // The prefetches of the last plane reach one plane further.
-  tiles_ = Buffer(static_cast<std::size_t>(end + point_stride_));
+  // The rings of one part, then those of the next. The hardware prefetches beyond the 36 equally
+  // spaced stores of the transform as if more followed, and so do the product's own prefetches from
+  // the last plane: what they reach must not be tiles that another core works on, so as many planes
+  // lie between. (With the parts side by side in each slot, cores without a common L3 took 1.1
+  // times as long; a distance of 3 planes was not enough.)
+  part_stride_ = end + kPoints * point_stride_;
+  tiles_ = Buffer(static_cast<std::size_t>(parts * part_stride_));
   product_stride_ = plane_stride(static_cast<std::ptrdiff_t>(tiles) * shape.nf);
 }
 
@@ -108,7 +116,7 @@ void Trunk::cut_stripes(int height, int width, int threads) {
   const int rows = std::max(1, (wanted + columns / 2) / columns);
   tiling_ = tiling_of(columns, rows);
   const int count =
-      tiling_.groups() < kFewestGroupsOfStripe ? 1 : std::max(1, (columns + wanted / 2) / wanted);
+      tiling_.groups() < kManyGroups ? 1 : std::max(1, (columns + wanted / 2) / wanted);
   // A stripe's layers begin 0 to 4 tiles to the left of the cut, which takes from the first
   // stripe and gives to the last: the cuts are half as much further right.
   const auto cut = [&](int i) {
@@ -124,7 +132,28 @@ void Trunk::cut_stripes(int height, int width, int threads) {
       stripe.begin[layer] = i == 0 ? 0 : kLayers - 1 - layer;
       stripe.end[layer] = i == count - 1 ? tiles : tiles - layer;
     }
+    if (count > 1) balance_parts(stripe);
     stripes_.push_back(stripe);
+  }
+}
+
+// Columns at the ends of a stripe are given by some of its layers only: equally many columns a part
+// would be 17 % less work for the one with most of these (256 x 256, 2 threads).
+void Trunk::balance_parts(Stripe& stripe) const {
+  Tiling& tiling = stripe.tiling;
+  assert(tiling.rows_per_group == 1);
+  std::vector<std::int64_t> work = {0};  // of the columns before each
+  for (int column = 0; column < tiling.tile_columns; ++column) {
+    work.push_back(work.back());
+    for (int layer = 0; layer < kLayers; ++layer)
+      if (stripe.begin[layer] <= column && column < stripe.end[layer])
+        work.back() += products_of(layer);
+  }
+  for (int part = 0; part <= tiling.parts; ++part) {
+    const std::int64_t share = work.back() * part / tiling.parts;
+    const auto after = std::lower_bound(work.begin(), work.end(), share);
+    const bool before_is_nearer = after != work.begin() && share - after[-1] < *after - share;
+    tiling.cuts.push_back(static_cast<int>(after - work.begin()) - before_is_nearer);
   }
 }
 
@@ -209,7 +238,7 @@ TilesView Trunk::tiles_of(const Task& task, Position at, int layer, const Scratc
   if (layer == kLayers - 1) return {scratch.v.get(), segment_stride_, point_stride_};
   const Ring& ring = rings_[layer];
   const int slot = turn(at, task.group) % ring.slots;
-  return {tiles_.get() + ring.offset + slot * ring.slot_stride + task.part * ring.part_stride,
+  return {tiles_.get() + task.part * part_stride_ + ring.offset + slot * ring.slot_stride,
           segment_stride_, point_stride_};
 }
 
@@ -407,9 +436,8 @@ void Trunk::work(const Task& task, Scratch& scratch) const {
 
 std::int64_t Trunk::cost(const Task& task) const {
   const Position at = position(task.stage);
-  const std::int64_t outputs = at.layer == kLayers - 1 ? shape_.nf : shape_.gc;
   return outputs_of(task, at).tiles * std::int64_t{kTileOutput * kTileOutput * 9} *
-         (shape_.nf + at.layer * shape_.gc) * outputs;
+         products_of(at.layer);
 }
 
 }  // namespace esrgan

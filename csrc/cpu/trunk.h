@@ -110,6 +110,7 @@ class Trunk {
   };
   Outputs outputs_of(const Task& task, Position at) const;
   void cut_stripes(int height, int width, int threads);
+  void balance_parts(Stripe& stripe) const;
   // Waits for the groups of `layer` that come `from` to `to` turns before this one.
   void wait_back(Waits& waits, Position at, int layer, int group, int from, int to) const;
   // Waits for groups first..last of a block's output as far as a stripe of the next block reads it.
@@ -118,6 +119,11 @@ class Trunk {
   TilesView tiles_of(const Task& task, Position at, int layer, const Scratch& scratch) const;
   int segments_of(int layer) const {
     return (layer == 0 ? shape_.nf : shape_.gc) / kernels_.segment_channels;
+  }
+  // Multiplications at each tap of a layer's filter.
+  std::int64_t products_of(int layer) const {
+    return std::int64_t{shape_.nf + layer * shape_.gc} *
+           (layer == kLayers - 1 ? shape_.nf : shape_.gc);
   }
   const FeatureMap& input_of_block(int block) const;
   const FeatureMap& output_of_block(int block) const;
@@ -151,10 +157,10 @@ class Trunk {
   int growth_groups_[kLayers - 1] = {};  // that a growth map keeps
   struct Ring {
     int slots;
-    std::ptrdiff_t offset, slot_stride, part_stride;
+    std::ptrdiff_t offset, slot_stride;  // offset from the part's begin
   };
   Ring rings_[kLayers - 1] = {};  // of what each layer but the last transforms
-  std::ptrdiff_t point_stride_ = 0, segment_stride_ = 0, product_stride_ = 0;
+  std::ptrdiff_t point_stride_ = 0, segment_stride_ = 0, product_stride_ = 0, part_stride_ = 0;
   Buffer tiles_;
 };
 
