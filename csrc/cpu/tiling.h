@@ -51,8 +51,8 @@ struct Tiling {
     return part_begin(group, part + 1) - part_begin(group, part);
   }
   int max_part_tiles() const {
-    int most = cuts.empty() ? (rows_per_group * tile_columns + parts - 1) / parts : 0;
-    for (std::size_t i = 1; i < cuts.size(); ++i) most = std::max(most, cuts[i] - cuts[i - 1]);
+    int most = 0;
+    for (int part = 0; part < parts; ++part) most = std::max(most, part_tiles(0, part));
     return most;
   }
 
