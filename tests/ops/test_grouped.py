@@ -16,7 +16,10 @@ def random(*shape: int) -> torch.Tensor:
 
 
 def compare(ours, theirs, inputs):
-    assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    # Rounding grows with the values, here up to 2000: 1.4e-15 of the largest at the most, over 576
+    # shapes of dense blocks.
+    largest = theirs.detach().abs().max().item() if theirs.numel() else 0.0
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-13 * largest)
     weight = torch.randn_like(theirs)
     gradients = torch.autograd.grad((ours * weight).sum(), inputs)
     expected = torch.autograd.grad((theirs * weight).sum(), inputs)
