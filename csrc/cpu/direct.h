@@ -48,24 +48,27 @@ inline void first_convolution(const FirstConvolution& f) {
   for (; column < f.columns; ++column) first_pixels<1>(f, column);
 }
 
-// Vectors run over input channels and are summed at the end.
+// Vectors run over input channels and are summed at the end. A pixel is loaded once for the three
+// columns of the filter.
 template <int Outputs, int Pixels>
 ESRGAN_INLINE void last_pixels(const LastConvolution& l, int column) {
   Vec sum[Outputs][Pixels] = {};
-  const float* w = l.weights;
+  const std::ptrdiff_t tap = std::ptrdiff_t{l.in_channels} * Outputs;
   for (int dy = 0; dy < 3; ++dy) {
-    for (int dx = -1; dx < 2; ++dx) {
-      const float* in = l.rows[dy] + static_cast<std::ptrdiff_t>(column + dx) * l.in_channels;
-      for (int c = 0; c < l.in_channels; c += kLanes, w += Outputs * kLanes) {
-        Vec x[Pixels];
-        ESRGAN_UNROLL
-        for (int p = 0; p < Pixels; ++p)
-          x[p] = load(in + static_cast<std::ptrdiff_t>(p) * l.in_channels + c);
+    const float* in = l.rows[dy] + static_cast<std::ptrdiff_t>(column - 1) * l.in_channels;
+    const float* w = l.weights + 3 * dy * tap;
+    for (int c = 0; c < l.in_channels; c += kLanes, w += Outputs * kLanes) {
+      Vec x[Pixels + 2];
+      ESRGAN_UNROLL
+      for (int p = 0; p < Pixels + 2; ++p)
+        x[p] = load(in + static_cast<std::ptrdiff_t>(p) * l.in_channels + c);
+      ESRGAN_UNROLL
+      for (int dx = 0; dx < 3; ++dx) {
         ESRGAN_UNROLL
         for (int o = 0; o < Outputs; ++o) {
-          const Vec weight = load(w + o * kLanes);
+          const Vec weight = load(w + dx * tap + o * kLanes);
           ESRGAN_UNROLL
-          for (int p = 0; p < Pixels; ++p) sum[o][p] = multiply_add(weight, x[p], sum[o][p]);
+          for (int p = 0; p < Pixels; ++p) sum[o][p] = multiply_add(weight, x[p + dx], sum[o][p]);
         }
       }
     }

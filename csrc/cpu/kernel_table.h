@@ -16,9 +16,14 @@ void transform_input(const InputTransform& in) {
   else input_tiles<kUpsampleTileOutput, Channels>(in);
 }
 
+template <int Outputs>
 void transform_output(const OutputTransform& out) {
-  if (out.tile_output == kTileOutput) output_tiles<kTileOutput>(out);
-  else output_tiles<kUpsampleTileOutput>(out);
+  if (out.activate) output_tiles<Outputs, true>(out);
+  else output_tiles<Outputs, false>(out);
+}
+void transform_output(const OutputTransform& out) {
+  if (out.tile_output == kTileOutput) transform_output<kTileOutput>(out);
+  else transform_output<kUpsampleTileOutput>(out);
 }
 
 // Panels are as wide as the narrowest output, the growth channels, allows: half of every product

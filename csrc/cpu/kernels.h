@@ -62,7 +62,8 @@ struct Multiply {
   int outputs;           // a multiple of panel_outputs
   float* out;            // "M": [point][tile][outputs]
   std::ptrdiff_t out_point_stride;
-  // What the output transform touches next: fetched into L2 by the last panels.
+  // What is touched next, by the output transform or the next task's input transform: fetched into
+  // L2 by the last panels.
   Span next[kMaxSpans];
   int next_spans;
 
@@ -84,7 +85,7 @@ struct OutputTransform {
   int tiles;
   int tile_output;  // kTileOutput or kUpsampleTileOutput
   const float* bias;
-  bool activate;
+  bool activate;  // and add no residuals
   float negative_slope;
   // Output rows at column 0 of the image, null where the row lies outside of it.
   float* rows[kUpsampleTileOutput];

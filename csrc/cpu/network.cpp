@@ -168,7 +168,7 @@ class NetworkJob : public Job {
         trunk_({shape.nf, shape.gc, 3 * shape.rrdbs, true, kNegativeSlope, kResidualScale},
                in.height, in.width, threads, kernels_,
                layout_.range(1, 1 + 15 * shape.rrdbs, packed)),
-        tail_(shape, in.height, in.width, kernels_,
+        tail_(shape, in.height, in.width, std::min(threads, trunk_.parts()), kernels_,
               layout_.range(2 + 15 * shape.rrdbs, layout_.count(), packed), out),
         tiling_(trunk_.tiling()),
         scratch_(static_cast<std::size_t>(threads)) {

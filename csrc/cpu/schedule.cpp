@@ -57,9 +57,7 @@ void Schedule::deal(int threads) {
   dealt_queues_ = std::max(1, std::min(queues_, threads));
   dealt_.reset(new Queue[dealt_queues_]);
   for (std::size_t i = 0; i < tasks_.size(); ++i) {
-    // Neighbouring parts go to one queue, also where a stage has more parts than another.
-    const std::int64_t part = tasks_[i].part;
-    const std::int64_t queue = part * dealt_queues_ / stages_[tasks_[i].stage].parts;
+    const int queue = queue_of(tasks_[i].part, stages_[tasks_[i].stage].parts, dealt_queues_);
     dealt_[queue].tasks.push_back(static_cast<int>(i));
   }
 }

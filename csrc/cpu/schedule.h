@@ -64,6 +64,12 @@ class Job {
   virtual void finished(int /*stage*/, int /*groups_from_the_top*/, const Control&) {}
 };
 
+// The queue that a part of a group goes to: neighbouring parts to one, also where a stage has more
+// parts than another.
+inline int queue_of(int part, int parts, int queues) {
+  return static_cast<int>(static_cast<std::int64_t>(part) * queues / parts);
+}
+
 class Schedule {
  public:
   // Returns the stage's number; each of its groups consists of `parts` tasks.

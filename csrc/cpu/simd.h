@@ -33,15 +33,29 @@ ESRGAN_INLINE Vec broadcast(float x) { return x - Vec{}; }
 ESRGAN_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
 ESRGAN_INLINE Vec negative_multiply_add(Vec a, Vec b, Vec c) { return c - a * b; }
 ESRGAN_INLINE Vec leaky_relu(Vec v, Vec slope) { return v > Vec{} ? v : v * slope; }
-ESRGAN_INLINE float sum_of_lanes(Vec v) {
-  float lanes[kLanes];
-  std::memcpy(lanes, &v, sizeof v);
-  ESRGAN_UNROLL
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    ESRGAN_UNROLL
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+template <int Floats>
+struct VecOf {
+  typedef float Type __attribute__((vector_size(Floats * sizeof(float))));
+};
+// The upper half onto the lower one, and so on.
+template <int Floats>
+ESRGAN_INLINE float sum_of_floats(typename VecOf<Floats>::Type v) {
+  if constexpr (Floats == 2) {
+    return v[0] + v[1];
+  } else {
+    typename VecOf<Floats / 2>::Type low, high;
+    std::memcpy(&low, &v, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+    return sum_of_floats<Floats / 2>(low + high);
   }
-  return lanes[0];
+}
+ESRGAN_INLINE float sum_of_lanes(Vec v) { return sum_of_floats<kLanes>(v); }
+// Hides that p advances with a loop. Where a loop reads many planes, compilers keep a pointer into
+// each instead of one and their distance: more than there are registers.
+template <class T>
+ESRGAN_INLINE T* as_is(T* p) {
+  asm("" : "+r"(p));
+  return p;
 }
 
 }  // namespace

@@ -18,9 +18,9 @@ constexpr int kRowsKept = 7 + 3 * kUpsampleRows;
 
 }  // namespace
 
-Tail::Tail(const NetworkShape& shape, int height, int width, const Kernels& kernels,
+Tail::Tail(const NetworkShape& shape, int height, int width, int queues, const Kernels& kernels,
            std::vector<PackedConvolution> layers, const ImageView& out)
-    : shape_(shape), kernels_(kernels), out_(out) {
+    : shape_(shape), queues_(queues), kernels_(kernels), out_(out) {
   steps_.reserve(layers.size());  // steps point into each other
   for (std::size_t i = 0; i < layers.size(); ++i) {
     Step step;
@@ -129,6 +129,15 @@ void Tail::transform_input(const Step& step, const Task& task, Scratch& scratch)
   });
 }
 
+void Tail::fetch_next_input(const Step& step, const Task& task, Multiply& m) const {
+  const int parts = step.tiling.parts, next = task.part + 1;
+  if (next == parts || queue_of(next, parts, queues_) != queue_of(task.part, parts, queues_))
+    return;
+  const int pixels = step.kind == Kind::kUpsample ? kUpsampleTileOutput : kTileOutput;
+  step.tiling.for_each_run(task.group, next,
+                           [&](const Run& run) { fetch_input_of(*step.in, run, pixels, m); });
+}
+
 Multiply Tail::product(const Step& step, const Task& task, const Scratch& scratch) const {
   Multiply m = {};
   m.add_input({scratch.v.get(), segment_stride_, point_stride_},
@@ -138,6 +147,7 @@ Multiply Tail::product(const Step& step, const Task& task, const Scratch& scratc
   m.outputs = shape_.nf;
   m.out = scratch.m.get();
   m.out_point_stride = product_stride_;
+  fetch_next_input(step, task, m);
   return m;
 }
 

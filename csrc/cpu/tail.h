@@ -15,8 +15,8 @@ namespace esrgan {
 
 class Tail {
  public:
-  // `layers`: the upsampling convolutions, conv_hr, conv_last.
-  Tail(const NetworkShape& shape, int height, int width, const Kernels& kernels,
+  // `queues`: that tasks are dealt to. `layers`: the upsampling convolutions, conv_hr, conv_last.
+  Tail(const NetworkShape& shape, int height, int width, int queues, const Kernels& kernels,
        std::vector<PackedConvolution> layers, const ImageView& out);
 
   // `source` writes `in` in groups of `source_rows` rows.
@@ -52,9 +52,12 @@ class Tail {
   void convolve(const Step& step, const Task& task, Scratch& scratch) const;
   void finish(const Step& step, const Task& task) const;
   void transform_input(const Step& step, const Task& task, Scratch& scratch) const;
+  // Lets the product fetch the pixels of the next part, if that comes next in the same queue.
+  void fetch_next_input(const Step& step, const Task& task, Multiply& m) const;
   Multiply product(const Step& step, const Task& task, const Scratch& scratch) const;
 
   NetworkShape shape_;
+  int queues_;
   const Kernels& kernels_;
   ImageView out_;
   std::vector<Step> steps_;

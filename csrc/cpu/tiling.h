@@ -96,4 +96,15 @@ inline InputTransform input_of(const FeatureMap& map, const Run& run, int step, 
   return t;
 }
 
+// The pixels that input_of reads, for a product to fetch that comes before.
+inline void fetch_input_of(const FeatureMap& map, const Run& run, int step, Multiply& m) {
+  const int column = run.first * step, columns = std::min(run.tiles * step, map.width() - column);
+  for (int i = 0; i < kTileInput; ++i) {
+    const int y = run.tile_row * step - 1 + i;
+    if (y >= 0 && y < map.height())
+      m.add_next(map.row(y) + std::ptrdiff_t{column} * map.channels(),
+                 std::ptrdiff_t{columns} * map.channels());
+  }
+}
+
 }  // namespace esrgan

@@ -400,6 +400,19 @@ void Trunk::join_stripes(const Task& task, Position at) const {
   }
 }
 
+void Trunk::fetch_next_input(const Task& task, Position at, Multiply& m) const {
+  const int next = turn(at, task.group) + stagger_->lag[kLayers - 1] + 1;
+  const int pass = next / tiling_.groups(), group = next % tiling_.groups();
+  if (pass >= shape_.blocks * stripes()) return;
+  const Stripe& stripe = stripes_[pass % stripes()];
+  if (task.part >= stripe.tiling.parts) return;
+  const FeatureMap& map = input_of_block(pass / stripes());
+  stripe.tiling.for_each_run(group, task.part, 0, stripe.end[0], [&](Run run) {
+    run.first += stripe.first_column;
+    fetch_input_of(map, run, kTileOutput, m);
+  });
+}
+
 void Trunk::work(const Task& task, Scratch& scratch) const {
   const Position at = position(task.stage);
   transform_input(task, at, scratch);
@@ -426,6 +439,7 @@ void Trunk::work(const Task& task, Scratch& scratch) const {
           m.add_next(o.rows[i] + first, floats);
         }
       });
+      fetch_next_input(task, at, m);
     }
     kernels_.multiply(m);
     if (at.layer == kLayers - 1 && in_place(at.block)) keep_overwritten(task, at);

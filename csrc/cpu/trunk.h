@@ -138,6 +138,9 @@ class Trunk {
   // Calls visit(OutputTransform) for each run of tiles that the task's layer gives.
   template <class Visit>
   void for_each_output(const Task& task, Position at, const float* m, const Visit& visit) const;
+  // Lets the last layer's product fetch the pixels that the first layer transforms next. They were
+  // last touched a block ago, so they come from far away.
+  void fetch_next_input(const Task& task, Position at, Multiply& m) const;
   // Completes growth map rows beside the stripe, and keeps what the next stripe needs of them.
   void join_stripes(const Task& task, Position at) const;
 

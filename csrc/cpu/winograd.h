@@ -22,22 +22,35 @@ namespace {
 constexpr float kP = kPointP, kP2 = kP * kP, kP3 = kP2 * kP, kP4 = kP2 * kP2;
 constexpr float kQ = kPointQ, kQ2 = kQ * kQ, kQ3 = kQ2 * kQ, kQ4 = kQ2 * kQ2;
 
-// B^T d. The filter's length does not enter: 6 inputs, F(4, 3) and F(5, 2) alike.
+// B^T d, two of its six rows at a time. The filter's length does not enter: 6 inputs, F(4, 3) and
+// F(5, 2) alike.
+constexpr int kInputPairs[3][2] = {{0, 5}, {1, 2}, {3, 4}};
+
+template <int Pair>
+ESRGAN_INLINE void input_transform_pair(const Vec* d, Vec* v) {
+  if constexpr (Pair == 0) {
+    const Vec p2_plus_q2 = broadcast(kP2 + kQ2), p2_q2 = broadcast(kP2 * kQ2);
+    v[0] = multiply_add(p2_q2, d[0], negative_multiply_add(p2_plus_q2, d[2], d[4]));
+    v[1] = multiply_add(p2_q2, d[1], negative_multiply_add(p2_plus_q2, d[3], d[5]));
+  } else {
+    // (x^2 - q^2)(x -+ p) x or (x^2 - p^2)(x -+ q) x: an even and an odd part that the two signs
+    // share.
+    const Vec point = broadcast(Pair == 1 ? kP : kQ), other2 = broadcast(Pair == 1 ? kQ2 : kP2);
+    const Vec even = negative_multiply_add(other2, d[2], d[4]);
+    const Vec odd = negative_multiply_add(other2, d[1], d[3]);
+    v[0] = multiply_add(point, odd, even);
+    v[1] = negative_multiply_add(point, odd, even);
+  }
+}
+
+// All six rows.
 ESRGAN_INLINE void input_transform_1d(const Vec* d, Vec* v) {
-  const Vec p = broadcast(kP), q = broadcast(kQ), q2 = broadcast(kQ2), p2 = broadcast(kP2);
-  const Vec p2_plus_q2 = broadcast(kP2 + kQ2), p2_q2 = broadcast(kP2 * kQ2);
-  // (x^2 - q^2)(x -+ p) x and (x^2 - p^2)(x -+ q) x: an even and an odd part that the two signs
-  // share.
-  const Vec even_p = negative_multiply_add(q2, d[2], d[4]);
-  const Vec odd_p = negative_multiply_add(q2, d[1], d[3]);
-  const Vec even_q = negative_multiply_add(p2, d[2], d[4]);
-  const Vec odd_q = negative_multiply_add(p2, d[1], d[3]);
-  v[0] = multiply_add(p2_q2, d[0], negative_multiply_add(p2_plus_q2, d[2], d[4]));
-  v[1] = multiply_add(p, odd_p, even_p);
-  v[2] = negative_multiply_add(p, odd_p, even_p);
-  v[3] = multiply_add(q, odd_q, even_q);
-  v[4] = negative_multiply_add(q, odd_q, even_q);
-  v[5] = multiply_add(p2_q2, d[1], negative_multiply_add(p2_plus_q2, d[3], d[5]));
+  Vec pair[2];
+  input_transform_pair<0>(d, pair);
+  v[0] = pair[0];
+  v[5] = pair[1];
+  input_transform_pair<1>(d, v + 1);
+  input_transform_pair<2>(d, v + 3);
 }
 
 // A^T m for `Outputs` = 4 (3 taps) or 5 (2 taps): y_k = sum_i a_i^k m_i, plus m_5 (infinity) in
