@@ -103,6 +103,13 @@ def _find() -> tuple[ModuleType | None, str]:
             "one, and ESRGAN_EXT=off to silence this warning.",
         )
         return None, f"compiling failed: {reason}"
+    if how == "prebuilt" and _older_than_sources(module):
+        warnings.warn(
+            "esrgan_ext uses compiled kernels that are older than csrc/; "
+            "`pip install --no-build-isolation -e .` compiles them anew.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     isa_error = module.build_info()["isa_error"]
     if isa_error:
         warnings.warn(isa_error, RuntimeWarning, stacklevel=2)
@@ -160,6 +167,15 @@ def _prebuilt() -> ModuleType | None:
         return None
 
 
+def _older_than_sources(module: ModuleType) -> bool:
+    """Whether a checkout's sources changed since the module was built; an installation's do not."""
+    folder = source_folder()
+    if folder is None or folder.parent == _package() or module.__file__ is None:
+        return False
+    built = Path(module.__file__).stat().st_mtime
+    return any(p.stat().st_mtime > built for p in folder.rglob("*") if p.is_file())
+
+
 def _prebuilt_cuda(capabilities: list[tuple[int, int]]) -> ModuleType | None:
     """The module built with the package, where it has code for every device that can run it.
 
@@ -179,10 +195,13 @@ def _prebuilt_cuda(capabilities: list[tuple[int, int]]) -> ModuleType | None:
         return None
 
 
+def _package() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
 def source_folder() -> Path | None:
     """The folder `csrc`: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "csrc", package.parent / "csrc"):
+    for folder in (_package() / "csrc", _package().parent / "csrc"):
         if (folder / "ops.cpp").is_file():
             return folder
     return None

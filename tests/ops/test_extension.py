@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -106,6 +107,25 @@ def test_the_key_depends_on_sources_and_torch(tmp_path: Path, monkeypatch) -> No
     changed = jit.cpu_recipe(tmp_path).key
     monkeypatch.setattr(torch, "__version__", "9.9.9")
     assert len({key, changed, jit.cpu_recipe(tmp_path).key}) == 3
+
+
+@pytest.mark.parametrize(
+    ("folder", "age", "older"),
+    [("csrc", 10, True), ("csrc", -10, False), ("esrgan_ext/csrc", 10, False)],
+)
+def test_a_checkout_notices_that_its_sources_changed(
+    tmp_path: Path, monkeypatch, folder: str, age: float, older: bool
+) -> None:
+    source = tmp_path / folder / "ops.cpp"
+    source.parent.mkdir(parents=True)
+    library = tmp_path / "_C.so"
+    for path in (source, library):
+        path.touch()
+    os.utime(source, (library.stat().st_mtime + age,) * 2)
+    monkeypatch.setattr(extension, "__file__", str(tmp_path / "esrgan_ext/ops/extension.py"))
+    module = ModuleType("_C")
+    module.__file__ = str(library)
+    assert extension._older_than_sources(module) == older
 
 
 def test_build_information_is_complete() -> None:
