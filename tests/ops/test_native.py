@@ -8,10 +8,14 @@ import pickle
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
+from esrgan_ext import load_model
 from esrgan_ext.models import RRDBNet
 from esrgan_ext.ops import extension, native
 from tests.conftest import make_network
@@ -53,6 +57,34 @@ def test_agrees_with_the_definition(config: dict, size: tuple[int, int]) -> None
     x = torch.rand(2, network.in_channels, *size)
     assert native.supports(network._native_shape(), x)
     torch.testing.assert_close(run(network, x).double(), in_float64(network, x), rtol=0, atol=1e-5)
+
+
+def pictures() -> dict[str, np.ndarray]:
+    """Kinds of images, float32, (48, 48, 3), 0 to 1; RealSR on noise is the hardest by 10 dB."""
+    astronaut = cv2.imread(str(Path(__file__).parents[2] / "LR" / "astronaut.jpg"))
+    assert astronaut is not None
+    text = np.full((48, 48, 3), 255, np.uint8)
+    cv2.putText(text, "Text", (2, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0))
+    return {
+        "photo": astronaut[40:88, 40:88].astype(np.float32) / 255,
+        "noise": np.random.default_rng(0).random((48, 48, 3), dtype=np.float32),
+        "flat": np.full((48, 48, 3), 0.5, np.float32),
+        "text": text.astype(np.float32) / 255,
+        "black": np.zeros((48, 48, 3), np.float32),
+    }
+
+
+@pytest.mark.parametrize("name", ["realesrgan-x4plus", "realesrgan-x4plus-anime", "realsr-df2k"])
+def test_packaged_models_are_as_exact_as_promised(name: str) -> None:
+    network = load_model(name)
+    for kind, picture in pictures().items():
+        x = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
+        with torch.inference_mode():
+            got, exact = run(network, x).double(), in_float64(network, x)
+        decibels = -10 * torch.log10((got - exact).square().mean()).item()
+        assert decibels >= 120, (kind, decibels)
+        levels = [(255 * image.clamp(0, 1)).round() for image in (got, exact)]
+        assert (levels[0] - levels[1]).abs().max() <= 1, kind
 
 
 def test_the_number_of_threads_changes_no_bit(threads) -> None:
