@@ -53,7 +53,7 @@ ESRGAN_INLINE float sum_of_lanes(Vec v) { return sum_of_floats<kLanes>(v); }
 // Hides that p advances with a loop. Where a loop reads many planes, compilers keep a pointer into
 // each instead of one and their distance: more than there are registers.
 template <class T>
-ESRGAN_INLINE T* as_is(T* p) {
+ESRGAN_INLINE T* opaque(T* p) {
   asm("" : "+r"(p));
   return p;
 }

@@ -63,8 +63,8 @@ std::size_t Tail::scratch_m_floats() const {
 
 Tail::Rows Tail::reads(const Step& step, int group) const {
   const int height = step.in->height();
-  const int tile = step.kind == Kind::kUpsample ? kUpsampleTileOutput : kTileOutput;
-  return {std::max(0, group * tile - 1), std::min(height - 1, (group + 1) * tile)};
+  return {std::max(0, group * step.pixels() - 1),
+          std::min(height - 1, (group + 1) * step.pixels())};
 }
 
 Tail::Rows Tail::writers(int i, Rows rows) const {
@@ -114,18 +114,16 @@ Waits Tail::waits(int stage, int group) const {
   const int end = std::min((group + 1) * rows, step.out.height()) - 1 - kept;
   if (end < 0) return waits;
   const Step& reader = steps_[i + 1];
-  const int tile = reader.kind == Kind::kUpsample ? kUpsampleTileOutput : kTileOutput;
-  waits.add(stage + 1, (end - rows) / tile - 1, (end + 1) / tile);
+  waits.add(stage + 1, (end - rows) / reader.pixels() - 1, (end + 1) / reader.pixels());
   return waits;
 }
 
 void Tail::transform_input(const Step& step, const Task& task, Scratch& scratch) const {
-  const int pixels = step.kind == Kind::kUpsample ? kUpsampleTileOutput : kTileOutput;
   step.tiling.for_each_run(task.group, task.part, [&](const Run& run) {
     const TilesView out = {
         scratch.v.get() + static_cast<std::ptrdiff_t>(run.offset) * kernels_.segment_channels,
         segment_stride_, point_stride_};
-    kernels_.transform_input(input_of(*step.in, run, pixels, out));
+    kernels_.transform_input(input_of(*step.in, run, step.pixels(), out));
   });
 }
 
@@ -133,9 +131,8 @@ void Tail::fetch_next_input(const Step& step, const Task& task, Multiply& m) con
   const int parts = step.tiling.parts, next = task.part + 1;
   if (next == parts || queue_of(next, parts, queues_) != queue_of(task.part, parts, queues_))
     return;
-  const int pixels = step.kind == Kind::kUpsample ? kUpsampleTileOutput : kTileOutput;
-  step.tiling.for_each_run(task.group, next,
-                           [&](const Run& run) { fetch_input_of(*step.in, run, pixels, m); });
+  step.tiling.for_each_run(
+      task.group, next, [&](const Run& run) { fetch_input_of(*step.in, run, step.pixels(), m); });
 }
 
 Multiply Tail::product(const Step& step, const Task& task, const Scratch& scratch) const {
@@ -147,7 +144,6 @@ Multiply Tail::product(const Step& step, const Task& task, const Scratch& scratc
   m.outputs = shape_.nf;
   m.out = scratch.m.get();
   m.out_point_stride = product_stride_;
-  fetch_next_input(step, task, m);
   return m;
 }
 
@@ -165,6 +161,7 @@ void Tail::upsample(const Step& step, const Task& task, Scratch& scratch) const 
   o.pixel_stride = 2 * static_cast<std::ptrdiff_t>(shape_.nf);
   for (int phase = 0; phase < 4; ++phase) {
     const int phase_y = phase / 2, phase_x = phase % 2;
+    if (phase == 3) fetch_next_input(step, task, m);
     kernels_.multiply(m);
     m.weights += winograd_floats(shape_.nf, shape_.nf);
     step.tiling.for_each_run(task.group, task.part, [&](const Run& run) {
@@ -183,7 +180,9 @@ void Tail::upsample(const Step& step, const Task& task, Scratch& scratch) const 
 
 void Tail::convolve(const Step& step, const Task& task, Scratch& scratch) const {
   transform_input(step, task, scratch);
-  kernels_.multiply(product(step, task, scratch));
+  Multiply m = product(step, task, scratch);
+  fetch_next_input(step, task, m);
+  kernels_.multiply(m);
   OutputTransform o = {};
   o.point_stride = product_stride_;
   o.in_channels = o.out_channels = shape_.nf;

@@ -40,6 +40,8 @@ class Tail {
     Tiling tiling;
     const FeatureMap* in = nullptr;
     FeatureMap out;  // none for kLast
+    // Pixels of `in` from one tile to the next.
+    int pixels() const { return kind == Kind::kUpsample ? kUpsampleTileOutput : kTileOutput; }
   };
   struct Rows {
     int first, last;  // inclusive

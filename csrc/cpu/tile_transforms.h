@@ -101,7 +101,7 @@ void output_tiles(const OutputTransform& given) {
     const int begin = column < 0 ? -column : 0;
     const int end = o.columns - column < Outputs ? o.columns - column : Outputs;
     for (int c = 0; c < o.out_channels; c += kLanes) {
-      const float* m = as_is(o.in + static_cast<std::ptrdiff_t>(tile) * o.in_channels + c);
+      const float* m = opaque(o.in + static_cast<std::ptrdiff_t>(tile) * o.in_channels + c);
       Vec half[Outputs][kTileInput];  // [output row][column of the tile]
       ESRGAN_UNROLL
       for (int x = 0; x < kTileInput; ++x) {

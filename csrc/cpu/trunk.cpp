@@ -401,6 +401,7 @@ void Trunk::join_stripes(const Task& task, Position at) const {
 }
 
 void Trunk::fetch_next_input(const Task& task, Position at, Multiply& m) const {
+  // The first layer is ahead by the last one's lag, and its next group comes in the next step.
   const int next = turn(at, task.group) + stagger_->lag[kLayers - 1] + 1;
   const int pass = next / tiling_.groups(), group = next % tiling_.groups();
   if (pass >= shape_.blocks * stripes()) return;
