@@ -1,7 +1,7 @@
 """Builds the compiled extension when torch can be imported; metadata is in pyproject.toml.
 
 Without torch (an isolated build) or where compiling fails, the package is installed without it
-and `esrgan_ext.ops.extension` compiles on first use: so csrc/ travels inside the package. The
+and `esrgan_ext.ops.build.library` compiles on first use: so csrc/ travels inside the package. The
 CUDA operators are built where torch has CUDA, nvcc is there, and TORCH_CUDA_ARCH_LIST or a GPU in
 this machine says for what.
 """
@@ -18,7 +18,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 CSRC = Path("csrc")  # setuptools wants paths relative to this file's folder
-TOOLCHAIN = Path("esrgan_ext") / "ops" / "toolchain.py"
+TOOLCHAIN = Path("esrgan_ext") / "ops" / "build" / "toolchain.py"
 
 
 class BuildPyWithSources(build_py):
@@ -41,7 +41,7 @@ class SdistWithSources(sdist):
 
 
 def toolchain() -> ModuleType:
-    """`esrgan_ext.ops.toolchain`, loaded by itself: the package needs torch to be imported."""
+    """`esrgan_ext.ops.build.toolchain`, loaded by itself: the package would need torch."""
     spec = importlib.util.spec_from_file_location("esrgan_ext_toolchain", TOOLCHAIN)
     assert spec is not None
     assert spec.loader is not None

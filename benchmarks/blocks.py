@@ -68,7 +68,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 def measure(size: str, nf: int, gc: int, rounds: int, threads: int) -> Result:
     """Time one block at one size."""
-    module = ops.extension.load()
+    module = ops.library.load()
     assert module is not None
     height, width = map(int, size.split("x"))
     weights, biases = parameters(nf, gc)
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="also write the results here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if ops.extension.load() is None:
+    if ops.library.load() is None:
         raise SystemExit("there is no compiled extension to measure")
 
     results = [

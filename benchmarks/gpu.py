@@ -238,7 +238,7 @@ def _formatted(value: float | None, template: str) -> str:
 def machine(device: torch.device) -> dict[str, object]:
     """What a reader of the figures must know."""
     properties = torch.cuda.get_device_properties(device)
-    module = ops.extension.load_cuda()
+    module = ops.library.load_cuda()
     driver = Path("/proc/driver/nvidia/version")
     return {
         "device": properties.name,
@@ -250,7 +250,7 @@ def machine(device: torch.device) -> dict[str, object]:
         "cudnn": torch.backends.cudnn.version(),
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "tf32_in_convolutions": ops.cuda.compute_name(torch.float32) == "tf32",
-        "extension": ops.extension.cuda_origin(),
+        "extension": ops.library.cuda_origin(),
         "build": None if module is None else module.build_info(),
         "backend": ops.backend(device),
     }

@@ -118,7 +118,7 @@ class Ours(GpuRunner):
         placed = copy.deepcopy(network).to(device=x.device, dtype=half).eval()
         fused = placed.fused()
         if fused is None:
-            raise Unavailable(f"no kernels in use on {x.device}: {ops.extension.cuda_origin()}")
+            raise Unavailable(f"no kernels in use on {x.device}: {ops.library.cuda_origin()}")
         packed = fused.packed()
         self._x = x.to(half)
         n, _, height, width = x.shape

@@ -138,8 +138,8 @@ class _Clock:
 def _run(source: Path, target: Path, args: argparse.Namespace) -> None:
     from contextlib import suppress
 
-    from esrgan_ext.inference.lazy import upscale_store
-    from esrgan_ext.inference.lazy.options import StoreOptions
+    from esrgan_ext.inference.large import upscale_store
+    from esrgan_ext.inference.large.store.options import StoreOptions
 
     clock = _Clock(args.seconds)
     tile = args.tile if args.tile == "auto" else int(args.tile)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from esrgan_ext.evaluation import Evaluation, evaluate
     from esrgan_ext.inference import Upscaler, upscale
-    from esrgan_ext.inference.lazy import upscale_lazy
+    from esrgan_ext.inference.large import upscale_lazy
     from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
 
 _HOME = {
@@ -37,7 +37,7 @@ _HOME = {
     "evaluate": "esrgan_ext.evaluation",
     "Upscaler": "esrgan_ext.inference",
     "upscale": "esrgan_ext.inference",
-    "upscale_lazy": "esrgan_ext.inference.lazy",
+    "upscale_lazy": "esrgan_ext.inference.large",
     "ModelInfo": "esrgan_ext.weights",
     "interpolate": "esrgan_ext.weights",
     "list_models": "esrgan_ext.weights",

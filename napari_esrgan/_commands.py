@@ -12,23 +12,23 @@ _running: list[Any] = []
 
 
 def _active_image(viewer: Any) -> Any | None:
-    from napari_esrgan import _layers, _notices
+    from napari_esrgan._viewer import layers, notices
 
     layer = viewer.layers.selection.active
-    if layer is None or not _layers.is_image(layer):
-        _notices.show_error("select an image layer first")
+    if layer is None or not layers.is_image(layer):
+        notices.show_error("select an image layer first")
         return None
     return layer
 
 
 def upscale_active_layer(viewer: napari.Viewer) -> None:
     """Upscale the active image layer with the preferred model at its own scale."""
-    from napari_esrgan import _notices
-    from napari_esrgan._activity import show_activity
-    from napari_esrgan._controller import UpscaleController
-    from napari_esrgan._layer_request import default_request
-    from napari_esrgan._model_combo import model_label
-    from napari_esrgan._preferences import preferences
+    from napari_esrgan._viewer import notices
+    from napari_esrgan._viewer.preferences import preferences
+    from napari_esrgan._viewer.requests import default_request
+    from napari_esrgan._window.activity import show_activity
+    from napari_esrgan._window.model_combo import model_label
+    from napari_esrgan._window.run import UpscaleController
 
     layer = _active_image(viewer)
     if layer is None:
@@ -39,7 +39,7 @@ def upscale_active_layer(viewer: napari.Viewer) -> None:
     show_activity(controller, f"Upscaling {layer.name}")
     controller.ended.connect(lambda _how: _forget(controller))
     controller.start(layer, default_request(viewer, layer, wanted), model_label(wanted.model))
-    _notices.show_info(f"upscaling {layer.name!r}; the activity dock shows how far it is")
+    notices.show_info(f"upscaling {layer.name!r}; the activity dock shows how far it is")
 
 
 def _forget(work: Any) -> None:
@@ -55,13 +55,13 @@ def cancel_running() -> None:
 
 def add_consistency_layer(viewer: napari.Viewer) -> None:
     """Compare the active result with its source."""
-    from napari_esrgan import _notices
-    from napari_esrgan._consistency import result_to_check, start_consistency
-    from napari_esrgan._layer_task import LayerTask
+    from napari_esrgan._viewer import notices
+    from napari_esrgan._window.layer_task import LayerTask
+    from napari_esrgan._work.consistency import result_to_check, start_consistency
 
     result = result_to_check(viewer)
     if result is None:
-        _notices.show_error("select a layer that this plugin has upscaled")
+        notices.show_error("select a layer that this plugin has upscaled")
         return
     task = LayerTask(viewer)
     _running.append(task)
@@ -73,45 +73,46 @@ def add_consistency_layer(viewer: napari.Viewer) -> None:
 
 def copy_as_python(viewer: napari.Viewer) -> None:
     """Put a script that computes the active result on the clipboard."""
-    from napari_esrgan import _layers, _notices
-    from napari_esrgan._clipboard import copy_text
-    from napari_esrgan._script import script
+    from napari_esrgan._viewer import layers, notices
+    from napari_esrgan._window.clipboard import copy_text
+    from napari_esrgan._work.script import script
 
     layer = _active_image(viewer)
     if layer is None:
         return
-    made = _layers.provenance(layer)
+    made = layers.provenance(layer)
     if made is None:
-        _notices.show_error("select a layer that this plugin has upscaled")
+        notices.show_error("select a layer that this plugin has upscaled")
         return
     copy_text(script(made))
-    _notices.show_info("the script is on the clipboard")
+    notices.show_info("the script is on the clipboard")
 
 
 def delete_stores(viewer: napari.Viewer) -> None:
     """Delete the results on disk that no layer shows any more, after asking."""
-    from napari_esrgan import _layers, _notices, _stores
-    from napari_esrgan._preferences import preferences
-    from napari_esrgan._runner import Runner
-    from napari_esrgan._wording import size
+    from napari_esrgan._viewer import layers, notices
+    from napari_esrgan._viewer.preferences import preferences
+    from napari_esrgan._window.thread import Runner
+    from napari_esrgan._work import stores
+    from napari_esrgan._work.wording import size
 
-    made = [_layers.provenance(layer) or {} for layer in viewer.layers]
+    made = [layers.provenance(layer) or {} for layer in viewer.layers]
     shown = [entry["store"] for entry in made if entry.get("store")]
-    unused = _stores.unused_stores(preferences().folder, shown)
+    unused = stores.unused_stores(preferences().folder, shown)
     if not unused:
-        _notices.show_info("there are no large results on disk that no layer shows")
+        notices.show_info("there are no large results on disk that no layer shows")
         return
-    text = f"{len(unused)} results, {size(sum(map(_stores.size_of, unused)))}"
+    text = f"{len(unused)} results, {size(sum(map(stores.size_of, unused)))}"
     names = "\n".join(str(path) for path in unused[:10]) + ("\n…" if len(unused) > 10 else "")
     if not _confirmed(f"Delete {text}, from disk? This cannot be undone.\n\n{names}"):
         return
     runner = Runner()
     _running.append(runner)
-    runner.finished.connect(lambda _: _notices.show_info(f"deleted {text}"))
-    runner.failed.connect(_notices.tell)
+    runner.finished.connect(lambda _: notices.show_info(f"deleted {text}"))
+    runner.failed.connect(notices.tell)
     for signal in (runner.finished, runner.failed, runner.cancelled):
         signal.connect(lambda *_: _forget(runner))
-    runner.start(lambda *_: _stores.delete(unused), "esrgan-delete")
+    runner.start(lambda *_: stores.delete(unused), "esrgan-delete")
 
 
 def _confirmed(question: str) -> bool:

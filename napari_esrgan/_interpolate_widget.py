@@ -16,19 +16,20 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QPushButton, QSpinBox
 from superqt import QLabeledDoubleSlider
 
-from napari_esrgan import _layers, _mixing, _models, _notices
-from napari_esrgan._controller import UpscaleController
-from napari_esrgan._docked import DockedWidget, form_layout
-from napari_esrgan._form import guard_wheel, wrapped
-from napari_esrgan._layer_request import contrast_limits
-from napari_esrgan._messages import Outcome
-from napari_esrgan._model_combo import ModelCombo
-from napari_esrgan._preferences import preferences
-from napari_esrgan._preview import Preview
-from napari_esrgan._request import Mix, UpscaleRequest
-from napari_esrgan._run_panel import RunPanel
-from napari_esrgan._runner import Runner
-from napari_esrgan._source_form import SourceForm
+from napari_esrgan._viewer import layers, notices
+from napari_esrgan._viewer.preferences import preferences
+from napari_esrgan._viewer.requests import contrast_limits
+from napari_esrgan._window.dock import DockedWidget, form_layout
+from napari_esrgan._window.fields import guard_wheel, wrapped
+from napari_esrgan._window.model_combo import ModelCombo
+from napari_esrgan._window.preview import Preview
+from napari_esrgan._window.run import UpscaleController
+from napari_esrgan._window.run_panel import RunPanel
+from napari_esrgan._window.source_form import SourceForm
+from napari_esrgan._window.thread import Runner
+from napari_esrgan._work import mixing, models
+from napari_esrgan._work.messages import Outcome
+from napari_esrgan._work.request import Mix, UpscaleRequest
 
 ANIMATIONS = "Animations (*.gif *.webp *.apng *.mp4)"
 
@@ -46,7 +47,7 @@ class InterpolateWidget(DockedWidget):
         super().__init__()
         self._viewer = viewer = napari_viewer
         self.controller = UpscaleController(viewer, self)
-        self._sweep_mixer = _mixing.Mixer()
+        self._sweep_mixer = mixing.Mixer()
         self._inventory_runner = Runner(self)
         self.file_runner = Runner(self)
         self._mismatch: tuple[Mix, str] | None = None
@@ -54,7 +55,7 @@ class InterpolateWidget(DockedWidget):
         self.source = SourceForm(viewer, wanted, self)
         self.preview = Preview(viewer, self._preview_request, self)
         self.panel = RunPanel(self.controller)
-        self.model_a, self.model_b = (ModelCombo(name) for name in _models.FIRST_PAIRS[-1])
+        self.model_a, self.model_b = (ModelCombo(name) for name in models.FIRST_PAIRS[-1])
         self.reason_label = wrapped()
         self.slider = QLabeledDoubleSlider()
         self.slider.setOrientation(Qt.Orientation.Horizontal)
@@ -81,7 +82,7 @@ class InterpolateWidget(DockedWidget):
         self._lay_out()
         self._connect()
         self._set_enabled()
-        self._inventory_runner.start_soon(_models.take_inventory, "esrgan-inventory")
+        self._inventory_runner.start_soon(models.take_inventory, "esrgan-inventory")
 
     def _lay_out(self) -> None:
         form = form_layout()
@@ -109,14 +110,14 @@ class InterpolateWidget(DockedWidget):
         column.addLayout(buttons)
         column.addWidget(self.panel)
         column.addLayout(files)
-        column.addWidget(wrapped(_notices.HALLUCINATION_NOTE))
+        column.addWidget(wrapped(notices.HALLUCINATION_NOTE))
         column.addStretch(1)
 
     def _connect(self) -> None:
         self._inventory_runner.finished.connect(self._on_inventory)
-        self._inventory_runner.failed.connect(_notices.tell)
-        self.file_runner.finished.connect(_notices.show_info)
-        self.file_runner.failed.connect(_notices.tell)
+        self._inventory_runner.failed.connect(notices.tell)
+        self.file_runner.finished.connect(notices.show_info)
+        self.file_runner.failed.connect(notices.tell)
         self.preview.said.connect(self.panel.say)
         self.preview.failed.connect(self._on_preview_failed)
         self.slider.valueChanged.connect(lambda _: self.preview.want())
@@ -151,7 +152,7 @@ class InterpolateWidget(DockedWidget):
     def unfit(self) -> str | None:
         """Why the two models cannot be mixed; None if they can, as far as is known."""
         a, b = self.model_a.info, self.model_b.info
-        if a is not None and b is not None and (reason := _mixing.unfit(a, b)):
+        if a is not None and b is not None and (reason := mixing.unfit(a, b)):
             return reason
         if self._mismatch is not None and replace(self._mismatch[0], alpha=self.mix.alpha) == (
             self.mix
@@ -163,12 +164,12 @@ class InterpolateWidget(DockedWidget):
         request = self.request()
         return self.source.layer, request
 
-    def _on_inventory(self, inventory: _models.Inventory) -> None:
-        untouched = (self.model_a.key, self.model_b.key) == _models.FIRST_PAIRS[-1]
+    def _on_inventory(self, inventory: models.Inventory) -> None:
+        untouched = (self.model_a.key, self.model_b.key) == models.FIRST_PAIRS[-1]
         for combo in (self.model_a, self.model_b):
             combo.set_models(inventory.models)
         if untouched:
-            first = _models.first_pair(inventory.models)
+            first = models.first_pair(inventory.models)
             for combo, name in zip((self.model_a, self.model_b), first, strict=True):
                 combo.choose(name)
         self.source.set_devices(inventory.devices)
@@ -177,7 +178,7 @@ class InterpolateWidget(DockedWidget):
     def _on_models(self) -> None:
         a = self.model_a.info
         if a is not None:
-            reasons = {info.name: _mixing.unfit(a, info) for info in self.model_b.infos}
+            reasons = {info.name: mixing.unfit(a, info) for info in self.model_b.infos}
             self.model_b.set_unfit({name: why for name, why in reasons.items() if why})
         self._on_source()
 
@@ -192,7 +193,7 @@ class InterpolateWidget(DockedWidget):
             self._mismatch = (self.mix, str(error))
             self._set_enabled()
         else:
-            _notices.tell(error)
+            notices.tell(error)
         self.preview_check.setChecked(False)
 
     # Apply, sweep, export, save
@@ -211,7 +212,7 @@ class InterpolateWidget(DockedWidget):
 
         def job(request: UpscaleRequest, report: Any, cancelled: Any) -> Outcome:
             try:
-                return _mixing.sweep(request, steps, mixer, report, cancelled)
+                return mixing.sweep(request, steps, mixer, report, cancelled)
             finally:
                 mixer.forget()
 
@@ -221,11 +222,11 @@ class InterpolateWidget(DockedWidget):
         """Write the selected sweep, else the last one, as an animation."""
         layer = self._sweep_layer()
         if layer is None:
-            _notices.show_error("make a sweep first, or select one in the layer list")
+            notices.show_error("make a sweep first, or select one in the layer list")
             return
         if self.file_runner.running:
             return
-        data, rgb = _layers.finest(layer), bool(layer.rgb)
+        data, rgb = layers.finest(layer), bool(layer.rgb)
         if rgb:
             limits = (0.0, float(np.iinfo(data.dtype).max) if data.dtype.kind == "u" else 1.0)
         else:
@@ -234,7 +235,7 @@ class InterpolateWidget(DockedWidget):
         def work(*_: Any) -> str:
             stack = np.asarray(data)
             stack = stack.reshape(len(stack), *stack.shape[-3 if rgb else -2 :])
-            _mixing.export_animation(Path(path), _mixing.frames(stack, limits, rgb))
+            mixing.export_animation(Path(path), mixing.frames(stack, limits, rgb))
             return f"wrote {path}"
 
         self.file_runner.start(work, "esrgan-export")
@@ -244,12 +245,12 @@ class InterpolateWidget(DockedWidget):
         if self.file_runner.running:
             return
         if reason := self.unfit():
-            _notices.show_error(reason)
+            notices.show_error(reason)
             return
         mix = self.mix
 
         def work(report: Any, cancelled: Callable[[], bool]) -> str:
-            return f"wrote {_mixing.save_mix(mix, Path(path), report, cancelled)}"
+            return f"wrote {mixing.save_mix(mix, Path(path), report, cancelled)}"
 
         self.file_runner.start(work, "esrgan-save")
 
@@ -264,12 +265,12 @@ class InterpolateWidget(DockedWidget):
         try:
             return self.request()
         except ValueError as error:
-            _notices.show_error(str(error))
+            notices.show_error(str(error))
             return None
 
     def _sweep_layer(self) -> Any | None:
         def is_sweep(layer: Any) -> bool:
-            return "sweep" in layer.metadata.get(_layers.METADATA_KEY, {})
+            return "sweep" in layer.metadata.get(layers.METADATA_KEY, {})
 
         active = self._viewer.layers.selection.active
         if active is not None and is_sweep(active):

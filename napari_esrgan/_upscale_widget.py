@@ -11,21 +11,22 @@ from typing import Any
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QHBoxLayout, QPushButton
 
-from napari_esrgan import _layers, _models, _notices
-from napari_esrgan._clipboard import copy_text
-from napari_esrgan._controller import UpscaleController
-from napari_esrgan._docked import DockedWidget, form_layout
-from napari_esrgan._estimate import Estimate, estimate
-from napari_esrgan._form import guard_wheel, wrapped
-from napari_esrgan._layer_task import LayerTask
-from napari_esrgan._messages import Status
-from napari_esrgan._model_combo import ModelCombo
-from napari_esrgan._preferences import preferences
-from napari_esrgan._request import UpscaleRequest
-from napari_esrgan._run_panel import RunPanel
-from napari_esrgan._runner import Runner
-from napari_esrgan._source_form import SourceForm
-from napari_esrgan._wording import describe_estimate
+from napari_esrgan._viewer import layers, notices
+from napari_esrgan._viewer.preferences import preferences
+from napari_esrgan._window.clipboard import copy_text
+from napari_esrgan._window.dock import DockedWidget, form_layout
+from napari_esrgan._window.fields import guard_wheel, wrapped
+from napari_esrgan._window.layer_task import LayerTask
+from napari_esrgan._window.model_combo import ModelCombo
+from napari_esrgan._window.run import UpscaleController
+from napari_esrgan._window.run_panel import RunPanel
+from napari_esrgan._window.source_form import SourceForm
+from napari_esrgan._window.thread import Runner
+from napari_esrgan._work import models
+from napari_esrgan._work.estimate import Estimate, estimate
+from napari_esrgan._work.messages import Status
+from napari_esrgan._work.request import UpscaleRequest
+from napari_esrgan._work.wording import describe_estimate
 
 # While someone types or pans, an estimate waits for them to pause.
 ESTIMATE_DELAY_MILLISECONDS = 300
@@ -75,7 +76,7 @@ class UpscaleWidget(DockedWidget):
         self._connect()
         self._set_enabled()
         self._want_estimate()
-        self._inventory_runner.start_soon(_models.take_inventory, "esrgan-inventory")
+        self._inventory_runner.start_soon(models.take_inventory, "esrgan-inventory")
 
     def _lay_out(self) -> None:
         form = form_layout()
@@ -94,7 +95,7 @@ class UpscaleWidget(DockedWidget):
         column.addLayout(buttons)
         column.addWidget(self.panel)
         column.addLayout(extras)
-        column.addWidget(wrapped(_notices.HALLUCINATION_NOTE))
+        column.addWidget(wrapped(notices.HALLUCINATION_NOTE))
         column.addStretch(1)
 
     def _connect(self) -> None:
@@ -103,7 +104,7 @@ class UpscaleWidget(DockedWidget):
         self._estimate_timer.setInterval(ESTIMATE_DELAY_MILLISECONDS)
         self._estimate_timer.timeout.connect(self._estimate)
         self._inventory_runner.finished.connect(self._on_inventory)
-        self._inventory_runner.failed.connect(_notices.tell)
+        self._inventory_runner.failed.connect(notices.tell)
         self._estimate_runner.reported.connect(self._on_estimate_status)
         self._estimate_runner.finished.connect(self._on_estimate)
         self._estimate_runner.failed.connect(self._on_estimate_error)
@@ -143,7 +144,7 @@ class UpscaleWidget(DockedWidget):
         self._scale_is_models = value == (4 if info is None else info.scale)
         self._want_estimate()
 
-    def _on_inventory(self, inventory: _models.Inventory) -> None:
+    def _on_inventory(self, inventory: models.Inventory) -> None:
         self.model_combo.set_models(inventory.models)
         self.source.set_devices(inventory.devices)
         self._want_estimate()
@@ -176,7 +177,7 @@ class UpscaleWidget(DockedWidget):
         self._estimate_again()
 
     def _on_estimate_error(self, error: BaseException) -> None:
-        self.estimate_label.setText(_notices.explain(error))
+        self.estimate_label.setText(notices.explain(error))
         self._estimate_again()
 
     def _estimate_again(self) -> None:
@@ -193,7 +194,7 @@ class UpscaleWidget(DockedWidget):
         try:
             request = self.request()
         except ValueError as error:
-            _notices.show_error(str(error))
+            notices.show_error(str(error))
             return
         self.controller.start(self.source.layer, request, self.model_combo.label)
         self.panel.started()
@@ -217,18 +218,18 @@ class UpscaleWidget(DockedWidget):
 
     def copy_script(self) -> str:
         """Put the script for the chosen result, or for what the form says, on the clipboard."""
-        from napari_esrgan._script import request_script, script
+        from napari_esrgan._work.script import request_script, script
 
         layer = self.source.layer
         try:
-            if layer is not None and (made := _layers.provenance(layer)) is not None:
+            if layer is not None and (made := layers.provenance(layer)) is not None:
                 text = script(made)
             else:
                 request = self.request()
                 assert layer is not None
                 text = request_script(request, layer.name)
         except ValueError as error:
-            _notices.show_error(str(error))
+            notices.show_error(str(error))
             return ""
         copy_text(text)
         self.panel.say("The script is on the clipboard.")
@@ -236,22 +237,22 @@ class UpscaleWidget(DockedWidget):
 
     def add_consistency(self) -> None:
         """Compare the last result, or the active layer where that is one, with its source."""
-        from napari_esrgan._consistency import result_to_check, start_consistency
+        from napari_esrgan._work.consistency import result_to_check, start_consistency
 
         result = result_to_check(self._viewer, self.controller.last_layer_id)
         if result is None:
-            _notices.show_error("run an upscaling first, or select a result in the layer list")
+            notices.show_error("run an upscaling first, or select a result in the layer list")
             return
         start_consistency(self._consistency, self._viewer, result)
 
     def add_live(self) -> None:
         """Add a layer that is upscaled where you look."""
-        from napari_esrgan._live import start_live
+        from napari_esrgan._work.live import start_live
 
         try:
             request = self.request()
         except ValueError as error:
-            _notices.show_error(str(error))
+            notices.show_error(str(error))
             return
         start_live(self._live, self.source.layer, request, self.model_combo.label)
 

@@ -115,14 +115,14 @@ def _operators() -> list[tuple[str, str]]:
     from esrgan_ext import ops
     from esrgan_ext.inference.devices import available_devices
 
-    rows = [("RRDBNet on the CPU", ops.backend()), ("extension", ops.extension.origin())]
-    module = ops.extension.load()
+    rows = [("RRDBNet on the CPU", ops.backend()), ("extension", ops.library.origin())]
+    module = ops.library.load()
     if module is not None:
         info = module.build_info()
         rows.append(("compiler", f"{info['compiler']}, C++{info['standard']}"))
         rows.append(("built for torch", info["torch"]))
-    rows.append(("CUDA operators", ops.extension.cuda_origin()))
-    module = ops.extension.load_cuda()
+    rows.append(("CUDA operators", ops.library.cuda_origin()))
+    module = ops.library.load_cuda()
     architectures = "none" if module is None else module.build_info()["architectures"]
     rows.append(("CUDA architectures", architectures))
     for device in available_devices():
@@ -140,7 +140,7 @@ def _operators() -> list[tuple[str, str]]:
 def _checks() -> tuple[list[tuple[str, str]], bool]:
     """What the self-check says for every device and precision, and whether all is right."""
     from esrgan_ext.inference.devices import available_devices
-    from esrgan_ext.ops import selfcheck
+    from esrgan_ext.ops.build import selfcheck
 
     rows, right = [], True
     for device in available_devices():

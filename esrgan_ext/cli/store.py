@@ -14,8 +14,8 @@ from esrgan_ext.cli.errors import FAILED, INTERRUPTED, say_error
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
-    from esrgan_ext.inference.lazy.options import StoreOptions
-    from esrgan_ext.inference.lazy.run import Report
+    from esrgan_ext.inference.large.store.options import StoreOptions
+    from esrgan_ext.inference.large.store.run import Report
 
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
@@ -115,7 +115,7 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
         return
     options = _completed(options, arguments)
     from esrgan_ext.cli.loading import load
-    from esrgan_ext.inference.lazy import upscale_store
+    from esrgan_ext.inference.large import upscale_store
     from esrgan_ext.weights import find_model
 
     out = display.console()
@@ -139,8 +139,8 @@ def _completed(options: StoreOptions, arguments: StoreArguments) -> StoreOptions
 
     from dask.utils import parse_bytes
 
-    from esrgan_ext.inference.lazy.options import parse_region
-    from esrgan_ext.inference.lazy.scene import Channels
+    from esrgan_ext.inference.large.images.image import Channels
+    from esrgan_ext.inference.large.store.options import parse_region
 
     if arguments.channels not in (None, "auto", "rgb", "separate"):
         raise OptionError(f"--channels must be auto, rgb or separate, not {arguments.channels!r}")

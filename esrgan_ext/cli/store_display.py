@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from esrgan_ext.inference.lazy.tasks import Outcome
+    from esrgan_ext.inference.large.store.tasks import Outcome
 
 # Elsewhere than on a terminal.
 _LINE_SECONDS = 30.0

@@ -101,7 +101,7 @@ def command(
         if format is not None or suffix or recursive:
             raise OptionError("--format, --suffix and --recursive are not for .zarr results")
         with store.needs_extra():
-            from esrgan_ext.inference.lazy.options import StoreOptions
+            from esrgan_ext.inference.large.store.options import StoreOptions
 
             store.run(
                 source,

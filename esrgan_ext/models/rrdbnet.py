@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esrgan_ext.models.network import SRNetwork, pad_to_multiple
-from esrgan_ext.ops import cuda, eager, grouped, native, reference
+from esrgan_ext.ops import cpu, cuda, eager, grouped, reference
 from esrgan_ext.ops.eager import OnWork
 
 NEGATIVE_SLOPE = 0.2
@@ -198,7 +198,7 @@ class RRDBNet(SRNetwork):
             self.add_module(f"conv_up{k}", conv(nf, nf))
         self.conv_hr = conv(nf, nf)
         self.conv_last = conv(nf, config.out_channels)
-        self._native_weights = native.PackedWeights()
+        self._native_weights = cpu.PackedWeights()
         self._cuda_weights = cuda.PackedWeights()
 
     def upsampling_convolutions(self) -> list[nn.Conv2d]:
@@ -288,9 +288,9 @@ class RRDBNet(SRNetwork):
         y = self.conv_last(F.leaky_relu(self.conv_hr(y), NEGATIVE_SLOPE))
         return y[..., : height * self.scale, : width * self.scale]
 
-    def _native_shape(self) -> native.NetworkShape:
+    def _native_shape(self) -> cpu.NetworkShape:
         c = self.config
-        return native.NetworkShape(
+        return cpu.NetworkShape(
             c.in_channels * c.unshuffle**2, c.out_channels, c.nf, c.gc, c.nb, c.upsamplings
         )
 
@@ -301,7 +301,7 @@ class RRDBNet(SRNetwork):
         if x.device.type == "cuda":
             supported = cuda.supports(self._native_shape(), x.device, x.dtype)
         else:
-            supported = native.supports(self._native_shape(), x)
+            supported = cpu.supports(self._native_shape(), x)
         if not supported:
             return False
         return all(p.dtype == x.dtype and p.device == x.device for p in self.parameters())
@@ -311,7 +311,7 @@ class RRDBNet(SRNetwork):
         if x.device.type == "cuda":
             compute = cuda.compute_name(x.dtype)
             return cuda.run(shape, self._packed_for_cuda(compute), x, compute)
-        return native.run(shape, self._packed_network(), x)
+        return cpu.run(shape, self._packed_network(), x)
 
     def _convolutions(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights and biases of every convolution in order."""
@@ -345,7 +345,7 @@ class RRDBNet(SRNetwork):
             yield 0, _cropped(y, height, width)
             return
         packed = self._packed_network()
-        for top, rows in native.strips(self._native_shape(), packed, x, on_work, macs):
+        for top, rows in cpu.strips(self._native_shape(), packed, x, on_work, macs):
             rows = rows[:, :, : max(0, height - top), :width]
             if rows.shape[2]:
                 yield top, rows
@@ -378,7 +378,7 @@ class RRDBNet(SRNetwork):
             shape = self._native_shape()
             if weight.device.type == "cuda":
                 return cuda.working_bytes(shape, weight.device, weight.dtype, rows, columns)
-            return native.working_bytes(shape, rows, columns)
+            return cpu.working_bytes(shape, rows, columns)
         # While x's share of a dense block is added up: the skip over the trunk, over the RRDB and
         # over the block, the sums, one partial sum, and one contiguous output of gc channels.
         trunk = 3 * config.nf + 2 * (config.nf + 4 * config.gc) + config.gc

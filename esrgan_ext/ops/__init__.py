@@ -2,7 +2,7 @@
 
 `reference` defines what is correct, `eager` is the pure-torch inference path. `extension` finds the
 kernels of csrc/ or has them compiled (`jit`, with what `toolchain` finds), `selfcheck` tries them
-on the device, `native` and `cuda` run whole networks in them.
+on the device, `cpu` and `cuda` run whole networks in them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from esrgan_ext.ops import cuda, eager, extension, native, reference, selfcheck
+from esrgan_ext.ops import cpu, cuda, eager, reference
+from esrgan_ext.ops.build import library, selfcheck
 
 __all__ = [
-    "backend", "cuda", "dense_block", "eager", "extension", "native", "reference", "selfcheck",
+    "backend", "cpu", "cuda", "dense_block", "eager", "library", "reference", "selfcheck",
 ]  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def backend(device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     """
     device = torch.device(device)
     if device.type == "cpu":
-        module = extension.load()
+        module = library.load()
         if module is None or not selfcheck.trusted(device, torch.float32):
             return "reference"
         return f"cpu-{module.build_info()['isa']}"
@@ -48,7 +49,7 @@ def backend(device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 @torch.compiler.assume_constant_result
 def _has_kernels(device: torch.device, dtype: torch.dtype) -> bool:
     if device.type == "cpu":
-        return extension.load() is not None and selfcheck.trusted(device, torch.float32)
+        return library.load() is not None and selfcheck.trusted(device, torch.float32)
     return cuda.available(device, dtype)
 
 

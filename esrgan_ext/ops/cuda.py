@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esrgan_ext.ops import extension, selfcheck, toolchain
-from esrgan_ext.ops.native import NetworkShape
+from esrgan_ext.ops.build import library, selfcheck, toolchain
+from esrgan_ext.ops.cpu import NetworkShape
 
 COMPUTE_NAMES = ("float16", "bfloat16", "tf32", "float32")
 
@@ -42,7 +42,7 @@ def available(device: torch.device, dtype: torch.dtype) -> bool:
         return False
     if torch.cuda.get_device_capability(device) < toolchain.OLDEST_CAPABILITY:
         return False
-    module = extension.load_cuda()
+    module = library.load_cuda()
     if module is None:
         return False
     device = torch.device("cuda", _index(device))
@@ -59,7 +59,7 @@ def supports(shape: NetworkShape, device: torch.device, dtype: torch.dtype) -> b
     """Whether the kernels run this network in that type on that device."""
     if not available(device, dtype):
         return False
-    module = extension.load_cuda()
+    module = library.load_cuda()
     assert module is not None
     return module.unsupported(shape.as_list()) == ""
 
@@ -162,7 +162,7 @@ def working_bytes(
 ) -> int:
     """Bytes that one image takes on the device beside the packed weights: scratch memory, input
     and output, the latter two in float32."""
-    module = extension.load_cuda()
+    module = library.load_cuda()
     assert module is not None
     scratch = module.workspace_bytes(
         shape.as_list(), compute_name(dtype), _index(device), 1, height, width

@@ -61,11 +61,11 @@ def test_info_names_versions_devices_and_memory(run) -> None:
 
 
 def test_info_checks_the_kernels_when_asked(run, monkeypatch) -> None:
-    from esrgan_ext.ops import extension, selfcheck
+    from esrgan_ext.ops.build import library, selfcheck
 
     found = run("info", "--check")
     assert found.exit_code == 0
-    compiled = extension.load() is not None
+    compiled = library.load() is not None
     assert ("cpu fp32" in found.stdout) == compiled
     assert ("agrees with float64" if compiled else "no compiled kernels") in found.stdout
 
@@ -88,8 +88,8 @@ def test_info_names_the_kernels_of_each_gpu(run, monkeypatch) -> None:
         build_info=lambda: {"architectures": "80,90a"},
         path=lambda index, compute: "wgmma" if compute == "float16" else "mma",
     )
-    monkeypatch.setattr(ops.extension, "load_cuda", lambda: module)
-    monkeypatch.setattr(ops.extension, "cuda_origin", lambda: "JIT")
+    monkeypatch.setattr(ops.library, "load_cuda", lambda: module)
+    monkeypatch.setattr(ops.library, "cuda_origin", lambda: "JIT")
     monkeypatch.setattr(ops.cuda, "available", lambda device, dtype: device.index == 0)
     monkeypatch.setattr("esrgan_ext.cli.info._devices", lambda: [("cuda:0", "NVIDIA H100")])
     gpus = [torch.device("cuda", 0), torch.device("cuda", 1)]

@@ -12,10 +12,10 @@ import tifffile
 import zarr
 
 from esrgan_ext.inference import Upscaler
-from esrgan_ext.inference.lazy import manifest
+from esrgan_ext.inference.large.store import resume
 from esrgan_ext.weights import load_model
 from tests.cli.conftest import process
-from tests.inference.lazy.conftest import finest, make_store, one_level_at_most
+from tests.inference.large.conftest import finest, make_store, one_level_at_most
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_ctrl_c_keeps_what_is_done(source, tmp_path, models) -> None:
         "--tile", 10,
     )  # fmt: skip
     deadline = time.monotonic() + 280
-    while len(manifest.recorded(manifest.unfinished(target)).get(0, [])) < 3:
+    while len(resume.recorded(resume.unfinished(target)).get(0, [])) < 3:
         assert child.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -110,4 +110,4 @@ def test_ctrl_c_keeps_what_is_done(source, tmp_path, models) -> None:
     assert child.returncode == 130, errors
     assert "chunks done; the same command goes on" in errors
     assert not target.exists()
-    assert os.path.isdir(manifest.unfinished(target))
+    assert os.path.isdir(resume.unfinished(target))

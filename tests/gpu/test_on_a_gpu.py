@@ -17,7 +17,8 @@ import esrgan_ext as esr
 from esrgan_ext import ops
 from esrgan_ext.inference.graphs import CudaQueue
 from esrgan_ext.models import RRDBNet
-from esrgan_ext.ops import cuda, reference, selfcheck
+from esrgan_ext.ops import cuda, reference
+from esrgan_ext.ops.build import selfcheck
 from tests.conftest import make_network
 
 pytestmark = [
@@ -73,7 +74,7 @@ def in_float64(network: RRDBNet, x: Tensor) -> Tensor:
 
 
 def test_the_kernels_are_in_use(device):
-    assert ops.backend(device) == "cuda", ops.extension.cuda_origin()
+    assert ops.backend(device) == "cuda", ops.library.cuda_origin()
     assert all(check.agrees for check in selfcheck.check_all(device))
 
 

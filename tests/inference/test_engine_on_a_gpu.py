@@ -16,9 +16,9 @@ import esrgan_ext as esr
 from esrgan_ext.inference import engine as module
 from esrgan_ext.inference.devices import Device
 from esrgan_ext.models import RRDBNet
-from esrgan_ext.ops import selfcheck
+from esrgan_ext.ops.build import selfcheck
+from esrgan_ext.ops.cpu import NetworkShape
 from esrgan_ext.ops.cuda import FusedNetwork
-from esrgan_ext.ops.native import NetworkShape
 from tests.conftest import make_network
 from tests.inference.test_graphs import PretendedQueue
 

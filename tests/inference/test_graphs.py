@@ -12,8 +12,8 @@ import torch
 
 from esrgan_ext.inference import graphs
 from esrgan_ext.inference.graphs import BatchRunner, KernelFailure
+from esrgan_ext.ops.cpu import NetworkShape
 from esrgan_ext.ops.cuda import FusedNetwork, PixelMap
-from esrgan_ext.ops.native import NetworkShape
 
 RNG = np.random.default_rng(0)
 BYTES = PixelMap(1 / 255, 0.0, 255.0, 0.0)

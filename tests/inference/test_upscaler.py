@@ -319,7 +319,7 @@ def test_no_step_between_two_calls_is_longer_than_a_strip(monkeypatch):
 
     In plain torch: the compiled kernels are watched by the clock instead.
     """
-    monkeypatch.setattr("esrgan_ext.ops.native.supports", lambda *_: False)
+    monkeypatch.setattr("esrgan_ext.ops.cpu.supports", lambda *_: False)
     network = make_network(nf=64, gc=32)
     calls: list[int] = []
     with torch.no_grad():

@@ -8,10 +8,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from esrgan_ext.models import RRDBNet, RRDBNetConfig
-from esrgan_ext.ops import cuda, extension
+from esrgan_ext.ops import cuda
+from esrgan_ext.ops.build import library
 
 pytestmark = pytest.mark.skipif(
-    extension.source_folder() is None or extension.load() is None, reason="no compiled extension"
+    library.source_folder() is None or library.load() is None, reason="no compiled extension"
 )
 
 

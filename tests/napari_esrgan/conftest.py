@@ -15,10 +15,10 @@ import pytest
 
 from esrgan_ext.models import RRDBNet
 from esrgan_ext.weights import save_model
-from napari_esrgan import _models
-from napari_esrgan._axes import guess_axes, whole
-from napari_esrgan._ranges import RangeChoice
-from napari_esrgan._request import UpscaleRequest
+from napari_esrgan._work import models
+from napari_esrgan._work.axes import guess_axes, whole
+from napari_esrgan._work.ranges import RangeChoice
+from napari_esrgan._work.request import UpscaleRequest
 from tests.conftest import make_network
 
 
@@ -64,8 +64,8 @@ def other_model_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def quick_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No timing of the machine, whose result would decide what is shown when."""
-    monkeypatch.setattr(_models, "_speeds", {("cpu", "fp32"): 1e12})
-    monkeypatch.setattr(_models, "learn_speed", lambda *_: None)
+    monkeypatch.setattr(models, "_speeds", {("cpu", "fp32"): 1e12})
+    monkeypatch.setattr(models, "learn_speed", lambda *_: None)
 
 
 @pytest.fixture

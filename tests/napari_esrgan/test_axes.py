@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from esrgan_ext.inference.tiles import Rect
-from napari_esrgan._axes import Axes, guess_axes, whole
+from napari_esrgan._work.axes import Axes, guess_axes, whole
 
 
 @pytest.mark.parametrize(

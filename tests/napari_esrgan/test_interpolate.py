@@ -11,10 +11,11 @@ from napari.components import ViewerModel
 import esrgan_ext as esr
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.weights import find_model, save_model
-from napari_esrgan import _layers, _mixing
-from napari_esrgan._axes import Axes
 from napari_esrgan._interpolate_widget import InterpolateWidget
-from napari_esrgan._request import Mix
+from napari_esrgan._viewer import layers
+from napari_esrgan._work import mixing
+from napari_esrgan._work.axes import Axes
+from napari_esrgan._work.request import Mix
 from tests.conftest import make_network
 from tests.napari_esrgan.test_upscale_widget import notices  # noqa: F401
 
@@ -42,11 +43,11 @@ def widget(qtbot, model_file, other_model_file):
 
 def test_models_that_do_not_fit_say_why():
     a, b = find_model("realesrgan-x4plus"), find_model("realesrgan-x4plus-anime")
-    reason = _mixing.unfit(a, b)
+    reason = mixing.unfit(a, b)
     assert "blocks" in reason
     assert "23" in reason
     assert "6" in reason
-    assert _mixing.unfit(a, find_model("realsr-df2k")) is None
+    assert mixing.unfit(a, find_model("realsr-df2k")) is None
 
 
 def test_models_that_do_not_fit_cannot_be_chosen_together(widget):
@@ -101,10 +102,10 @@ def test_the_preview_follows_the_slider(widget, qtbot, model_file, other_model_f
 
 def test_previews_are_bounded():
     region = Rect(0, 1000, 0, 2000)
-    small = _mixing.preview_region(region, (990, 1000), 50**2)
+    small = mixing.preview_region(region, (990, 1000), 50**2)
     assert small == Rect(950, 1000, 975, 1025)
-    assert _mixing.preview_region(region, (-5, 5), 1) == Rect(0, 24, 0, 24)
-    assert _mixing.preview_region(Rect(0, 10, 0, 12), (5, 5), 1e6) == Rect(0, 10, 0, 12)
+    assert mixing.preview_region(region, (-5, 5), 1) == Rect(0, 24, 0, 24)
+    assert mixing.preview_region(Rect(0, 10, 0, 12), (5, 5), 1e6) == Rect(0, 10, 0, 12)
 
 
 def test_apply_upscales_with_the_mix(widget, qtbot, model_file, other_model_file):
@@ -179,7 +180,7 @@ def test_the_mix_is_saved(widget, qtbot, tmp_path, model_file, other_model_file,
 
 def test_frames_are_labelled_pictures():
     stack = np.full((3, 40, 60), 300, np.uint16)
-    pictures = _mixing.frames(stack, (100, 500), rgb=False)
+    pictures = mixing.frames(stack, (100, 500), rgb=False)
     assert [p.shape for p in pictures] == [(40, 60, 3)] * 3
     assert tuple(pictures[0][0, 0]) == (128, 128, 128)
     assert (pictures[0] != pictures[1]).any()
@@ -192,8 +193,8 @@ def test_alpha_axis_keeps_every_transform():
 
     source = Image(np.zeros((3, 20, 30), np.uint8), **transforms("all", 3))
     axes = Axes(("plane", "y", "x"))
-    place = _layers.placement(source, axes, Rect(0, 20, 0, 30), (1, 80, 120), plane=(1,))
-    sweep = Image(np.zeros((21, 1, 80, 120), np.uint8), **_layers.with_alpha(place, 21))
+    place = layers.placement(source, axes, Rect(0, 20, 0, 30), (1, 80, 120), plane=(1,))
+    sweep = Image(np.zeros((21, 1, 80, 120), np.uint8), **layers.with_alpha(place, 21))
     np.testing.assert_allclose(
         sweep.data_to_world((10, 0, 79.5, -0.5)),
         (0.5, *source.data_to_world((1, 19.5, -0.5))),
@@ -204,13 +205,13 @@ def test_alpha_axis_keeps_every_transform():
 def test_a_mix_that_is_one_of_the_two(make_request, model_file, other_model_file):
     data = RNG.integers(0, 255, (12, 14), np.uint8)
     request = make_request(data, model=Mix(model_file, other_model_file, 0.0))
-    array, _ = _mixing.preview(request, _mixing.Mixer(), nothing, never)
+    array, _ = mixing.preview(request, mixing.Mixer(), nothing, never)
     expected = esr.upscale(data, model_file, data_range="auto", device="cpu")
     np.testing.assert_array_equal(array, expected)
 
 
 def test_it_begins_with_the_first_pair_that_is_on_this_machine():
-    from napari_esrgan._models import FIRST_PAIRS, first_pair
+    from napari_esrgan._work.models import FIRST_PAIRS, first_pair
 
     here = [replace(find_model("realsr-df2k"), name=n) for pair in FIRST_PAIRS for n in pair]
     assert first_pair(here) == FIRST_PAIRS[0]

@@ -14,16 +14,16 @@ import esrgan_ext as esr
 from esrgan_ext import ops
 from esrgan_ext.errors import ImageError, UpscaleCancelled
 from esrgan_ext.inference.tiles import Rect
-from esrgan_ext.ops import jit
-from napari_esrgan import _job, _kernels
-from napari_esrgan._axes import Axes
-from napari_esrgan._estimate import estimate
-from napari_esrgan._job import run_upscale
-from napari_esrgan._messages import Appear, Progress, Status
-from napari_esrgan._ranges import RangeChoice, default_kind
-from napari_esrgan._request import Mix
-from napari_esrgan._result import MemoryResult, ZarrResult, level_steps
-from napari_esrgan._script import request_script, script
+from esrgan_ext.ops.build import jit
+from napari_esrgan._work import kernels, upscale
+from napari_esrgan._work.axes import Axes
+from napari_esrgan._work.estimate import estimate
+from napari_esrgan._work.messages import Appear, Progress, Status
+from napari_esrgan._work.ranges import RangeChoice, default_kind
+from napari_esrgan._work.request import Mix
+from napari_esrgan._work.result import MemoryResult, ZarrResult, level_steps
+from napari_esrgan._work.script import request_script, script
+from napari_esrgan._work.upscale import run_upscale
 
 RNG = np.random.default_rng(0)
 
@@ -137,13 +137,13 @@ def test_tiles_regions_and_stores_give_the_same(make_request, tmp_path, on_disk)
 def test_a_growing_result_is_the_nearest_pixels_at_first(make_request, monkeypatch):
     data = words((20, 30))
     seen = []
-    real = _job._Work.run
+    real = upscale._Work.run
 
     def run_after_a_look(work):
         seen.append(work._result.array.copy())
         real(work)
 
-    monkeypatch.setattr(_job._Work, "run", run_after_a_look)
+    monkeypatch.setattr(upscale._Work, "run", run_after_a_look)
     reports = []
     result = run(make_request(data, fill_in_seconds=0), reports)
     np.testing.assert_array_equal(seen[0], data.repeat(4, 0).repeat(4, 1))
@@ -154,9 +154,9 @@ def test_a_growing_result_is_the_nearest_pixels_at_first(make_request, monkeypat
 def test_the_plane_on_show_comes_first(make_request, monkeypatch):
     data = words((4, 12, 14))
     order = []
-    real = _job._Work.read
+    real = upscale._Work.read
     monkeypatch.setattr(
-        _job._Work, "read", lambda work, plane: (order.append(plane), real(work, plane))[1]
+        upscale._Work, "read", lambda work, plane: (order.append(plane), real(work, plane))[1]
     )
     axes = Axes(("plane", "y", "x"))
     run(make_request(data, axes=axes, shown=(2,)))
@@ -186,7 +186,7 @@ def test_cancel_takes_the_store_away(make_request, tmp_path):
 
 
 def test_waiting_for_another_run_can_be_cancelled(make_request):
-    from napari_esrgan import _models
+    from napari_esrgan._work import models
 
     stop, ended = threading.Event(), threading.Event()
 
@@ -195,7 +195,7 @@ def test_waiting_for_another_run_can_be_cancelled(make_request):
             run_upscale(make_request(words((8, 8))), lambda _: None, stop.is_set)
         ended.set()
 
-    with _models.INFERENCE:
+    with models.INFERENCE:
         threading.Thread(target=work).start()
         assert not ended.wait(0.3)
         stop.set()
@@ -224,7 +224,7 @@ def test_compiling_is_announced_and_can_be_cancelled(make_request, monkeypatch, 
 
     request = make_request(words((12, 14)))
     monkeypatch.setattr(ops, "backend", backend)
-    monkeypatch.setattr(_kernels, "_had", set())
+    monkeypatch.setattr(kernels, "_had", set())
     threading.Thread(target=run_it).start()
     assert compiling.wait(60)
     assert ended.wait(60), "it waits for the compiler"
@@ -278,10 +278,10 @@ def test_pyramids_start_above_4096():
 
 
 def test_a_store_has_each_piece_in_every_level(tmp_path, monkeypatch):
-    from napari_esrgan import _result
+    from napari_esrgan._work import result as result_module
 
-    monkeypatch.setattr(_result, "MULTISCALE_SIDE", 30)
-    monkeypatch.setattr(_result, "_COARSEST_SIDE", 10)
+    monkeypatch.setattr(result_module, "MULTISCALE_SIDE", 30)
+    monkeypatch.setattr(result_module, "_COARSEST_SIDE", 10)
     data = words((2, 37, 61))
     on_disk = ZarrResult(data.shape, data.dtype, 1, 2, tmp_path)
     for plane in range(2):
@@ -355,20 +355,20 @@ def test_the_script_runs_by_itself(make_request, tmp_path):
 
 
 def test_only_stores_that_nobody_shows_are_unused(tmp_path):
-    from napari_esrgan import _stores
+    from napari_esrgan._work import stores
 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    shown, mine = _stores.make_store(tmp_path), _stores.make_store(tmp_path)
+    shown, mine = stores.make_store(tmp_path), stores.make_store(tmp_path)
     (mine / "0").write_bytes(b"12345")
     old = tmp_path / f"esrgan-{ended.pid}-x.zarr"
     other = tmp_path / "esrgan-1-x.zarr"  # a process that runs
     foreign = tmp_path / "cells.zarr"
     for path in (old, other, foreign):
         path.mkdir()
-    unused = _stores.unused_stores(tmp_path, [str(shown)])
+    unused = stores.unused_stores(tmp_path, [str(shown)])
     assert set(unused) == {mine, old}
-    assert _stores.size_of(mine) == 5
-    _stores.delete(unused)
+    assert stores.size_of(mine) == 5
+    stores.delete(unused)
     assert set(tmp_path.iterdir()) == {shown, other, foreign}
-    assert _stores.unused_stores(tmp_path / "absent", []) == []
+    assert stores.unused_stores(tmp_path / "absent", []) == []

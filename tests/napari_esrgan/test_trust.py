@@ -10,12 +10,12 @@ from napari.components import ViewerModel
 
 import esrgan_ext as esr
 from esrgan_ext.inference.tiles import Rect
-from napari_esrgan import _live
-from napari_esrgan._axes import Axes
-from napari_esrgan._consistency import compare, reduced, result_to_check, start_consistency
-from napari_esrgan._layer_task import LayerTask
-from napari_esrgan._ranges import RangeChoice
-from napari_esrgan._request import channel_ranges, load_model, make_upscaler
+from napari_esrgan._window.layer_task import LayerTask
+from napari_esrgan._work import live as live_module
+from napari_esrgan._work.axes import Axes
+from napari_esrgan._work.consistency import compare, reduced, result_to_check, start_consistency
+from napari_esrgan._work.ranges import RangeChoice
+from napari_esrgan._work.request import channel_ranges, load_model, make_upscaler
 from tests.napari_esrgan.test_upscale_widget import notices  # noqa: F401
 
 RNG = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def test_nan_is_not_compared():
 @pytest.fixture
 def upscaled(qtbot, make_request):
     """A viewer with a source and its result."""
-    from napari_esrgan._controller import UpscaleController
+    from napari_esrgan._window.run import UpscaleController
 
     viewer = ViewerModel()
     data = RNG.integers(100, 4000, (3, 20, 24), np.uint16)
@@ -106,12 +106,12 @@ def test_a_source_that_is_gone_is_told(upscaled, notices):  # noqa: F811
 @pytest.fixture
 def live(make_request, monkeypatch):
     """A live source of a stack, with small chunks."""
-    monkeypatch.setattr(_live, "CHUNK", 16)
+    monkeypatch.setattr(live_module, "CHUNK", 16)
     data = RNG.integers(100, 4000, (2, 40, 50), np.uint16)
     request = make_request(data, axes=STACK)
     network = load_model(request.model, lambda _: None, lambda: False)
     ranges = channel_ranges(request, lambda: False)
-    return data, _live.LiveSource(
+    return data, live_module.LiveSource(
         data, STACK, make_upscaler(request, network, [].append, lambda: False), ranges
     )
 
@@ -158,7 +158,7 @@ def test_rgb_and_turned_axes(make_request, model_file):
     axes = Axes(("x", "y"), rgb=True)
     request = make_request(image, axes=axes, value_range=RangeChoice("type"))
     network = load_model(request.model, lambda _: None, lambda: False)
-    source = _live.LiveSource(
+    source = live_module.LiveSource(
         image, axes, make_upscaler(request, network, [].append, lambda: False), [None]
     )
     expected = esr.upscale(image.swapaxes(0, 1), model_file, device="cpu").swapaxes(0, 1)
@@ -170,7 +170,7 @@ def test_a_live_layer_lies_on_its_source_and_says_what_is_off(qtbot, make_reques
     data = RNG.integers(100, 4000, (40, 50), np.uint16)
     source = viewer.add_image(data, name="cells", scale=(0.5, 0.5))
     task = LayerTask(viewer)
-    _live.start_live(task, source, make_request(data), "tiny")
+    live_module.start_live(task, source, make_request(data), "tiny")
     qtbot.waitUntil(lambda: not task.running, timeout=30_000)
     layer = viewer.layers[-1]
     assert layer.multiscale

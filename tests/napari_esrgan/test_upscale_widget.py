@@ -12,9 +12,10 @@ from napari.components import ViewerModel
 
 import esrgan_ext as esr
 from esrgan_ext.errors import DownloadError, OutOfMemory
-from napari_esrgan import _controller, _job
-from napari_esrgan._messages import Appear, Progress, stop_if
 from napari_esrgan._upscale_widget import UpscaleWidget
+from napari_esrgan._window import run as controller_module
+from napari_esrgan._work import upscale
+from napari_esrgan._work.messages import Appear, Progress, stop_if
 from tests.napari_esrgan.conftest import held_bytes
 
 RNG = np.random.default_rng(0)
@@ -71,7 +72,7 @@ class Gate:
         )
 
     def __call__(self, request, report, cancelled):
-        from napari_esrgan._result import MemoryResult
+        from napari_esrgan._work.result import MemoryResult
 
         if self.appear:
             shape = tuple(4 * n for n in request.data.shape)
@@ -85,14 +86,14 @@ class Gate:
         while not cancelled() and not self.go.wait(0.01):
             pass
         stop_if(cancelled)
-        return _job.run_upscale(request, report, cancelled)
+        return upscale.run_upscale(request, report, cancelled)
 
 
 def gated(monkeypatch, **options) -> Gate:
     gate = Gate(**options)
-    real = _controller.UpscaleController.start
+    real = controller_module.UpscaleController.start
     monkeypatch.setattr(
-        _controller.UpscaleController,
+        controller_module.UpscaleController,
         "start",
         lambda self, layer, request, name: real(self, layer, request, name, gate),
     )
@@ -434,10 +435,10 @@ def test_large_results_are_multiscale_from_the_start(
 ):
     from dataclasses import replace
 
-    from napari_esrgan import _result
+    from napari_esrgan._work import result as result_module
 
-    monkeypatch.setattr(_result, "MULTISCALE_SIDE", 100)
-    monkeypatch.setattr(_result, "_COARSEST_SIDE", 50)
+    monkeypatch.setattr(result_module, "MULTISCALE_SIDE", 100)
+    monkeypatch.setattr(result_module, "_COARSEST_SIDE", 50)
     widget = make_widget()
     widget.source.wanted = replace(
         widget.source.wanted,

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 import esrgan_ext as esr
-from napari_esrgan import _commands, _job
-from napari_esrgan._layer_list import LayerAdder
-from napari_esrgan._run_panel import RunPanel
-from napari_esrgan._runner import Runner
+from napari_esrgan import _commands
 from napari_esrgan._upscale_widget import UpscaleWidget
+from napari_esrgan._window.layer_adder import LayerAdder
+from napari_esrgan._window.run_panel import RunPanel
+from napari_esrgan._window.thread import Runner
+from napari_esrgan._work import upscale
 from tests.napari_esrgan.conftest import held_bytes
 from tests.napari_esrgan.test_upscale_widget import snapshot
 
@@ -94,7 +95,7 @@ def test_filling_in_starts_at_the_centre_of_the_view(docked, qtbot, monkeypatch)
     widget.source.wanted = replace(widget.source.wanted, fill_in_seconds=0)
     widget.source.tile_spin.setValue(32)
     order = []
-    from napari_esrgan._result import MemoryResult
+    from napari_esrgan._work.result import MemoryResult
 
     view = MemoryResult.view
 
@@ -113,8 +114,8 @@ def test_filling_in_starts_at_the_centre_of_the_view(docked, qtbot, monkeypatch)
         shown.set()
 
     viewer.layers.events.inserted.connect(on_inserted)
-    work = _job._Work.run
-    monkeypatch.setattr(_job._Work, "run", lambda self: (shown.wait(60), work(self)))
+    work = upscale._Work.run
+    monkeypatch.setattr(upscale._Work, "run", lambda self: (shown.wait(60), work(self)))
     finish(qtbot, widget)
     (first, running), *_ = appeared
     assert running, "the layer should be there before the end"
@@ -164,12 +165,12 @@ def test_closing_while_running(docked, qtbot, how):
 def test_menu_command(make_napari_viewer, qtbot, model_file, monkeypatch):
     from napari._app_model import get_app_model
 
-    from napari_esrgan import _preferences
+    from napari_esrgan._viewer import preferences as preferences_module
 
     viewer = make_napari_viewer()
     viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="cells")
     monkeypatch.setattr(
-        _preferences, "preferences", lambda: _preferences.Preferences(model=model_file)
+        preferences_module, "preferences", lambda: preferences_module.Preferences(model=model_file)
     )
     get_app_model().commands.execute_command("esrgan-ext.upscale_active_layer")
     qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
@@ -198,7 +199,7 @@ def test_menus_and_samples(make_napari_viewer, npe2pm):
 def test_preferences_come_from_the_manifest():
     from napari.settings import get_plugin_settings
 
-    from napari_esrgan._preferences import Preferences, preferences
+    from napari_esrgan._viewer.preferences import Preferences, preferences
 
     assert preferences() == Preferences()
     get_plugin_settings("esrgan-ext").upscaling.memory_budget = 0.5
@@ -374,20 +375,20 @@ def test_a_live_layer_with_asynchronous_slicing(docked, qtbot, monkeypatch, mode
     """The window stays alive while chunks are computed where one looks, and only there."""
     from napari.settings import get_settings
 
-    from napari_esrgan import _live, _models
+    from napari_esrgan._work import live, models
 
-    monkeypatch.setattr(_live, "CHUNK", 32)
+    monkeypatch.setattr(live, "CHUNK", 32)
     made = []
-    array = _live.LiveSource.array
-    monkeypatch.setattr(_live.LiveSource, "array", lambda self: made.append(self) or array(self))
+    array = live.LiveSource.array
+    monkeypatch.setattr(live.LiveSource, "array", lambda self: made.append(self) or array(self))
     computing = threading.Event()
-    chunk = _live.LiveSource.chunk
+    chunk = live.LiveSource.chunk
 
     def slow(self, block_info=None):
         computing.set()
         return chunk(self, block_info=block_info)
 
-    monkeypatch.setattr(_live.LiveSource, "chunk", slow)
+    monkeypatch.setattr(live.LiveSource, "chunk", slow)
     viewer, widget = docked
     monkeypatch.setattr(get_settings().experimental, "async_", True)
     data = RNG.integers(0, 255, (512, 512), np.uint8)
@@ -398,7 +399,7 @@ def test_a_live_layer_with_asynchronous_slicing(docked, qtbot, monkeypatch, mode
     viewer.scene.camera.center = (40, 40)
     viewer.scene.camera.zoom = 12  # finer than the source: the fine level is wanted
     qtbot.waitUntil(lambda: layer.data_level == 0, timeout=30_000)
-    with _models.INFERENCE:
+    with models.INFERENCE:
         qtbot.waitUntil(computing.is_set, timeout=30_000)
         ticks = []
         qtbot.waitUntil(lambda: ticks.append(0) or len(ticks) > 5)  # while it cannot go on

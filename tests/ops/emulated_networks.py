@@ -33,7 +33,8 @@ def load(path: str) -> object:
 
 def check_operators() -> None:
     """Every precision, odd sizes, strides, conversions; outputs start out as NaN."""
-    from esrgan_ext.ops import cuda, reference, selfcheck
+    from esrgan_ext.ops import cuda, reference
+    from esrgan_ext.ops.build import selfcheck
 
     for precision, dtype in selfcheck.PRECISIONS.items():
         result = selfcheck.check(torch.device("cpu"), dtype)
@@ -153,9 +154,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     # The emulated module stands for that of the CUDA operators.
     emulated = load(sys.argv[1])
-    from esrgan_ext.ops import extension
+    from esrgan_ext.ops.build import library
 
-    extension._cuda_result = (emulated, "emulated")  # type: ignore[assignment]
+    library._cuda_result = (emulated, "emulated")  # type: ignore[assignment]
     torch.backends.cudnn.allow_tf32 = False
     check_operators()
     check_upscaler()

@@ -12,8 +12,10 @@ import torch
 from torch.utils import cpp_extension
 
 from esrgan_ext import ops
-from esrgan_ext.ops import cuda, extension, jit, selfcheck, toolchain
-from esrgan_ext.ops.native import NetworkShape
+from esrgan_ext.ops import cuda
+from esrgan_ext.ops.build import jit, selfcheck, toolchain
+from esrgan_ext.ops.build import library as extension
+from esrgan_ext.ops.cpu import NetworkShape
 from tests.ops.fake_cuda import make_nvcc, pretend_devices
 
 pytestmark = pytest.mark.skipif(

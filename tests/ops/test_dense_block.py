@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from esrgan_ext import ops
-from esrgan_ext.ops import extension, reference
+from esrgan_ext.ops import reference
+from esrgan_ext.ops.build import library
 
 pytestmark = pytest.mark.skipif(
-    extension.source_folder() is None or extension.load() is None, reason="no compiled extension"
+    library.source_folder() is None or library.load() is None, reason="no compiled extension"
 )
 
 SIZES = [(1, 1), (1, 17), (17, 1), (7, 5), (4, 4), (37, 53), (150, 9)]

@@ -12,7 +12,7 @@ from esrgan_ext import interpolate, load_model, upscale
 from esrgan_ext.evaluation.metrics import luma, psnr
 from esrgan_ext.evaluation.perceptual import ST_LPIPS_WHEEL, load_perceptual
 from esrgan_ext.inference.resample import imresize
-from esrgan_ext.ops import extension
+from esrgan_ext.ops.build import library
 from esrgan_ext.training.validation import upscaled, validate, validation_pairs
 
 BICUBIC = {"Set5": 28.42, "Set14": 26.00}
@@ -60,7 +60,7 @@ def test_they_sharpen_the_sample_photo(photo, name):
 
 
 def test_they_run_in_the_compiled_core(photo):
-    if extension.load() is None:
+    if library.load() is None:
         pytest.skip("no compiler here")
     network = load_model("lite-psnr-x4")
     assert network._runs_natively(network.conv_first.weight)

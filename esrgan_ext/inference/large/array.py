@@ -1,0 +1,262 @@
+"""`upscale_lazy`: a dask array whose chunks are computed by the network when they are asked for."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import torch
+from dask import threaded
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from esrgan_ext.inference import arrays
+from esrgan_ext.inference.arrays import DataRange, ValueMap
+from esrgan_ext.inference.large import model_cache
+from esrgan_ext.inference.large import sizes as planning
+from esrgan_ext.inference.large.compute import upscale_window
+from esrgan_ext.inference.large.grid import Chunk, Grid
+from esrgan_ext.inference.large.model_cache import Settings
+from esrgan_ext.inference.tiles import Rect
+from esrgan_ext.inference.upscaler import Model, Upscaler, whole_number
+
+
+def upscale_lazy(
+    array: Any,
+    model: Model = "realesrgan-x4plus",
+    outscale: float | None = None,
+    tile: int | str = "auto",
+    overlap: int | str = "auto",
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    data_range: DataRange = None,
+    channel_axis: int | bool | None = None,
+    ensemble: bool = False,
+) -> da.Array:
+    """Upscale an array chunk by chunk, when and where dask computes it.
+
+    Any of dask's schedulers gives the same bits, and they differ from `Upscaler`'s by at most one
+    level in 255. Each process that computes loads the network once; on a device one chunk is
+    computed at a time. With dask's processes a script needs its ``if __name__ == "__main__"``.
+
+    Parameters
+    ----------
+    array : dask or zarr array, or ndarray
+        bool, integers or float16/32/64; see `channel_axis` for the axes. Of a zarr array each
+        chunk reads what it needs by itself, so its store must be reachable where work is done.
+    model : str, path or SRNetwork
+        A name or a path must be found in every process. A network made in memory goes to others
+        through a temporary file: on this machine only.
+    outscale, overlap, device, precision, ensemble
+        See `Upscaler`. Of several GPUs each process takes one.
+    tile : int or 'auto'
+        Side in input pixels of what is computed at a time. 'auto' is what fits into a worker of 3
+        GB, at most 1024.
+    data_range : (float, float), 'auto' or None
+        See `Upscaler`. 'auto' reads the whole array once, now.
+    channel_axis : int, None or False
+        See `Upscaler`.
+
+    Returns
+    -------
+    dask.array.Array
+        The input's dtype and axes. Each chunk is one image of a stack, with its channels where
+        they belong together, of ``tile`` times the factor along y and x.
+
+    Raises
+    ------
+    ImageError, OptionError
+        The array or an option cannot be used.
+    ModelError, DownloadError, DeviceError
+        See `Upscaler`.
+    """
+    if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+        array = np.asarray(array)
+    layout = arrays.layout_of(tuple(array.shape), channel_axis)
+    side = whole_number("tile", tile, smallest=1)
+    reference, network = model_cache.refer(model)
+    first = Upscaler(network, outscale, overlap=overlap, device=device, precision=precision)
+    settings = Settings(
+        reference,
+        first.outscale,
+        first.overlap,
+        str(device),
+        first.device.precision,
+        bool(ensemble),
+    )
+    needs = planning.needs_of(settings, layout.together)
+    if side is None:
+        side = planning.tile_for(needs, planning.MEMORY_LIMIT)
+    result_size = first.output_size(layout.height, layout.width)
+    area = Rect(0, result_size[0], 0, result_size[1])
+    grid, _ = planning.make_grid(layout, result_size, area, needs, side)
+    lazily = array if isinstance(array, da.Array) else None
+    if lazily is None and isinstance(array, np.ndarray):
+        lazily = da.from_array(array, chunks=_source_chunks(grid, side))
+    values = _value_map(array, lazily, data_range)
+    # Two zarr arrays in memory look alike to a hash: such a source gets a name of its own.
+    token = tokenize(settings, grid, values, lazily.name if lazily is not None else uuid.uuid4())
+    name = f"upscale-{token}"
+    layer: dict[Any, tuple] = {}
+    dependencies = []
+    if lazily is not None:
+        lazily = lazily.rechunk(_source_chunks(grid, side))
+        dependencies.append(lazily)
+    bounds = [np.cumsum([0, *sizes]) for sizes in lazily.chunks] if lazily is not None else []
+    for chunk in grid.chunks():
+        key = (name, *_block(grid, chunk))
+        if lazily is None:
+            layer[key] = (_from_array, array, settings, grid, values, chunk)
+        else:
+            blocks, origin = _blocks_under(lazily.name, bounds, grid, chunk)
+            layer[key] = (_from_blocks, blocks, origin, settings, grid, values, chunk)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=dependencies)
+    meta = np.empty((0,) * len(layout.shape), values.dtype)
+    return da.Array(graph, name, _result_chunks(grid), meta=meta)
+
+
+def compute_chunk(
+    pixels: np.ndarray, settings: Settings, grid: Grid, values: ValueMap, chunk: Chunk
+) -> np.ndarray:
+    """One chunk of the result out of the pixels that `Grid.seen` names.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (C, h, w)
+
+    Returns
+    -------
+    ndarray, shape (C, H, W)
+    """
+    upscaler = model_cache.upscaler(settings)
+    size = (grid.layout.height, grid.layout.width)
+    with model_cache.inference_lock(upscaler.device.device):
+        return upscale_window(
+            upscaler.engine,
+            pixels,
+            grid.seen(chunk),
+            grid.target(chunk),
+            size,
+            grid.result_size,
+            values,
+        )
+
+
+def _from_array(
+    array: Any, settings: Settings, grid: Grid, values: ValueMap, chunk: Chunk
+) -> np.ndarray:
+    """A task on an array that is read in the task."""
+    pixels = grid.layout.read(array, chunk.image, grid.seen(chunk))
+    return _shaped(compute_chunk(pixels, settings, grid, values, chunk), grid)
+
+
+def _from_blocks(
+    blocks: list,
+    origin: tuple[int, int],
+    settings: Settings,
+    grid: Grid,
+    values: ValueMap,
+    chunk: Chunk,
+) -> np.ndarray:
+    """A task on the blocks of a dask array that lie under its window, as rows of columns."""
+    layout, seen = grid.layout, grid.seen(chunk)
+    rows = [np.concatenate(row, layout.x_axis) for row in blocks]
+    under = np.concatenate(rows, layout.y_axis)
+    local = Rect(seen.y0 - origin[0], seen.y1 - origin[0], seen.x0 - origin[1], seen.x1 - origin[1])
+    pixels = layout.read(under, (0,) * len(chunk.image), local)
+    return _shaped(compute_chunk(pixels, settings, grid, values, chunk), grid)
+
+
+def _shaped(pixels: np.ndarray, grid: Grid) -> np.ndarray:
+    """(C, H, W) with the array's axes, those of the stack of length 1."""
+    arranged = grid.layout.arrange(pixels)
+    return np.expand_dims(arranged, grid.layout.stack_axes)
+
+
+def _blocks_under(
+    name: str, bounds: Sequence[np.ndarray], grid: Grid, chunk: Chunk
+) -> tuple[list, tuple[int, int]]:
+    """Keys of the blocks under a chunk's window, and where the first of them begins."""
+    layout, seen = grid.layout, grid.seen(chunk)
+    key = list(_image_block(grid, chunk))
+    y_bounds, x_bounds = bounds[layout.y_axis], bounds[layout.x_axis]
+    y_first, y_last = _span(y_bounds, seen.y0, seen.y1)
+    x_first, x_last = _span(x_bounds, seen.x0, seen.x1)
+    rows = []
+    for y in range(y_first, y_last):
+        row = []
+        for x in range(x_first, x_last):
+            key[layout.y_axis], key[layout.x_axis] = y, x
+            row.append((name, *key))
+        rows.append(row)
+    return rows, (int(y_bounds[y_first]), int(x_bounds[x_first]))
+
+
+def _span(bounds: np.ndarray, start: int, stop: int) -> tuple[int, int]:
+    first = int(np.searchsorted(bounds, start, side="right")) - 1
+    return first, int(np.searchsorted(bounds, stop, side="left"))
+
+
+def _image_block(grid: Grid, chunk: Chunk) -> tuple[int, ...]:
+    """The block index of a chunk's image; y and x are left 0, as is a joined channel axis."""
+    index = grid.layout.slices(chunk.image, Rect(0, 1, 0, 1))
+    return tuple(0 if isinstance(part, slice) else part for part in index)
+
+
+def _block(grid: Grid, chunk: Chunk) -> tuple[int, ...]:
+    index = list(_image_block(grid, chunk))
+    index[grid.layout.y_axis], index[grid.layout.x_axis] = chunk.row, chunk.column
+    return tuple(index)
+
+
+def _result_chunks(grid: Grid) -> tuple[tuple[int, ...], ...]:
+    return _chunks(grid.result_layout.shape, grid, grid.side)
+
+
+def _source_chunks(grid: Grid, side: int) -> tuple[tuple[int, ...], ...]:
+    return _chunks(grid.layout.shape, grid, side)
+
+
+def _chunks(shape: tuple[int, ...], grid: Grid, side: int) -> tuple[tuple[int, ...], ...]:
+    """Chunks of `side` along y and x, of one image along the others."""
+    chunks = []
+    for axis, length in enumerate(shape):
+        if axis in (grid.layout.y_axis, grid.layout.x_axis):
+            part = side
+        else:
+            part = 1 if axis in grid.layout.stack_axes else length
+        chunks.append(tuple(min(part, length - start) for start in range(0, length, part)))
+    return tuple(chunks)
+
+
+def _value_map(array: Any, lazily: da.Array | None, data_range: DataRange) -> ValueMap:
+    """As `arrays.value_map`, with the extent of the whole found chunk by chunk."""
+    sample = np.empty((0,), array.dtype)
+    if not (isinstance(data_range, str) and data_range == "auto"):
+        return arrays.value_map(sample, data_range)
+    arrays.value_map(sample, None)  # the dtype first: it may be one that has no extent
+    source = lazily if lazily is not None else da.from_array(array)
+    if source.dtype.kind == "f":
+        source = da.where(da.isfinite(source), source, np.nan)
+        low, high = da.compute(da.nanmin(source), da.nanmax(source))
+    else:
+        low, high = da.compute(source.min(), source.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        low, high = 0.0, 1.0
+    return ValueMap(np.dtype(array.dtype), float(low), float(high))
+
+
+def _start_anew() -> None:
+    """In a forked child dask would wait for the threads of its parent's pools."""
+    threaded.pools_lock = threading.Lock()
+    threaded.default_pool = None
+    threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

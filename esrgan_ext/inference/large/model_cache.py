@@ -1,0 +1,229 @@
+"""The networks that stay in a process: each loaded once, and one inference at a time on a device.
+
+Tasks carry a `Settings` of a few hundred bytes; the process that runs them finds the network by
+it, loads it on first use and keeps it. A forked child starts empty, as a spawned one does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from esrgan_ext.errors import DeviceError, ModelError, OptionError
+from esrgan_ext.inference import devices
+from esrgan_ext.inference.large.claims import claim_gpu
+from esrgan_ext.inference.upscaler import Model, Upscaler
+from esrgan_ext.models import SRNetwork
+from esrgan_ext.weights import load_model, save_model
+
+# A long-lived worker may serve several models; two cover a comparison, and the weights of the
+# largest take 0.3 GB packed.
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """How a process finds a network, and knows that it is the right one.
+
+    Attributes
+    ----------
+    location : str
+        A catalogue name, or the absolute path of a file.
+    digest : str
+        SHA-256 of the architecture and the weights, whatever file they are in.
+    """
+
+    location: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines how a window is computed; see `Upscaler`."""
+
+    model: ModelReference
+    outscale: float | None
+    overlap: int
+    device: str
+    precision: str
+    ensemble: bool
+
+
+_guard = threading.Lock()
+_upscalers: OrderedDict[Settings, Upscaler] = OrderedDict()
+_networks: OrderedDict[str, SRNetwork] = OrderedDict()
+_places: dict[str, str] = {}  # digest -> a file that was brought here
+_locks: dict[str, threading.Lock] = {}
+_loads = 0
+
+
+def digest_of(network: nn.Module) -> str:
+    """SHA-256 over a network's kind, shape and weights (as float32)."""
+    total = hashlib.sha256(type(network).__name__.encode())
+    total.update(repr(getattr(network, "config", "")).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        numbers = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+        total.update(f"{name}{numbers.shape}".encode())
+        total.update(numbers.tobytes())
+    return total.hexdigest()
+
+
+def refer(model: Model) -> tuple[ModelReference, SRNetwork]:
+    """Load a model in this process, and say how others find it.
+
+    A network that was made in memory is written to a temporary file, which goes with this
+    process.
+
+    Raises
+    ------
+    ModelError, DownloadError, OptionError
+        See `esrgan_ext.load_model`.
+    """
+    network = load_model(model)
+    if not isinstance(network, SRNetwork):
+        raise OptionError(
+            "the model must be a catalogue name, a file or one of esrgan_ext.models' networks, "
+            f"not {type(network).__name__}"
+        )
+    digest = digest_of(network)
+    if isinstance(model, nn.Module):
+        location = str(_spooled(network, digest))
+    else:
+        location = os.fspath(model)
+        # A name stays a name: on another machine the file is somewhere else.
+        if Path(location).exists():
+            location = str(Path(location).resolve())
+    with _guard:
+        _keep(_networks, digest, network)
+    return ModelReference(location, digest), network
+
+
+def upscaler(settings: Settings) -> Upscaler:
+    """The upscaler of these settings, made on first use; safe to call from any thread.
+
+    Raises
+    ------
+    ModelError
+        The model is not found in this process, or is another one under the same name.
+    DeviceError
+        The device is not here, or CUDA was in use before this process was forked.
+    """
+    with _guard:
+        found = _upscalers.get(settings)
+        if found is None:
+            if settings.device != "cpu" and torch.cuda._is_in_bad_fork():
+                raise DeviceError(
+                    "CUDA was in use before this process was forked: start workers by spawn "
+                    "(dask's default), or give device='cpu'"
+                )
+            found = Upscaler(
+                _network(settings.model),
+                settings.outscale,
+                overlap=settings.overlap,
+                device=_device(settings.device),
+                precision=settings.precision,
+                ensemble=settings.ensemble,
+            )
+        _keep(_upscalers, settings, found)
+        return found
+
+
+def inference_lock(device: torch.device) -> threading.Lock:
+    """The lock that an inference on a device holds: memory is planned for one at a time."""
+    with _guard:
+        return _locks.setdefault(str(device), threading.Lock())
+
+
+def bring(digest: str, path: str) -> None:
+    """Say that the weights with this digest are in a file here, whatever the reference says."""
+    with _guard:
+        _places[digest] = path
+
+
+def loads() -> int:
+    """How often this process has read a model from a file."""
+    return _loads
+
+
+def _network(model: ModelReference) -> SRNetwork:
+    global _loads
+    network = _networks.get(model.digest)
+    if network is None:
+        place = _places.get(model.digest, model.location)
+        loaded = load_model(place)
+        _loads += 1
+        if digest_of(loaded) != model.digest:
+            raise ModelError(
+                f"{place}: the weights here are not those of the same name where the run was "
+                "started: bring both machines to the same version"
+            )
+        assert isinstance(loaded, SRNetwork)
+        network = loaded
+    _keep(_networks, model.digest, network)
+    return network
+
+
+def _device(wanted: str) -> str:
+    """'auto' takes a GPU that no other process of ours has taken."""
+    if wanted != "auto" or devices.available_devices()[0].type != "cuda":
+        return wanted
+    return f"cuda:{claim_gpu()}"
+
+
+def _keep(kept: OrderedDict, key: object, value: object) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)
+
+
+_spool: tuple[int, Path] | None = None
+
+
+def _spooled(network: SRNetwork, digest: str) -> Path:
+    global _spool
+    with _guard:
+        if _spool is None or _spool[0] != os.getpid():
+            folder = Path(tempfile.mkdtemp(prefix="esrgan-models-"))
+            _spool = (os.getpid(), folder)
+            atexit.register(_remove_spool, os.getpid(), folder)
+        path = _spool[1] / f"{digest}.safetensors"
+        if not path.exists():
+            save_model(network, path)
+    return path
+
+
+def _remove_spool(pid: int, folder: Path) -> None:
+    if pid == os.getpid():  # not in a forked child, which has inherited the exit handler
+        with suppress(OSError):
+            shutil.rmtree(folder)
+
+
+def _start_anew() -> None:
+    """In a forked child: another thread may have held a lock, and OpenMP's threads are gone.
+
+    GNU's OpenMP waits for ever for the threads of a pool that was not forked along, and a
+    parallel region of one thread needs none.
+    """
+    global _guard, _loads
+    _guard = threading.Lock()
+    _upscalers.clear()
+    _networks.clear()
+    _locks.clear()
+    _loads = 0
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

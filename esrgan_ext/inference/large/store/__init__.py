@@ -1,0 +1,1 @@
+"""A store on disk: options, preparation, tasks, executors, resuming, the pyramid."""

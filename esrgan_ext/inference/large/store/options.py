@@ -1,0 +1,96 @@
+"""What a caller may choose about a large run, and the reading of regions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from esrgan_ext.errors import OptionError
+from esrgan_ext.inference.arrays import DataRange
+from esrgan_ext.inference.large.images.image import Channels
+from esrgan_ext.inference.large.sizes import MEMORY_LIMIT
+from esrgan_ext.inference.tiles import Rect
+from esrgan_ext.inference.upscaler import Model
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Options of `upscale_store`.
+
+    Attributes
+    ----------
+    model, outscale, tile, overlap, device, precision, data_range, ensemble
+        See `Upscaler`. A tile is what one task computes; 'auto' is the largest that fits into
+        `memory_limit`, at most 1024. data_range='auto' reads the region once before.
+    level : int
+        Of the source's pyramid; 0 is the finest.
+    region : Rect or None
+        The part of that level to upscale, in its pixels. The network sees what lies around it.
+    channels : {'auto', 'rgb', 'separate'}
+        Whether three or four channels are the colours of one image, or images of their own.
+    version : {'0.4', '0.5'} or None
+        Of OME-Zarr for the result; the source's by default, 0.5 for a TIFF.
+    scheduler : str
+        'threads', 'processes', or the address of a dask scheduler (tcp://host:port).
+    workers : int or None
+        Threads or processes; two by default, or one process for each GPU.
+    memory_limit : int
+        Bytes that one worker may take.
+    overwrite : bool
+        Start anew where there is an unfinished result, and replace a finished one.
+    retries : int
+        How often a chunk that failed is tried again, after all others.
+    """
+
+    model: Model = "realesrgan-x4plus"
+    outscale: float | None = None
+    tile: int | str = "auto"
+    overlap: int | str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    data_range: DataRange = None
+    ensemble: bool = False
+    level: int = 0
+    region: Rect | None = None
+    channels: Channels = "auto"
+    version: str | None = None
+    scheduler: str = "threads"
+    workers: int | None = None
+    memory_limit: int = MEMORY_LIMIT
+    overwrite: bool = False
+    retries: int = 2
+
+
+def parse_region(text: str) -> Rect:
+    """A region "y0:y1,x0:x1" in pixels, ends exclusive.
+
+    Raises
+    ------
+    OptionError
+        It is not written so, or empty.
+    """
+    found = re.fullmatch(r"\s*(\d+):(\d+)\s*,\s*(\d+):(\d+)\s*", text)
+    if found is None:
+        raise OptionError(f"a region is written y0:y1,x0:x1 in whole pixels, not {text!r}")
+    y0, y1, x0, x1 = map(int, found.groups())
+    if y0 >= y1 or x0 >= x1:
+        raise OptionError(f"the region {text} is empty: ends are exclusive")
+    return Rect(y0, y1, x0, x1)
+
+
+def within(region: Rect | None, height: int, width: int) -> Rect:
+    """The region, or everything.
+
+    Raises
+    ------
+    OptionError
+        It reaches beyond the image.
+    """
+    if region is None:
+        return Rect(0, height, 0, width)
+    if region.y1 > height or region.x1 > width:
+        raise OptionError(
+            f"the region {region.y0}:{region.y1},{region.x0}:{region.x1} reaches beyond the image "
+            f"of {height} x {width} pixels (height x width)"
+        )
+    return region

@@ -1,0 +1,270 @@
+"""From a source and options to a `Job`, and whether an unfinished result belongs to them."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esrgan_ext import __version__
+from esrgan_ext.errors import ResumeError
+from esrgan_ext.inference import arrays
+from esrgan_ext.inference.arrays import DataRange, Layout, ValueMap
+from esrgan_ext.inference.large import model_cache, sizes
+from esrgan_ext.inference.large.grid import Grid
+from esrgan_ext.inference.large.images import ome_zarr, tiff
+from esrgan_ext.inference.large.images.image import Level, Scene, result_transform, with_version
+from esrgan_ext.inference.large.images.source import Source
+from esrgan_ext.inference.large.model_cache import Settings
+from esrgan_ext.inference.large.sizes import Needs
+from esrgan_ext.inference.large.store import pyramid
+from esrgan_ext.inference.large.store.options import StoreOptions, within
+from esrgan_ext.inference.large.store.tasks import Job
+from esrgan_ext.inference.tiles import Rect, split
+from esrgan_ext.inference.upscaler import Upscaler, whole_number
+from esrgan_ext.models import SRNetwork
+
+# Pixels that are read at a time where nothing is computed.
+_READ_SIDE = 2048
+
+# Chunks of the coarser levels are made of four times their pyramid, in float64: 2048 keeps that to
+# 0.3 GB for three channels.
+_COARSER_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done, checked, before anything is known of workers.
+
+    Attributes
+    ----------
+    scene : Scene
+    level : Level
+    level_number : int
+        Of the source.
+    layout : Layout
+        Of the whole level.
+    area : Rect
+        What is wanted of the result.
+    region : Rect
+        The same in pixels of the source.
+    result_size : (int, int)
+        Of the result of the whole level.
+    network : SRNetwork
+    model_name : str
+    settings : Settings
+    tile : int or None
+    memory_limit : int
+    data_range : as in `StoreOptions`
+    """
+
+    scene: Scene
+    level: Level
+    level_number: int
+    layout: Layout
+    area: Rect
+    region: Rect
+    result_size: tuple[int, int]
+    network: SRNetwork
+    model_name: str
+    settings: Settings
+    tile: int | None
+    memory_limit: int
+    data_range: DataRange
+
+    @property
+    def source(self) -> Source:
+        return self.level.source
+
+    @property
+    def names(self) -> list[str]:
+        return [str(axis["name"]) for axis in self.scene.axes]
+
+    @property
+    def needs_extent(self) -> bool:
+        return self.data_range == "auto"
+
+    def resolved(self, precision: str) -> Request:
+        """With the precision that the workers' device takes."""
+        return replace(self, settings=replace(self.settings, precision=precision))
+
+    def value_map(self, extent: tuple[float, float] | None) -> ValueMap:
+        """The range of values, given the extent where it was asked for."""
+        empty = np.empty((0,), self.source.dtype)
+        if extent is not None:
+            return ValueMap(empty.dtype, *extent)
+        return arrays.value_map(empty, self.data_range)
+
+    def parts(self) -> tuple[tuple[slice, ...], ...]:
+        """Indices that cover the region once, in pieces of 2048 x 2048 pyramid."""
+        pieces = []
+        for image in self.layout.images():
+            for part in split(self.region, _READ_SIDE):
+                index = self.layout.slices(image, part)
+                pieces.append(tuple(slice(k, k + 1) if isinstance(k, int) else k for k in index))
+        return tuple(pieces)
+
+    def transforms(self, job: Job) -> list[tuple[list[float], list[float]]]:
+        """Scale and translation of each level of the result."""
+        ratio, start = [0.0] * len(self.names), [0.0] * len(self.names)
+        for axis, whole, result, first in (
+            (self.layout.y_axis, self.layout.height, self.result_size[0], self.area.y0),
+            (self.layout.x_axis, self.layout.width, self.result_size[1], self.area.x0),
+        ):
+            ratio[axis], start[axis] = result / whole, first
+        return [
+            result_transform(self.level, tuple(ratio), tuple(start), 2**number)
+            for number in range(1 + len(job.coarser))
+        ]
+
+
+def prepare(source: Path, options: StoreOptions) -> Request:
+    """Open the source and the model, and check that they and the options go together.
+
+    Raises
+    ------
+    ImageFileError, ImageError, OptionError, ModelError, DownloadError
+    """
+    tile = whole_number("tile", options.tile, smallest=1)
+    is_tiff = source.is_file()
+    scene = tiff.read_scene(source) if is_tiff else ome_zarr.read_scene(source)
+    scene = with_version(scene, options.version)
+    level = scene.level(options.level)
+    # The dtype can be upscaled, and the range is one.
+    given = None if options.data_range == "auto" else options.data_range
+    arrays.value_map(np.empty((0,), level.source.dtype), given)
+    layout = arrays.layout_of(level.source.shape, scene.channel_axis(options.channels, level))
+    region = within(options.region, layout.height, layout.width)
+    reference, network = model_cache.refer(options.model)
+    # On the CPU, whatever the workers run on: it checks the options and knows sizes.
+    upscaler = Upscaler(
+        network, options.outscale, overlap=options.overlap, device="cpu", precision="fp32"
+    )
+    upscaler.engine.groups(layout.together)
+    height, width = upscaler.output_size(layout.height, layout.width)
+    area = Rect(
+        round(region.y0 * height / layout.height),
+        max(round(region.y1 * height / layout.height), 1),
+        round(region.x0 * width / layout.width),
+        max(round(region.x1 * width / layout.width), 1),
+    )
+    settings = Settings(
+        reference,
+        upscaler.outscale,
+        upscaler.overlap,
+        options.device,
+        options.precision,
+        options.ensemble,
+    )
+    info = getattr(network, "info", None)
+    return Request(
+        scene, level, options.level, layout, area, region, (height, width), network,
+        str(getattr(info, "name", "custom")), settings, tile, options.memory_limit,
+        options.data_range,
+    )  # fmt: skip
+
+
+def planned(
+    request: Request, needs: Needs, values: ValueMap, folder: str
+) -> tuple[Job, dict[str, Any]]:
+    """A new job, and its plan for the manifest.
+
+    Raises
+    ------
+    OptionError
+        No tile fits into the workers' memory.
+    """
+    tile = request.tile or sizes.tile_for(needs, request.memory_limit)
+    grid, stored = sizes.make_grid(request.layout, request.result_size, request.area, needs, tile)
+    plan = {
+        **_identity(request),
+        "token": secrets.token_hex(8),
+        "esrgan_ext": __version__,
+        "side": grid.side,
+        "stored": stored,
+        "values": [values.low, values.high],
+    }
+    return _job(request, needs, grid.side, stored, values, folder), plan
+
+
+def resumed(
+    request: Request, needs: Needs, plan: dict[str, Any], folder: str
+) -> tuple[Job, dict[str, Any]]:
+    """The job of an unfinished result.
+
+    Raises
+    ------
+    ResumeError
+        It was made by another model, from another source or with other options.
+    """
+    asked = _identity(request)
+    different = [
+        f"{key.replace('_', ' ')} {_short(plan.get(key))}, now {_short(value)}"
+        for key, value in asked.items()
+        # A tile that is left to us is what it was.
+        if plan.get(key) != value and not (key == "tile" and value == "auto")
+    ]
+    if different:
+        raise ResumeError(
+            f"{folder}: an unfinished result is there, made differently: {'; '.join(different)}. "
+            "Give the same options to go on with it, or overwrite it"
+        )
+    low, high = plan["values"]
+    values = ValueMap(np.dtype(request.source.dtype), low, high)
+    return _job(request, needs, plan["side"], plan["stored"], values, folder), plan
+
+
+def _identity(request: Request) -> dict[str, Any]:
+    """What a result depends on, as JSON gives it back."""
+    source, settings = request.source, request.settings
+    region = request.region
+    data_range = request.data_range
+    return {
+        "model": request.model_name,
+        "weights": settings.model.digest,
+        "source": source.path,
+        "source_changed": source.modified,
+        "level": request.level_number,
+        "array": source.component,
+        "shape": list(source.shape),
+        "dtype": source.dtype,
+        "region": [region.y0, region.y1, region.x0, region.x1],
+        "colour": request.layout.together > 1,
+        "result": list(request.result_size),
+        "tile": request.tile or "auto",
+        "overlap": settings.overlap,
+        "precision": settings.precision,
+        "ensemble": settings.ensemble,
+        "data_range": list(data_range) if isinstance(data_range, tuple) else data_range,
+        "ome_zarr": request.scene.version,
+    }
+
+
+def _job(
+    request: Request, needs: Needs, side: int, stored: int, values: ValueMap, folder: str
+) -> Job:
+    grid = Grid(
+        request.layout,
+        request.result_size,
+        request.area,
+        side,
+        needs.scale,
+        needs.overlap,
+        needs.alignment,
+    )
+    result = grid.result_layout
+    coarser = []
+    for height, width in pyramid.level_sizes(result.height, result.width)[1:]:
+        area = Rect(0, height, 0, width)
+        layout = result.resized(height, width)
+        together = min(side, stored * max(1, _COARSER_SIDE // stored))
+        coarser.append(Grid(layout, (height, width), area, together, 1, 0, 1))
+    return Job(folder, request.source, request.settings, grid, tuple(coarser), values)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 and text.isalnum() else text

@@ -1,0 +1,208 @@
+"""What workers do: compute a chunk and write it, halve a level, look for the range of values.
+
+A task is a `Job` of a kilobyte and a number. It answers with an `Outcome` and never raises: one
+chunk that fails must not end the others.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from esrgan_ext.errors import EsrganError, UpscaleCancelled
+from esrgan_ext.inference.arrays import ValueMap
+from esrgan_ext.inference.large import model_cache
+from esrgan_ext.inference.large.compute import upscale_window
+from esrgan_ext.inference.large.grid import Grid
+from esrgan_ext.inference.large.images.source import Source, describe
+from esrgan_ext.inference.large.model_cache import Settings
+from esrgan_ext.inference.large.store import pyramid, resume
+from esrgan_ext.inference.tiles import Rect
+
+# After these no other chunk can be written either, and going on would be work for nothing.
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of a run is told.
+
+    Attributes
+    ----------
+    folder : str
+        Of the unfinished result, see `manifest`.
+    source : Source
+    settings : Settings
+    grid : Grid
+        Of the finest level.
+    coarser : tuple of Grid
+        Of the others; their `side` alone matters, and their layout.
+    values : ValueMap
+    """
+
+    folder: str
+    source: Source
+    settings: Settings
+    grid: Grid
+    coarser: tuple[Grid, ...]
+    values: ValueMap
+
+    @property
+    def image(self) -> Path:
+        return Path(self.folder) / resume.PIXELS
+
+    def level(self, number: int) -> Grid:
+        return self.grid if number == 0 else self.coarser[number - 1]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes
+    ----------
+    number : int
+    place : str
+        For people.
+    pixels : int
+        Of the result that were written.
+    seconds : float
+    error : str or None
+        Why it failed.
+    hopeless : bool
+        Nothing else can be written either.
+    extent : (float, float) or None
+        Of `find_extent`.
+    """
+
+    number: int
+    place: str = ""
+    pixels: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    hopeless: bool = False
+    extent: tuple[float, float] | None = None
+
+
+#: Set where threads of this process should leave their chunks: the run has ended early.
+stop = threading.Event()
+
+
+def _heed_stop(macs: int) -> None:
+    if stop.is_set():
+        raise UpscaleCancelled("the run has ended")
+
+
+def write_chunk(job: Job, number: int) -> Outcome:
+    """Compute a chunk of the finest level, write it, see it onto the disk, record it."""
+    start = time.perf_counter()
+    chunk = job.grid.chunk(number)
+    place = job.grid.place(chunk)
+    try:
+        seen = job.grid.seen(chunk)
+        source = job.grid.layout.read(job.source, chunk.image, seen)  # type: ignore[arg-type]
+        upscaler = model_cache.upscaler(job.settings)
+        with model_cache.inference_lock(upscaler.device.device):
+            result = upscale_window(
+                upscaler.engine,
+                source,
+                seen,
+                job.grid.target(chunk),
+                (job.grid.layout.height, job.grid.layout.width),
+                job.grid.result_size,
+                job.values,
+                _heed_stop,
+            )
+        _put(job, 0, number, result)
+    except Exception as error:
+        return _failed(job, 0, number, error)
+    seconds = time.perf_counter() - start
+    return Outcome(number, _named(job, 0, number), place.pixels, seconds)
+
+
+def write_coarser(job: Job, level: int, number: int) -> Outcome:
+    """Make a chunk of a coarser level out of the level before it."""
+    start = time.perf_counter()
+    grid, finer = job.level(level), job.level(level - 1)
+    chunk = grid.chunk(number)
+    place = grid.place(chunk)
+    try:
+        height, width = finer.result_layout.height, finer.result_layout.width
+        area = Rect(2 * place.y0, min(2 * place.y1, height), 2 * place.x0, min(2 * place.x1, width))
+        array = pyramid.open_level(job.image, level - 1)
+        below = finer.result_layout.read(array, chunk.image, area)  # type: ignore[arg-type]
+        _put(job, level, number, pyramid.halved(below))
+    except Exception as error:
+        return _failed(job, level, number, error)
+    seconds = time.perf_counter() - start
+    return Outcome(number, _named(job, level, number), place.pixels, seconds)
+
+
+def find_extent(source: Source, indices: tuple[tuple[slice, ...], ...], number: int) -> Outcome:
+    """Minimum and maximum of the finite values of one part of the source."""
+    try:
+        part = source[indices[number]]
+        finite = part[np.isfinite(part)] if part.dtype.kind == "f" else part
+        extent = (float(finite.min()), float(finite.max())) if finite.size else None
+    except Exception as error:
+        return Outcome(number, describe(indices[number]), error=_reason(error))
+    return Outcome(number, extent=extent)
+
+
+def sees(folder: str, token: str) -> bool:
+    """Whether this process sees an unfinished result: the same one, not one of the same name."""
+    plan = resume.read_plan(Path(folder))
+    return plan is not None and plan.get("token") == token
+
+
+def missing_files(job: Job, level: int, numbers: list[int]) -> list[int]:
+    """Those of the recorded chunks whose files are not all there."""
+    grid = job.level(level)
+    array = pyramid.open_level(job.image, level)
+    lost = []
+    for number in numbers:
+        chunk = grid.chunk(number)
+        files = pyramid.chunk_files(
+            job.image, level, array, grid.result_layout, chunk.image, grid.place(chunk)
+        )
+        if not all(file.exists() for file in files):
+            lost.append(number)
+    return lost
+
+
+def _put(job: Job, level: int, number: int, result: np.ndarray) -> None:
+    grid = job.level(level)
+    chunk, layout = grid.chunk(number), grid.result_layout
+    place = grid.place(chunk)
+    array = pyramid.open_level(job.image, level)
+    array[layout.slices(chunk.image, place)] = layout.arrange(result)
+    files = pyramid.chunk_files(job.image, level, array, layout, chunk.image, place)
+    resume.sync_files(files)
+    resume.record(job.folder, level, number)
+
+
+def _failed(job: Job, level: int, number: int, error: Exception) -> Outcome:
+    hopeless = isinstance(error, OSError) and error.errno in _HOPELESS
+    return Outcome(number, _named(job, level, number), error=_reason(error), hopeless=hopeless)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, EsrganError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _named(job: Job, level: int, number: int) -> str:
+    grid = job.level(level)
+    chunk = grid.chunk(number)
+    index = grid.result_layout.slices(chunk.image, grid.place(chunk))
+    return f"level {level} [{describe(index)}]"

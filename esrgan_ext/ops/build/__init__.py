@@ -1,0 +1,1 @@
+"""Getting a compiled library and trusting it: toolchain, compiler, loading, self-check."""

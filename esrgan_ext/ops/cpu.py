@@ -1,0 +1,203 @@
+"""Runs a whole RRDBNet in the CPU kernels, with progress, cancelling and finished rows.
+
+The caller brings the network's shape and parameters; when the packed weights have to be made
+anew is decided here, what a network looks like in `esrgan_ext.models`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esrgan_ext.ops.build import library, selfcheck
+
+# Seconds between looks at a running network: progress is due every half second, cancelling
+# within 0.2 s, and small images should not wait for a look.
+_FIRST_LOOK, _LOOK = 0.002, 0.05
+
+# Words of the control tensor, see `rrdbnet_into` in csrc/ops.cpp.
+_CANCEL, _DONE, _ROWS, _TOTAL, _THREADS = range(5)
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """What the kernels need to know: channels after pixel-unshuffling, widths, depths."""
+
+    in_channels: int
+    out_channels: int
+    nf: int
+    gc: int
+    rrdbs: int
+    upsamplings: int
+
+    def as_list(self) -> list[int]:
+        return [
+            self.in_channels, self.out_channels, self.nf, self.gc, self.rrdbs, self.upsamplings,
+        ]  # fmt: skip
+
+
+def supports(shape: NetworkShape, x: Tensor) -> bool:
+    """Whether the extension is there and runs this network on this input."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and library.load() is not None
+        and torch.ops.esrgan_ext.rrdbnet_unsupported(shape.as_list()) == ""
+        and selfcheck.trusted(x.device, x.dtype)
+    )
+
+
+class PackedWeights:
+    """A network's weights in the kernels' form, packed again whenever they have changed.
+
+    Changes are seen by the tensors' addresses and versions, and by samples of their values
+    where something wrote around the versions (`parameter.data`, inference tensors).
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] | None = None
+        self._packed: Tensor | None = None
+        self._lock = threading.Lock()
+
+    def get(
+        self, shape: NetworkShape, weights: Sequence[Tensor], biases: Sequence[Tensor]
+    ) -> Tensor:
+        """The packed form of these parameters, all float32 on the CPU, in network order."""
+        module = library.load()
+        assert module is not None
+        tensors = [t.detach() for t in (*weights, *biases)]
+        # The samples are taken as the values lie in memory: copying 66 MB of channels-last
+        # weights into another order first would cost a tenth of a small image's time.
+        dense = [t if _is_dense(t) else t.contiguous() for t in tensors]
+        key = (
+            shape,
+            tuple((t.data_ptr(), t.stride(), _version(t)) for t in (*weights, *biases)),
+            module.fingerprint([(t.data_ptr(), t.numel()) for t in dense]),
+        )
+        with self._lock:
+            if self._packed is None or self._key != key:
+                self._packed = None  # the old form goes before the new one comes: 264 MB each
+                with torch.inference_mode():
+                    self._packed = torch.ops.esrgan_ext.rrdbnet_pack(
+                        tensors[: len(weights)], tensors[len(weights) :], shape.as_list()
+                    )
+                self._key = key
+            return self._packed
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}  # copies and pickles of a network leave the packed form behind
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> PackedWeights:
+        return PackedWeights()
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the values fill their memory without gaps, in either usual order."""
+    return tensor.is_contiguous() or (
+        tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def working_bytes(shape: NetworkShape, height: int, width: int) -> int:
+    """Bytes that `strips` takes beside the packed weights, the output included.
+
+    Two maps of the whole image in the trunk, and the seams of its stripes; the wavefront's Winograd
+    tiles, 36 values for each 4x4 pixels and channel, in a ring of at most ten groups of rows; the
+    rows that the tail keeps.
+    """
+    zoom = 2**shape.upsamplings
+    rows, columns = -(-height // 4), -(-width // 4)
+    # Tiles of a group and when there are stripes: `group_tiles`, `cut_stripes` in trunk.cpp.
+    wanted = 32 * max(1, (2 * torch.get_num_threads() + 4) // 5)
+    stripes = (columns + wanted // 2) // wanted if rows >= 16 else 1
+    group = columns if stripes <= 1 else -(-columns // stripes) + 6
+    pixels = height * width * (2 * shape.nf + shape.in_channels + zoom**2 * shape.out_channels)
+    pixels += (60 * shape.gc + shape.nf) * height * max(0, stripes - 1)
+    ring = min(rows * columns, 10 * max(group, 3 * wanted // 2)) * 36 * (shape.nf + 4 * shape.gc)
+    tail = 37 * shape.nf * sum(width * 2**k for k in range(1, shape.upsamplings + 1))
+    tail += 37 * shape.nf * width * zoom
+    return 4 * (pixels + ring + tail)
+
+
+def run(shape: NetworkShape, packed: Tensor, x: Tensor) -> Tensor:
+    """The network's output for N,C,H,W, without progress."""
+    return torch.ops.esrgan_ext.rrdbnet(x, packed, shape.as_list())
+
+
+def strips(
+    shape: NetworkShape,
+    packed: Tensor,
+    x: Tensor,
+    on_work: Callable[[int], None] | None,
+    macs: int,
+) -> Iterator[tuple[int, Tensor]]:
+    """Run the network in a thread of its own and hand out rows as they are finished.
+
+    Parameters
+    ----------
+    shape, packed
+        See `PackedWeights`.
+    x : Tensor, shape (N, C, H, W), float32
+    on_work : callable or None
+        Called in the caller's thread with the share of `macs` done since the last call; may
+        raise to stop the network, which takes less than 0.2 s.
+    macs : int
+        What the calls of `on_work` add up to.
+
+    Yields
+    ------
+    (int, Tensor of shape (N, out_channels, h, W * zoom))
+        First row and rows of the output, from the top; closing the iterator stops the network.
+    """
+    zoom = 2**shape.upsamplings
+    height, width = x.shape[2] * zoom, x.shape[3] * zoom
+    out = x.new_empty((x.shape[0], shape.out_channels, height, width))
+    control = torch.zeros(5, dtype=torch.int64)
+    words = control.numpy()  # written by the kernels meanwhile
+    words[_THREADS] = torch.get_num_threads()
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with torch.inference_mode():
+                torch.ops.esrgan_ext.rrdbnet_into(x, packed, shape.as_list(), out, control)
+        except BaseException as error:
+            failed.append(error)
+
+    worker = threading.Thread(target=work, name="esrgan-network", daemon=True)
+    reported = handed_out = 0
+    worker.start()
+    try:
+        wait = _FIRST_LOOK
+        running = True
+        while running:
+            worker.join(wait)
+            wait = min(2 * wait, _LOOK)
+            running = worker.is_alive()
+            if failed:
+                raise failed[0]
+            total = int(words[_TOTAL]) * x.shape[0]
+            done = macs * int(words[_DONE]) // total if total else 0
+            if not running:
+                done = macs
+            if on_work is not None:  # with nothing new too: it is how a caller hears that it runs
+                on_work(done - reported)
+                reported = done
+            rows = int(words[_ROWS]) if running else height
+            if rows > handed_out:
+                yield handed_out, out[:, :, handed_out:rows]
+                handed_out = rows
+    finally:
+        words[_CANCEL] = 1
+        worker.join()

@@ -1,0 +1,1 @@
+"""napari's layers, viewer and preferences, without Qt."""

@@ -1,0 +1,1 @@
+"""Qt: threads that report to a window, forms, docks and previews."""

@@ -1,0 +1,256 @@
+"""The parts of the forms: choosing a layer, axes, a value range.
+
+Each holds one choice and says when it changed; none knows what the choice is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_esrgan._viewer import layers as layers_module
+from napari_esrgan._work.axes import ROLES, Axes
+from napari_esrgan._work.ranges import RANGE_LABELS, RangeChoice, RangeKind
+
+
+class _WheelGuard(QObject):
+    """Lets the wheel scroll the form where it would change a value that merely lies under it."""
+
+    def eventFilter(self, watched: QObject | None, event: Any) -> bool:
+        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():  # type: ignore[union-attr]
+            event.ignore()
+            return True
+        return False
+
+
+def guard_wheel(field: QWidget) -> QWidget:
+    """Make a field ignore the wheel until it has the focus."""
+    field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    field.installEventFilter(_WheelGuard(field))
+    return field
+
+
+def shrinkable(combo: QComboBox) -> QComboBox:
+    """Let a combo box be narrower than its longest entry; a dock is narrow."""
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    guard_wheel(combo)
+    return combo
+
+
+def wrapped(text: str = "") -> QLabel:
+    """A label that breaks its lines; a dock is narrow."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    return label
+
+
+class LayerCombo(QComboBox):
+    """The layers of a kind that a viewer has, kept up to date.
+
+    Parameters
+    ----------
+    viewer : napari viewer or ViewerModel
+    accepts : callable
+        Says of a layer whether it belongs here.
+    """
+
+    layer_changed = Signal()
+
+    def __init__(self, viewer: Any, accepts: Callable[[Any], bool]) -> None:
+        super().__init__()
+        shrinkable(self)
+        self._viewer, self._accepts = viewer, accepts
+        self._ids: list[str] = []
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self._refill)
+        events.inserted.connect(self._watch_name)
+        for layer in viewer.layers:
+            layer.events.name.connect(self._refill)
+        viewer.layers.selection.events.active.connect(self._follow_active)
+        self.currentIndexChanged.connect(lambda _: self.layer_changed.emit())
+        self._refill()
+        self._follow_active()
+
+    @property
+    def layer(self) -> Any | None:
+        """The chosen layer, None where there is none."""
+        index = self.currentIndex()
+        if not 0 <= index < len(self._ids):
+            return None
+        return layers_module.find_layer(self._viewer, self._ids[index])
+
+    def choose(self, layer: Any) -> None:
+        if (unique_id := str(layer.unique_id)) in self._ids:
+            self.setCurrentIndex(self._ids.index(unique_id))
+
+    def disconnect_viewer(self) -> None:
+        """Stop listening; the viewer outlives its docks."""
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.disconnect(self._refill)
+        events.inserted.disconnect(self._watch_name)
+        self._viewer.layers.selection.events.active.disconnect(self._follow_active)
+        for layer in self._viewer.layers:
+            layer.events.name.disconnect(self._refill)
+
+    def _watch_name(self, event: Any) -> None:
+        event.value.events.name.connect(self._refill)
+
+    def _refill(self, event: Any = None) -> None:
+        index = self.currentIndex()
+        before = self._ids[index] if 0 <= index < len(self._ids) else None
+        layers = [layer for layer in self._viewer.layers if self._accepts(layer)]
+        self._ids = [str(layer.unique_id) for layer in layers]
+        self.blockSignals(True)
+        self.clear()
+        self.addItems([layer.name for layer in layers])
+        if before in self._ids:
+            self.setCurrentIndex(self._ids.index(before))
+        self.blockSignals(False)
+        index = self.currentIndex()
+        if (self._ids[index] if 0 <= index < len(self._ids) else None) != before:
+            self.layer_changed.emit()
+
+    def _follow_active(self, event: Any = None) -> None:
+        """The layer that the user clicks on; not a result of ours, which is no likely source."""
+        active = self._viewer.layers.selection.active
+        if active is None or not self._accepts(active):
+            return
+        if self.currentIndex() < 0 or layers_module.METADATA_KEY not in active.metadata:
+            self.choose(active)
+
+
+_ROLE_LABELS = {"y": "Y", "x": "X", "channel": "channels", "plane": "planes"}
+
+
+class AxesEditor(QWidget):
+    """What each axis of a layer is: one small combo box an axis."""
+
+    axes_changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setSpacing(2)
+        self._combos: list[QComboBox] = []
+        self._rgb = False
+
+    def set_axes(self, axes: Axes, shape: Sequence[int], labels: Sequence[str]) -> None:
+        while (item := self._grid.takeAt(0)) is not None:
+            if (old := item.widget()) is not None:
+                old.hide()
+                old.deleteLater()
+        self._combos, self._rgb = [], axes.rgb
+        for number, (role, length) in enumerate(zip(axes.roles, shape, strict=True)):
+            combo = QComboBox()
+            guard_wheel(combo)
+            combo.addItems([_ROLE_LABELS[r] for r in ROLES])
+            combo.setCurrentIndex(ROLES.index(role))
+            combo.currentIndexChanged.connect(self._on_combo)
+            label = QLabel(f"{labels[number]}: {length}")
+            label.setToolTip(f"Axis {number} of the layer, {length} long")
+            self._grid.addWidget(label, number, 0)
+            self._grid.addWidget(combo, number, 1)
+            self._combos.append(combo)
+        if axes.rgb:
+            self._grid.addWidget(QLabel("colours: RGB, together"), len(shape), 0, 1, 2)
+
+    @property
+    def axes(self) -> Axes | None:
+        """None where the choices contradict each other."""
+        try:
+            return Axes(tuple(ROLES[combo.currentIndex()] for combo in self._combos), self._rgb)
+        except ValueError:
+            return None
+
+    def _on_combo(self, _: int) -> None:
+        """Keep one Y, one X and at most one channel axis: swap with whoever had the role."""
+        sender = self.sender()
+        roles = [ROLES[combo.currentIndex()] for combo in self._combos]
+        if sender in self._combos:
+            here = self._combos.index(sender)
+            missing = [role for role in ("y", "x") if role not in roles]
+            for other, combo in enumerate(self._combos):
+                if other != here and roles[other] == roles[here] != "plane":
+                    combo.blockSignals(True)
+                    combo.setCurrentIndex(ROLES.index(missing[0] if missing else "plane"))
+                    combo.blockSignals(False)
+        self.axes_changed.emit()
+
+
+class RangeEditor(QWidget):
+    """Which values are black and white for the network."""
+
+    range_changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.combo = shrinkable(QComboBox())
+        for kind, label in RANGE_LABELS.items():
+            self.combo.addItem(label, kind)
+        self.combo.setToolTip(
+            "The values that are black and white for the network; the result is mapped back.\n"
+            "Min to max: of each channel, over the whole layer, one range for all planes."
+        )
+        self.low, self.high = QLineEdit("0"), QLineEdit("1")
+        self._own = QWidget()
+        row = QHBoxLayout(self._own)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.low)
+        row.addWidget(QLabel("to"))
+        row.addWidget(self.high)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.combo)
+        layout.addWidget(self._own)
+        self._own.setVisible(False)
+        self.combo.currentIndexChanged.connect(self._on_change)
+        self.low.editingFinished.connect(self.range_changed)
+        self.high.editingFinished.connect(self.range_changed)
+
+    @property
+    def kind(self) -> RangeKind:
+        return self.combo.currentData()
+
+    def set_kind(self, kind: RangeKind) -> None:
+        self.combo.setCurrentIndex(self.combo.findData(kind))
+
+    def choice(self, limits: tuple[float, float]) -> RangeChoice:
+        """The range chosen, `limits` being the layer's contrast limits.
+
+        Raises
+        ------
+        ValueError
+            If the own range is not two numbers, the first the smaller.
+        """
+        if self.kind == "limits":
+            return RangeChoice("limits", limits)
+        if self.kind == "own":
+            try:
+                low, high = float(self.low.text()), float(self.high.text())
+            except ValueError:
+                raise ValueError("the value range needs two numbers") from None
+            if not low < high:
+                raise ValueError("the value range must go from the smaller to the larger number")
+            return RangeChoice("own", (low, high))
+        return RangeChoice(self.kind)
+
+    def _on_change(self, _: int) -> None:
+        self._own.setVisible(self.kind == "own")
+        self.range_changed.emit()

@@ -1,0 +1,167 @@
+"""The fields that every form has: which layer, which part of it, axes, values, device.
+
+Says what is to be upscaled; which model does it is the widget's business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QSpinBox, QWidget
+from superqt import QCollapsible
+
+from napari_esrgan._viewer import layers
+from napari_esrgan._viewer.preferences import Preferences
+from napari_esrgan._viewer.requests import contrast_limits, current_request
+from napari_esrgan._window.fields import (
+    AxesEditor,
+    LayerCombo,
+    RangeEditor,
+    guard_wheel,
+    shrinkable,
+)
+from napari_esrgan._window.regions import VIEW, RegionCombo
+from napari_esrgan._work.models import DeviceChoice
+from napari_esrgan._work.ranges import default_kind, is_lazy
+from napari_esrgan._work.request import Mix, UpscaleRequest
+
+
+class SourceForm(QObject):
+    """A layer and how it is taken.
+
+    Parameters
+    ----------
+    viewer : napari viewer or ViewerModel
+    wanted : Preferences
+    parent : QObject
+
+    Signals
+    -------
+    layer_changed()
+        Another layer was chosen, or there is none any more.
+    changed()
+        Anything was, the view included where that is the region.
+    """
+
+    layer_changed = Signal()
+    changed = Signal()
+
+    def __init__(self, viewer: Any, wanted: Preferences, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer, self.wanted = viewer, wanted
+        self.layer_combo = LayerCombo(viewer, layers.is_image)
+        self.region_combo = RegionCombo(viewer)
+        self.axes_editor = AxesEditor()
+        self.range_editor = RangeEditor()
+        self.device_combo = shrinkable(QComboBox())
+        self.device_combo.addItem("Automatic", "auto")
+        self.device_combo.setToolTip("What this machine has; automatic is the first GPU, if any")
+        self.tile_spin = QSpinBox()
+        guard_wheel(self.tile_spin)
+        self.tile_spin.setRange(0, 16384)
+        self.tile_spin.setSingleStep(64)
+        self.tile_spin.setSpecialValueText("automatic")
+        self.tile_spin.setToolTip("Side of a tile in input pixels; less memory, more work")
+        self.precision_combo = shrinkable(QComboBox())
+        self.precision_combo.setToolTip("Of the network's arithmetic; automatic is fp32 on a CPU")
+        for precision in ("auto", "fp32", "fp16", "bf16"):
+            self.precision_combo.addItem(
+                "automatic" if precision == "auto" else precision, precision
+            )
+        self.layer_combo.layer_changed.connect(self._on_layer)
+        self.axes_editor.axes_changed.connect(self.changed)
+        self.range_editor.range_changed.connect(self.changed)
+        for combo in (self.region_combo, self.device_combo, self.precision_combo):
+            combo.currentIndexChanged.connect(self._on_field)
+        self.tile_spin.valueChanged.connect(self._on_field)
+        viewer.scene.camera.events.connect(self._on_view)
+        self._on_layer()
+
+    def add_to(self, form: QFormLayout, between: list[tuple[str, QWidget]]) -> None:
+        """Put the fields into a form, the widget's own after the layer."""
+        for label, field in (
+            ("Layer", self.layer_combo),
+            *between,
+            ("Region", self.region_combo),
+            ("Axes", self.axes_editor),
+            ("Values", self.range_editor),
+            ("Device", self.device_combo),
+        ):
+            form.addRow(label, field)
+
+    def advanced(self) -> QCollapsible:
+        """The fields that hardly anyone needs, folded away."""
+        collapsible = QCollapsible("Advanced")
+        inner = QWidget()
+        form = QFormLayout(inner)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Tile", self.tile_spin)
+        form.addRow("Precision", self.precision_combo)
+        collapsible.addWidget(inner)
+        return collapsible
+
+    @property
+    def layer(self) -> Any | None:
+        return self.layer_combo.layer
+
+    def request(self, model: str | Mix, outscale: float | None) -> UpscaleRequest:
+        """What the form says now.
+
+        Raises
+        ------
+        ValueError
+            With the reason, where it says nothing that can be run.
+        """
+        layer, axes, wanted = self.layer, self.axes_editor.axes, self.wanted
+        if layer is None:
+            raise ValueError("choose an image layer first (Open, or drag an image here)")
+        if axes is None:
+            raise ValueError("one axis must be Y, one X and at most one channels")
+        request = UpscaleRequest(
+            data=layers.finest(layer),
+            axes=axes,
+            region=self.region_combo.region(layer, axes),
+            model=model,
+            outscale=outscale,
+            value_range=self.range_editor.choice(contrast_limits(layer)),
+            device=self.device_combo.currentData(),
+            precision=self.precision_combo.currentData(),
+            tile=self.tile_spin.value() or "auto",
+            budget_bytes=wanted.budget_bytes,
+            folder=wanted.folder,
+            fill_in_seconds=wanted.fill_in_seconds,
+        )
+        return current_request(self._viewer, layer, request)
+
+    def set_devices(self, devices: tuple[DeviceChoice, ...]) -> None:
+        """Offer these, choosing the preferred one."""
+        self.device_combo.clear()
+        for device in devices:
+            self.device_combo.addItem(device.label, device.key)
+        self.device_combo.setCurrentIndex(max(self.device_combo.findData(self.wanted.device), 0))
+
+    def leave(self) -> None:
+        """Stop listening; the viewer outlives its docks."""
+        for part in (self.layer_combo, self.region_combo):
+            part.disconnect_viewer()
+        self._viewer.scene.camera.events.disconnect(self._on_view)
+
+    def _on_layer(self) -> None:
+        layer = self.layer
+        if layer is not None:
+            data = layers.finest(layer)
+            self.axes_editor.set_axes(
+                layers.guessed_axes(layer), layers.spatial_shape(layer), layer.axis_labels
+            )
+            self.range_editor.set_kind(default_kind(np.dtype(data.dtype), is_lazy(data)))
+        self.layer_changed.emit()
+        self.changed.emit()
+
+    def _on_field(self, _value: Any = None) -> None:
+        self.changed.emit()
+
+    def _on_view(self, _event: Any = None) -> None:
+        if self.region_combo.currentData() == VIEW:
+            self.changed.emit()

@@ -1,0 +1,1 @@
+"""Neither Qt nor napari: requests, models, the work itself and its results."""

@@ -1,0 +1,179 @@
+"""How far a result, reduced to the source's grid again, is from the source.
+
+An upscaled image is an estimate. What can be checked is that averaging its pixels gives the
+measured ones back: where the difference is large, the network has changed what was measured.
+A small difference proves nothing about the detail in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from esrgan_ext.errors import ImageError
+from esrgan_ext.inference.tiles import Rect
+from napari_esrgan._viewer import layers, notices
+from napari_esrgan._window.layer_task import LayerTask, NewLayer
+from napari_esrgan._work.axes import Axes
+from napari_esrgan._work.messages import Cancelled, Report, stop_if
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """The comparison of one result.
+
+    Attributes
+    ----------
+    difference : ndarray of float32
+        Absolute difference in the source's units, of the shape of the upscaled part of the
+        source; NaN where either is.
+    rmse : float
+        Root of the mean squared difference; NaN where nothing can be compared.
+    value_range : float
+        Maximum minus minimum of the finite source values: what the RMSE is to be seen against.
+    """
+
+    difference: np.ndarray
+    rmse: float
+    value_range: float
+
+
+def reduced(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A plane averaged over the area of each pixel of a smaller grid.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (H, W) or (H, W, colours)
+    height, width : int
+        Any size; each output pixel is the mean of the area it covers, parts of pixels weighted.
+
+    Returns
+    -------
+    ndarray of float64, shape (height, width) or (height, width, colours)
+    """
+    values = plane.astype(np.float64)
+    values = np.moveaxis(_reduced_rows(values, height), 0, 1)
+    return np.moveaxis(_reduced_rows(values, width), 0, 1)
+
+
+def _reduced_rows(values: np.ndarray, rows: int) -> np.ndarray:
+    """Average along the first axis: differences of the running integral at the new edges."""
+    integral = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    edges = np.linspace(0, values.shape[0], rows + 1)
+    below = np.minimum(np.floor(edges).astype(np.intp), values.shape[0] - 1)
+    fraction = (edges - below).reshape(-1, *[1] * (values.ndim - 1))
+    at_edges = integral[below] + fraction * values[below]
+    return np.diff(at_edges, axis=0) * (rows / values.shape[0])
+
+
+def compare(
+    source: Any,
+    result: Any,
+    axes: Axes,
+    region: Rect,
+    plane: tuple[int, ...] | None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Consistency:
+    """Compare a result with the part of the source it was made from, plane by plane.
+
+    Parameters
+    ----------
+    source, result : array-like
+        Of the same axes; the result's planes are larger.
+    axes : Axes
+    region : Rect
+        The part of the source.
+    plane : tuple of int or None
+        The only plane that was upscaled, None for all.
+    cancelled : callable
+    """
+    planes = axes.planes(source.shape) if plane is None else [plane]
+    shape = list(source.shape)
+    shape[axes.y], shape[axes.x] = region.height, region.width
+    if plane is not None:
+        for axis in axes.outer:
+            shape[axis] = 1
+    difference = np.empty(shape, np.float32)
+    squares, count, low, high = 0.0, 0, np.inf, -np.inf
+    for index in planes:
+        stop_if(cancelled)
+        place = (0,) * len(index) if plane is not None else index
+        wanted = np.asarray(source[axes.index(index, region.rows, region.columns)])
+        got = np.asarray(result[axes.index(place)])
+        if axes.transposed:
+            wanted, got = np.swapaxes(wanted, 0, 1), np.swapaxes(got, 0, 1)
+        wanted = wanted.astype(np.float64)
+        # A running sum would carry one NaN into everything after it.
+        missing = np.isnan(got)
+        filled = np.where(missing, 0, got) if missing.any() else got
+        delta = reduced(filled, region.height, region.width) - wanted
+        if missing.any():
+            delta[reduced(missing, region.height, region.width) > 1e-6] = np.nan
+        part = difference[axes.index(place)]
+        np.abs(np.swapaxes(delta, 0, 1) if axes.transposed else delta, out=part, casting="unsafe")
+        finite = np.isfinite(delta)
+        squares += float(np.square(delta[finite]).sum())
+        count += int(finite.sum())
+        known = wanted[np.isfinite(wanted)]
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+    return Consistency(
+        difference,
+        float(np.sqrt(squares / count)) if count else float("nan"),
+        high - low if low <= high else float("nan"),
+    )
+
+
+def result_to_check(viewer: Any, unique_id: str | None = None) -> Any | None:
+    """The active layer where it is a result of ours, else the layer of that id."""
+    active = viewer.layers.selection.active
+    if active is not None and layers.provenance(active) is not None:
+        return active
+    return layers.find_layer(viewer, unique_id)
+
+
+def start_consistency(task: LayerTask, viewer: Any, result: Any) -> None:
+    """Compare a result layer with its source and add the difference; says why it cannot."""
+    provenance = layers.provenance(result)
+    if provenance is None or "sweep" in provenance:
+        notices.show_error("select a layer that this plugin has upscaled")
+        return
+    source = layers.find_layer(viewer, provenance["source_id"])
+    if source is None:
+        notices.show_error(f"the source {provenance['source']!r} is not in the viewer any more")
+        return
+    p = provenance["parameters"]
+    axes, region = Axes(tuple(p["axes"]), p["rgb"]), Rect(*p["region"])
+    plane = None if p["plane"] is None else tuple(p["plane"])
+    shape = layers.spatial_shape(source)
+    if len(shape) != len(axes.roles) or region.clipped(shape[axes.y], shape[axes.x]) != region:
+        notices.show_error(f"{source.name!r} has another shape than when it was upscaled")
+        return
+    name = result.name
+    source_data, result_data = layers.finest(source), layers.finest(result)
+
+    def work(_report: Report, cancelled: Cancelled) -> Consistency:
+        outcome = compare(source_data, result_data, axes, region, plane, cancelled)
+        if np.isnan(outcome.rmse):
+            raise ImageError("there is nothing to compare: every pixel is NaN")
+        return outcome
+
+    def build(outcome: Consistency) -> NewLayer:
+        # Of an RGB layer the largest of the three: a colour of differences says nothing.
+        difference = outcome.difference.max(-1) if axes.rgb else outcome.difference
+        rmse, span = outcome.rmse, outcome.value_range
+        share = rmse / span if span else 0.0
+        arguments = {
+            "name": f"{name} consistency (RMSE {rmse:.4g})",
+            "colormap": "magma",
+            "contrast_limits": (0, 4 * rmse or 1.0),
+            "metadata": {layers.METADATA_KEY: {"rmse": rmse, "value_range": span}},
+            **layers.placement(source, axes, region, difference.shape, plane),
+        }
+        note = f"consistency with the source: RMSE {rmse:.4g}, {share:.2%} of the source's range"
+        return NewLayer(difference, arguments, note)
+
+    task.start(source, work, build, "esrgan-consistency")

@@ -1,0 +1,79 @@
+"""What a run would take, before it starts. For worker threads: it may load or measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_esrgan._work import models
+from napari_esrgan._work.messages import Cancelled, Report
+from napari_esrgan._work.request import Mix, UpscaleRequest, make_upscaler, output_shape
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take.
+
+    Attributes
+    ----------
+    output_shape : tuple of int
+    output_bytes, work_bytes : int
+    seconds : float
+    device : str
+        Its name.
+    download_bytes : int or None
+        What must be downloaded first; 0 nothing, None unknown.
+    on_disk : bool
+        Whether the result is larger than the memory budget.
+    """
+
+    output_shape: tuple[int, ...]
+    output_bytes: int
+    work_bytes: int
+    seconds: float
+    device: str
+    download_bytes: int | None
+    on_disk: bool
+
+
+def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> Estimate:
+    """Time and memory of a run, without running or downloading anything.
+
+    Parameters
+    ----------
+    request : UpscaleRequest
+    report : callable
+        Gets a `Status` where the kernels must be compiled first.
+    cancelled : callable
+        Asked while they are.
+
+    Raises
+    ------
+    UpscaleCancelled
+        After `cancelled` said so.
+    EsrganError
+        If the run could not even begin (an unknown model, a channel count it does not take).
+    """
+    from esrgan_ext.weights import find_model
+
+    names = (
+        [request.model.a, request.model.b] if isinstance(request.model, Mix) else [request.model]
+    )
+    infos = [find_model(name) for name in names]
+    absent = [info for info in infos if info.path is None]
+    sizes = [info.size_bytes for info in absent]
+    network = models.stand_in(infos[0]) if absent else models.load(names[0])
+    upscaler = make_upscaler(request, network, report, cancelled)
+    plan = upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
+    planes = len(request.planes)
+    output_bytes = plan.output_bytes * planes
+    return Estimate(
+        output_shape=output_shape(request, upscaler),
+        output_bytes=output_bytes,
+        work_bytes=plan.work_bytes,
+        seconds=planes * plan.macs / models.speed(upscaler.device),
+        device=upscaler.device.name,
+        download_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+        on_disk=output_bytes > request.budget_bytes,
+    )

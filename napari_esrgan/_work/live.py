@@ -1,0 +1,136 @@
+"""A layer that is upscaled where you look, when you look.
+
+A multiscale layer of two levels: a dask array whose chunks are computed by the network when
+napari asks for them, and the source. napari asks for the fine level only when zoomed in far
+enough, and then for the visible chunks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_esrgan._viewer import layers, notices
+from napari_esrgan._window.layer_task import LayerTask, NewLayer
+from napari_esrgan._work import models
+from napari_esrgan._work.axes import Axes, whole
+from napari_esrgan._work.messages import Cancelled, Report
+from napari_esrgan._work.request import UpscaleRequest, channel_ranges, load_model, make_upscaler
+
+if TYPE_CHECKING:
+    from esrgan_ext import Upscaler
+
+# Source pixels along a chunk: large against the overlap on both sides, small enough that a
+# chunk is there within seconds.
+CHUNK = 192
+
+
+class LiveSource:
+    """Computes chunks of the fine level; called from whichever threads dask has.
+
+    Parameters
+    ----------
+    data : array-like
+    axes : Axes
+    upscaler : Upscaler
+        At the network's own scale.
+    ranges : list
+        The value range of each channel.
+    """
+
+    def __init__(self, data: Any, axes: Axes, upscaler: Upscaler, ranges: list[Any]) -> None:
+        self._data, self._axes = data, axes
+        self._upscaler, self._ranges = upscaler, ranges
+        self._scale = upscaler.scale
+        self.computed = 0
+
+    def array(self) -> Any:
+        """The fine level as a dask array."""
+        import dask.array as da
+
+        axes, scale, shape = self._axes, self._scale, list(self._data.shape)
+        chunks: list[tuple[int, ...] | int] = [1] * len(shape)
+        for axis in (axes.y, axes.x):
+            length = shape[axis]
+            parts = [min(CHUNK, length - start) for start in range(0, length, CHUNK)]
+            chunks[axis] = tuple(part * scale for part in parts)
+            shape[axis] = length * scale
+        if axes.rgb:
+            chunks[-1] = shape[-1]
+        # The type is given, so dask does not try the function on an empty array.
+        return da.map_blocks(
+            self.chunk,
+            chunks=da.core.normalize_chunks(tuple(chunks), tuple(shape), dtype=self._data.dtype),
+            dtype=self._data.dtype,
+            meta=np.empty((0,) * len(shape), self._data.dtype),
+        )
+
+    def chunk(self, block_info: Any = None) -> np.ndarray:
+        """One chunk, computed with the overlap that the model needs around it."""
+        location = block_info[None]["array-location"]
+        axes, scale = self._axes, self._scale
+        plane = tuple(location[axis][0] for axis in axes.outer)
+        window, inner = [], []
+        for axis in (axes.y, axes.x):
+            start, stop = (edge // scale for edge in location[axis])
+            first = max(start - self._upscaler.overlap, 0)
+            first -= first % self._upscaler.network.alignment
+            last = min(stop + self._upscaler.overlap, self._data.shape[axis])
+            window.append(slice(first, last))
+            inner.append(slice((start - first) * scale, (stop - first) * scale))
+        pixels = np.asarray(self._data[axes.index(plane, *window)])
+        if axes.transposed:
+            pixels = np.swapaxes(pixels, 0, 1)
+        with models.INFERENCE:  # dask and napari call from several threads at once
+            self._upscaler.data_range = self._ranges[axes.channel_of(plane)]
+            try:
+                result = self._upscaler(pixels)[inner[0], inner[1]]
+            except Exception as error:
+                # An error in napari's slicing would take the whole layer down.
+                notices.show_error(notices.explain(error))
+                result = np.repeat(np.repeat(pixels, scale, 0), scale, 1)[inner[0], inner[1]]
+        self.computed += 1
+        if axes.transposed:
+            result = np.swapaxes(result, 0, 1)
+        shape = [stop - start for start, stop in location]
+        return result.reshape(shape)
+
+
+def asynchronous() -> bool:
+    """Whether napari slices layers beside the window's thread."""
+    from napari.settings import get_settings
+
+    return bool(get_settings().experimental.async_)
+
+
+def start_live(task: LayerTask, layer: Any, request: UpscaleRequest, model_label: str) -> None:
+    """Make a live layer of the whole of `layer`, at the model's own scale."""
+    if not asynchronous():
+        notices.show_warning(
+            "asynchronous slicing is off, so the window will stand still while a live layer "
+            "is computed. Turn on Preferences > Experimental > Render images asynchronously."
+        )
+    request = replace(
+        request, outscale=None, tile="auto", region=whole(request.axes, request.data.shape)
+    )
+
+    def work(report: Report, cancelled: Cancelled) -> LiveSource:
+        network = load_model(request.model, report, cancelled)
+        ranges = channel_ranges(request, cancelled)
+        upscaler = make_upscaler(request, network, report, cancelled)
+        # Raises here, in words, what would otherwise fail chunk after chunk.
+        upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
+        return LiveSource(request.data, request.axes, upscaler, ranges)
+
+    def build(live: LiveSource) -> NewLayer:
+        fine = live.array()
+        arguments = {
+            "name": f"{layer.name} live [{model_label}]",
+            **layers.appearance(layer),
+            **layers.placement(layer, request.axes, request.region, fine.shape),
+        }
+        return NewLayer([fine, request.data], arguments)
+
+    task.start(layer, work, build, "esrgan-live")

@@ -1,0 +1,290 @@
+"""Previews and sweeps between two models: the work behind the interpolation widget. No Qt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from esrgan_ext.inference.tiles import Rect
+from napari_esrgan._work import models
+from napari_esrgan._work.messages import Cancelled, Outcome, Progress, Report, Status, stop_if
+from napari_esrgan._work.request import (
+    Mix,
+    UpscaleRequest,
+    channel_ranges,
+    load_model,
+    make_upscaler,
+)
+from napari_esrgan._work.result import make_result
+from napari_esrgan._work.upscale import run_upscale
+
+if TYPE_CHECKING:
+    from esrgan_ext.weights import InterpolatedModel, ModelInfo
+
+# A preview answers within a second; mixing the weights and showing the layer take their part.
+PREVIEW_SECONDS = 0.7
+SMALLEST_PREVIEW = 24
+# Cut off again: at the border of what it sees, a network draws a frame.
+PREVIEW_MARGIN = 4
+
+
+def unfit(a: ModelInfo, b: ModelInfo) -> str | None:
+    """Why two models cannot be mixed, as far as their descriptions say; None if they can."""
+    for what, of_a, of_b in (
+        ("scale", f"x{a.scale}", f"x{b.scale}"),
+        ("blocks", a.blocks, b.blocks),
+        ("channels", a.in_channels, b.in_channels),
+    ):
+        if of_a != of_b:
+            return f"They cannot be mixed: {what} {of_a} in {a.name}, {of_b} in {b.name}."
+    return None
+
+
+class Mixer:
+    """Two loaded models and the mix of them; used by one thread at a time.
+
+    The weights stay in memory between two moves of a slider, and so does the upscaler where the
+    network runs in place.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: tuple[str, str] | None = None
+        self._model: InterpolatedModel | None = None
+        self._ranges: dict[Any, list[Any]] = {}
+        self._pixels = 0.0
+
+    def network(self, mix: Mix, report: Report, cancelled: Cancelled) -> Any:
+        """The network at `mix.alpha`, valid until the next call.
+
+        Raises
+        ------
+        ArchitectureMismatch
+            With the first tensor that differs.
+        """
+        from esrgan_ext.weights import InterpolatedModel
+
+        with self._lock:
+            if self._model is None or self._names != (mix.a, mix.b):
+                a, b = (load_model(name, report, cancelled) for name in (mix.a, mix.b))
+                self._model = InterpolatedModel(a, b, mix.alpha)
+                self._names = (mix.a, mix.b)
+            elif self._model.alpha != mix.alpha:
+                with models.inference(cancelled):
+                    self._model.set_alpha(mix.alpha)
+            return self._model.network
+
+    def ranges(self, request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
+        """As `channel_ranges`, remembered for the last layer: a slider asks again and again."""
+        key = (id(request.data), request.axes, request.value_range)
+        if key not in self._ranges:
+            self._ranges = {key: channel_ranges(request, cancelled)}
+        return self._ranges[key]
+
+    def steady_pixels(self, pixels: float) -> float:
+        """A preview's size, that of the last one unless the machine has become another.
+
+        A square that breathes with every measurement is worse than one a little slow.
+        """
+        if not self._pixels / 2 < pixels < self._pixels * 2:
+            self._pixels = pixels
+        return self._pixels
+
+    def forget(self) -> None:
+        """Let go of the weights."""
+        with self._lock:
+            self._model = self._names = None
+            self._ranges = {}
+
+
+def preview_region(
+    region: Rect, centre: tuple[float, float], pixels: float, smallest: int = SMALLEST_PREVIEW
+) -> Rect:
+    """A square of so many pixels around a point, as much of a region as fits into it."""
+    side = max(int(max(pixels, 0) ** 0.5), smallest)
+
+    def span(low: int, high: int, middle: float) -> tuple[int, int]:
+        length = min(side, high - low)
+        start = int(np.clip(round(middle - length / 2), low, high - length))
+        return start, start + length
+
+    return Rect(*span(region.y0, region.y1, centre[0]), *span(region.x0, region.x1, centre[1]))
+
+
+def preview(
+    request: UpscaleRequest, mixer: Mixer, report: Report, cancelled: Cancelled
+) -> tuple[np.ndarray, UpscaleRequest]:
+    """The plane on show, in a region bounded by what the device does in a second.
+
+    Parameters
+    ----------
+    request : UpscaleRequest
+        Its model is a `Mix`; its region is reduced.
+
+    Returns
+    -------
+    array : ndarray
+        The axes of the layer, those that are not space of length 1.
+    request : UpscaleRequest
+        With the region that was used.
+    """
+    assert isinstance(request.model, Mix)
+    network = mixer.network(request.model, report, cancelled)
+    request = replace(request, only_shown=True, tile="auto")
+    upscaler = make_upscaler(request, network, report, cancelled)
+    ranges = mixer.ranges(request, cancelled)
+    # All channels of an image cost the same again and again: ask the plan, not a constant.
+    probe = (64, 64, *request.plane_shape[2:])
+    macs_per_pixel = upscaler.plan(probe, np.dtype(request.data.dtype)).macs / 64**2
+    pixels = mixer.steady_pixels(PREVIEW_SECONDS * models.speed(upscaler.device) / macs_per_pixel)
+    request = replace(request, region=preview_region(request.region, request.centre, pixels))
+    axes, region = request.axes, request.region
+    upscaler.data_range = ranges[axes.channel_of(request.shown)]
+    height, width = request.data.shape[axes.y], request.data.shape[axes.x]
+    seen = Rect(
+        region.y0 - PREVIEW_MARGIN,
+        region.y1 + PREVIEW_MARGIN,
+        region.x0 - PREVIEW_MARGIN,
+        region.x1 + PREVIEW_MARGIN,
+    ).clipped(height, width)
+    assert seen is not None
+    scale = upscaler.scale
+    source = np.asarray(request.data[axes.index(request.shown, seen.rows, seen.columns)])
+    if axes.transposed:
+        source = np.swapaxes(source, 0, 1)
+    with models.inference(cancelled):
+        begin = time.perf_counter()
+        out = upscaler(source, progress=lambda *_: not cancelled())
+        models.learn_speed(
+            upscaler,
+            source.shape[0] * source.shape[1] * macs_per_pixel,
+            time.perf_counter() - begin,
+        )
+    out = out[
+        (region.y0 - seen.y0) * scale : (region.y1 - seen.y0) * scale,
+        (region.x0 - seen.x0) * scale : (region.x1 - seen.x0) * scale,
+    ]
+    if axes.transposed:
+        out = np.swapaxes(out, 0, 1)
+    return np.expand_dims(out, axes.outer), request
+
+
+def sweep(
+    request: UpscaleRequest, steps: int, mixer: Mixer, report: Report, cancelled: Cancelled
+) -> Outcome:
+    """The plane on show at every alpha from 0 to 1, along a new first axis.
+
+    Returns
+    -------
+    Outcome
+        Its result has shape (steps, ...): the axes of the layer, those that are not space of
+        length 1.
+    """
+    mix = request.model
+    assert isinstance(mix, Mix)
+    outcome: Outcome | None = None
+    result = None
+    notes: dict[str, None] = {}
+    try:
+        for step, alpha in enumerate(np.linspace(0, 1, steps)):
+            text = f"Alpha {alpha:.2f}"
+
+            def say(message: Any, step: int = step, text: str = text) -> None:
+                if isinstance(message, Progress) and message.tiles:
+                    done = step * message.total + message.done
+                    left = message.seconds_left
+                    if left is not None and message.done:
+                        whole = left * message.total / max(message.total - message.done, 1)
+                        left += whole * (steps - step - 1)
+                    message = Progress(
+                        done, steps * message.total, step, steps, left, text=f"Sweep, {text}"
+                    )
+                elif isinstance(message, Status) and step:
+                    return
+                report(message)
+
+            stop_if(cancelled)
+            network = mixer.network(replace(mix, alpha=float(alpha)), say, cancelled)
+            single = replace(
+                request,
+                model=replace(mix, alpha=float(alpha)),
+                only_shown=True,
+                fill_in_seconds=float("inf"),
+                budget_bytes=float("inf"),
+            )
+            outcome = run_upscale(single, say, cancelled, network=network)
+            frame = outcome.result
+            if result is None:
+                shape = (steps, *frame.shape)
+                axes = request.axes
+                result = make_result(
+                    shape,
+                    frame.dtype,
+                    axes.y + 1,
+                    axes.x + 1,
+                    request.budget_bytes,
+                    request.folder,
+                )
+            result.write(
+                (step, *(slice(0, n) for n in frame.shape)),
+                frame.view((slice(None),) * len(frame.shape)),  # type: ignore[arg-type]
+            )
+            notes.update(dict.fromkeys(outcome.notes))
+    except BaseException:
+        if result is not None:
+            result.discard()
+        raise
+    assert outcome is not None
+    assert result is not None
+    provenance = {**outcome.provenance, "sweep": [0.0, 1.0, steps]}
+    return Outcome(result, provenance, tuple(notes))
+
+
+def frames(stack: np.ndarray, limits: tuple[float, float], rgb: bool) -> list[np.ndarray]:
+    """A sweep as labelled pictures: H, W, 3 of uint8.
+
+    Parameters
+    ----------
+    stack : ndarray, shape (steps, H, W) or (steps, H, W, 3 or 4)
+    limits : (float, float)
+        The values that become black and white (of the layer's contrast limits).
+    rgb : bool
+    """
+    from esrgan_ext.inference.animation import labelled
+
+    low, high = limits
+    pictures = []
+    for alpha, frame in zip(np.linspace(0, 1, len(stack)), stack, strict=True):
+        values = (np.nan_to_num(frame.astype(np.float64)) - low) / (high - low)
+        picture = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+        picture = picture[..., :3] if rgb else np.repeat(picture[..., None], 3, axis=-1)
+        pictures.append(labelled(picture, f"alpha {alpha:.2f}"))
+    return pictures
+
+
+def export_animation(path: Path, pictures: list[np.ndarray], milliseconds: int = 150) -> None:
+    """Write an animation by suffix: GIF, WebP, APNG or MP4.
+
+    Raises
+    ------
+    EsrganError
+        If the suffix is none of these or the file cannot be written.
+    """
+    from esrgan_ext.inference.animation import write_animation
+
+    write_animation(path, pictures, milliseconds)
+
+
+def save_mix(mix: Mix, path: Path, report: Report, cancelled: Callable[[], bool]) -> Path:
+    """Write the mixed network as a `.safetensors` or `.pth` file."""
+    from esrgan_ext.weights import save_model
+
+    network = load_model(mix, report, cancelled)
+    stop_if(cancelled)
+    return save_model(network, path)

@@ -1,0 +1,155 @@
+"""Networks in memory, devices, and how fast they are: shared by all widgets of the process.
+
+Everything here may block and imports torch when first called: worker threads only.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from esrgan_ext.errors import UpscaleCancelled
+from napari_esrgan._work.garbage import no_collections
+
+if TYPE_CHECKING:
+    from esrgan_ext import Upscaler
+    from esrgan_ext.inference.devices import Device
+    from esrgan_ext.models import SRNetwork
+    from esrgan_ext.weights import ModelInfo
+
+# What an interpolation begins with, PSNR-oriented first: the first pair that is on this machine.
+# The last one always is.
+FIRST_PAIRS = (("lite-psnr-x4", "lite-esrgan-x4"), ("realsr-df2k", "realesrgan-x4plus"))
+
+# Two networks are what an interpolation needs; 67 MB each.
+KEPT_NETWORKS = 2
+
+# One inference at a time: two would share cores or GPU memory and both be late. Re-entrant,
+# because a lazy layer may be the source of a run.
+INFERENCE = threading.RLock()
+
+_lock = threading.Lock()
+_networks: OrderedDict[str, SRNetwork] = OrderedDict()
+_speeds: dict[tuple[str, str], float] = {}
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device as the form shows it: what `Upscaler` takes, and a name for people."""
+
+    key: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What this machine has."""
+
+    models: tuple[ModelInfo, ...]
+    devices: tuple[DeviceChoice, ...]
+
+
+@contextmanager
+def inference(cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Hold `INFERENCE`; waiting for it ends when `cancelled` says so.
+
+    Raises
+    ------
+    UpscaleCancelled
+    """
+    while not INFERENCE.acquire(timeout=0.1):
+        if cancelled():
+            raise UpscaleCancelled("upscaling was cancelled")
+    try:
+        yield
+    finally:
+        INFERENCE.release()
+
+
+def take_inventory(*_: Any) -> Inventory:
+    """List the models and devices; imports torch, which takes seconds the first time."""
+    with no_collections():
+        from esrgan_ext.inference import upscaler  # noqa: F401  # for later, while at it
+        from esrgan_ext.inference.devices import available_devices, device_name
+        from esrgan_ext.weights import list_models
+
+    devices = available_devices()
+    choices = [DeviceChoice("auto", f"Automatic ({device_name(devices[0])})")]
+    choices += [DeviceChoice(str(device), device_name(device)) for device in devices]
+    return Inventory(tuple(list_models()), tuple(choices))
+
+
+def first_pair(models: Iterable[ModelInfo]) -> tuple[str, str]:
+    """The two models that an interpolation begins with."""
+    here = {info.name for info in models if info.path is not None}
+    return next((pair for pair in FIRST_PAIRS if here.issuperset(pair)), FIRST_PAIRS[-1])
+
+
+def load(
+    model: str | os.PathLike[str] | SRNetwork,
+    progress: Callable[[int, int], Any] | None = None,
+) -> SRNetwork:
+    """A network by name or path, kept for the next time; a network is returned as it is.
+
+    Raises
+    ------
+    ModelError, DownloadError
+        See `esrgan_ext.load_model`.
+    """
+    from esrgan_ext.weights import load_model
+    from esrgan_ext.weights.search import locate
+
+    if not isinstance(model, str | os.PathLike):
+        return model
+    path = locate(model).path
+    changed = path.stat().st_mtime_ns if path is not None and path.exists() else 0
+    key = f"{model}|{changed}"
+    with _lock:
+        if key in _networks:
+            _networks.move_to_end(key)
+            return _networks[key]
+        network = load_model(model, progress=progress)
+        _networks[key] = network  # type: ignore[assignment]
+        while len(_networks) > KEPT_NETWORKS:
+            _networks.popitem(last=False)
+        return network  # type: ignore[return-value]
+
+
+def stand_in(info: ModelInfo) -> SRNetwork:
+    """A network that costs what a model not yet downloaded will cost."""
+    from esrgan_ext.models import RRDBNet, RRDBNetConfig
+
+    unshuffle = max(1, 4 // info.scale)
+    config = RRDBNetConfig(
+        in_channels=info.in_channels,
+        out_channels=info.out_channels,
+        nb=info.blocks,
+        scale=info.scale,
+        unshuffle=unshuffle,
+    )
+    network = RRDBNet(config).eval().requires_grad_(False)
+    network.info = info  # type: ignore[assignment]
+    return network
+
+
+def speed(device: Device) -> float:
+    """Multiply-accumulates a second: of the last real run there, else measured now."""
+    from esrgan_ext.inference.plan import measure_speed
+
+    key = (str(device.device), device.precision)
+    if key not in _speeds:
+        with INFERENCE:
+            _speeds[key] = measure_speed(device)
+    return _speeds[key]
+
+
+def learn_speed(upscaler: Upscaler, macs: float, seconds: float) -> None:
+    """Remember what a real run did; too short a run says little."""
+    if seconds > 0.2:
+        key = (str(upscaler.device.device), upscaler.device.precision)
+        _speeds[key] = macs / seconds

@@ -1,0 +1,293 @@
+"""The upscaling job: a request in, a result out, reports on the way.
+
+Runs in a worker thread. Reads the layer's array plane by plane, writes into a `Result`. Knows
+neither Qt nor napari.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from esrgan_ext import __version__
+from esrgan_ext.inference.tiles import Rect
+from napari_esrgan._work import models
+from napari_esrgan._work.messages import (
+    Appear,
+    Cancelled,
+    Outcome,
+    Progress,
+    Report,
+    Status,
+    stop_if,
+)
+from napari_esrgan._work.request import (
+    UpscaleRequest,
+    channel_ranges,
+    load_model,
+    make_upscaler,
+    output_shape,
+)
+from napari_esrgan._work.result import Index, Result, make_result
+
+if TYPE_CHECKING:
+    from esrgan_ext import Upscaler
+    from esrgan_ext.models import SRNetwork
+
+# Small planes of a stack run together on a GPU, which one of them does not fill.
+GPU_GROUP_PIXELS = 512 * 512
+# Long enough for a steady estimate of what is left.
+_SECONDS_BEFORE_ESTIMATE = 0.5
+# A window that has not shown the result by then is busy with other things.
+_SECONDS_BEFORE_SHOWN = 1.0
+
+
+def run_upscale(
+    request: UpscaleRequest,
+    report: Report,
+    cancelled: Cancelled,
+    network: SRNetwork | None = None,
+) -> Outcome:
+    """Upscale what is asked for.
+
+    Parameters
+    ----------
+    request : UpscaleRequest
+    report : callable
+        Gets `Status`, `Progress` and, where the work is long, one `Appear`.
+    cancelled : callable
+        Asked often; True stops the work within one step of the network.
+    network : SRNetwork or None
+        The request's model, where it is loaded already.
+
+    Raises
+    ------
+    UpscaleCancelled
+        After `cancelled` said so. What was on disk is gone.
+    EsrganError, MemoryError
+        In words for the user.
+    """
+    if network is None:
+        network = load_model(request.model, report, cancelled)
+    stop_if(cancelled)
+    report(Status("Reading the layer…"))
+    ranges = channel_ranges(request, cancelled)
+    upscaler = make_upscaler(request, network, report, cancelled)
+    dtype = np.dtype(request.data.dtype)
+    plan = upscaler.plan(request.plane_shape, dtype)
+    seconds = len(request.planes) * plan.macs / models.speed(upscaler.device)
+    fill_in = seconds > request.fill_in_seconds
+    tile = plan.tile
+    if fill_in and request.tile == "auto":
+        tile = min(tile, _showing_tile(request.region, request.fill_in_tile))
+    if tile != request.tile:
+        upscaler = make_upscaler(request, network, report, cancelled, tile)
+        plan = upscaler.plan(request.plane_shape, dtype)
+    shape = output_shape(request, upscaler)
+    axes = request.axes
+    result = make_result(shape, dtype, axes.y, axes.x, request.budget_bytes, request.folder)
+    work = _Work(request, upscaler, result, ranges, plan.tiles, report, cancelled)
+    try:
+        if fill_in:
+            report(Status("Preparing the layer…"))
+            work.fill_cheaply()
+            appear = Appear(result)
+            report(appear)
+            _wait_for(appear.shown, cancelled)
+        with models.inference(cancelled), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            begin = time.perf_counter()
+            work.run()
+            taken = time.perf_counter() - begin
+        stop_if(cancelled)
+    except BaseException:
+        result.discard()
+        raise
+    models.learn_speed(upscaler, plan.macs * len(request.planes), taken)
+    notes = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RuntimeWarning))
+    provenance = _provenance(request, upscaler, ranges, tile, taken, result)
+    return Outcome(result, provenance, tuple(notes))
+
+
+class _Work:
+    """The loop over planes: one call of the upscaler each, or for a group on a GPU."""
+
+    def __init__(
+        self,
+        request: UpscaleRequest,
+        upscaler: Upscaler,
+        result: Result,
+        ranges: list[Any],
+        tiles_per_plane: int,
+        report: Report,
+        cancelled: Cancelled,
+    ) -> None:
+        self._request, self._upscaler, self._result = request, upscaler, result
+        self._ranges, self._report, self._cancelled = ranges, report, cancelled
+        self._plane_pixels = request.region.height * request.region.width
+        self._tiles = tiles_per_plane * len(request.planes)
+        self._total = self._plane_pixels * len(request.planes)
+        self._finished = self._pieces = 0
+        self._begin = time.perf_counter()
+
+    def read(self, plane: tuple[int, ...]) -> np.ndarray:
+        """The region of a plane as (H, W) or (H, W, colours)."""
+        axes, region = self._request.axes, self._request.region
+        pixels = np.asarray(self._request.data[axes.index(plane, region.rows, region.columns)])
+        return np.swapaxes(pixels, 0, 1) if axes.transposed else pixels
+
+    def _target(
+        self, plane: tuple[int, ...], rows: slice = slice(None), columns: slice = slice(None)
+    ) -> Index:
+        """Where (part of) a plane is in the result."""
+        if self._request.only_shown:
+            plane = (0,) * len(plane)
+        return self._request.axes.index(plane, rows, columns)
+
+    def _arranged(self, pixels: np.ndarray) -> np.ndarray:
+        return np.swapaxes(pixels, 0, 1) if self._request.axes.transposed else pixels
+
+    def fill_cheaply(self) -> None:
+        """Every plane by its nearest pixels, to be seen until the network has got there."""
+        height, width = self._upscaler.output_size(
+            self._request.region.height, self._request.region.width
+        )
+        for plane in self._request.planes:
+            pixels = self.read(plane)
+            columns = _nearest(pixels.shape[1], width)
+            rows = _nearest(pixels.shape[0], height)
+            for top in range(0, height, 1024):
+                stop_if(self._cancelled)
+                part = slice(top, min(top + 1024, height))
+                block = pixels[rows[part]][:, columns]
+                self._result.write(
+                    self._target(plane, part, slice(0, width)), self._arranged(block)
+                )
+
+    def run(self) -> None:
+        for group in self._groups():
+            self._run_group(group)
+
+    def _groups(self) -> list[list[tuple[int, ...]]]:
+        """The planes in the order of work, those that run together in one list."""
+        planes = self._request.planes
+        if self._upscaler.device.is_cpu:
+            return [[plane] for plane in planes]
+        size = max(1, GPU_GROUP_PIXELS // self._plane_pixels)
+        channel_of = self._request.axes.channel_of
+        groups: list[list[tuple[int, ...]]] = []
+        for plane in planes:
+            if groups and len(groups[-1]) < size and channel_of(groups[-1][0]) == channel_of(plane):
+                groups[-1].append(plane)
+            else:
+                groups.append([plane])
+        return groups
+
+    def _run_group(self, planes: list[tuple[int, ...]]) -> None:
+        stop_if(self._cancelled)
+        request, region = self._request, self._request.region
+        pixels = self.read(planes[0])
+        alone = len(planes) == 1
+        if not alone:
+            pixels = np.stack([pixels, *(self.read(plane) for plane in planes[1:])])
+        # Only a single plane can be written in place: a group need not be a slice of the result.
+        view = self._result.view(self._target(planes[0])) if alone else None
+        out = None if view is None else self._arranged(view)
+
+        def progress(done: int, _total: int) -> bool:
+            self._say(self._finished + done)
+            return not self._cancelled()
+
+        def on_tile(piece: np.ndarray, slices: tuple[int | slice, ...]) -> None:
+            if out is None:
+                plane = planes[0] if alone else planes[slices[0]]  # type: ignore[index]
+                rows, columns = (slices if alone else slices[1:])[:2]
+                self._result.write(
+                    self._target(plane, rows, columns),  # type: ignore[arg-type]
+                    self._arranged(piece),
+                )
+            self._pieces += 1
+
+        self._upscaler.data_range = self._ranges[request.axes.channel_of(planes[0])]
+        self._upscaler(
+            pixels,
+            progress=progress,
+            on_tile=on_tile,
+            out=out,
+            start=(request.centre[0] - region.y0, request.centre[1] - region.x0),
+        )
+        self._finished += len(planes) * self._plane_pixels
+        self._say(self._finished)
+
+    def _say(self, done: int) -> None:
+        elapsed = time.perf_counter() - self._begin
+        left = None
+        if done and elapsed > _SECONDS_BEFORE_ESTIMATE:
+            left = elapsed * (self._total - done) / done
+        tiles_done = self._tiles * done // self._total
+        self._report(Progress(done, self._total, tiles_done, self._tiles, left, self._pieces))
+
+
+def _wait_for(shown: threading.Event, cancelled: Cancelled) -> None:
+    end = time.monotonic() + _SECONDS_BEFORE_SHOWN
+    while not shown.wait(0.02) and time.monotonic() < end:
+        stop_if(cancelled)
+
+
+def _showing_tile(region: Rect, smallest: int) -> int:
+    """The side of tiles that cut a region evenly, none much smaller than `smallest`."""
+    sides = (region.height, region.width)
+    return max(-(-side // max(1, side // smallest)) for side in sides)
+
+
+def _nearest(source: int, target: int) -> np.ndarray:
+    return ((np.arange(target) + 0.5) * source / target).astype(np.intp)
+
+
+def _provenance(
+    request: UpscaleRequest,
+    upscaler: Upscaler,
+    ranges: list[Any],
+    tile: int,
+    seconds: float,
+    result: Result,
+) -> dict[str, Any]:
+    import torch
+
+    from esrgan_ext.weights import info_of
+
+    info = info_of(upscaler.network)
+    region, mix = request.region, request.model
+    return {
+        "model": {
+            "name": info.name,
+            "key": mix if isinstance(mix, str) else None,
+            "mix": None if isinstance(mix, str) else [mix.a, mix.b, mix.alpha],
+            "sha256": info.sha256,
+            "license": info.license,
+            "source": info.source,
+            "scale": info.scale,
+        },
+        "parameters": {
+            "outscale": request.outscale,
+            "axes": list(request.axes.roles),
+            "rgb": request.axes.rgb,
+            "region": [region.y0, region.y1, region.x0, region.x1],
+            "plane": list(request.shown) if request.only_shown else None,
+            "range": request.value_range.kind,
+            "range_values": list(request.value_range.values or ()) or None,
+            "ranges": [list(r) if isinstance(r, tuple) else r for r in ranges],
+            "device": str(upscaler.device.device),
+            "precision": upscaler.device.precision,
+            "tile": tile,
+            "overlap": upscaler.overlap,
+        },
+        "versions": {"esrgan_ext": __version__, "torch": str(torch.__version__)},
+        "device_name": upscaler.device.name,
+        "seconds": round(seconds, 3),
+        "store": None if result.path is None else str(result.path),
+    }

@@ -1,0 +1,54 @@
+"""Estimates and progress in words. Plain text: no Qt, no napari."""
+
+from __future__ import annotations
+
+from napari_esrgan._work.estimate import Estimate
+from napari_esrgan._work.messages import Progress, Status
+
+ENDINGS = {"finished": "Done.", "cancelled": "Cancelled.", "failed": "Failed; see the message."}
+
+
+def duration(seconds: float) -> str:
+    """ "8 s", "3 min", "1 h 20 min": as exact as an estimate is."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that suits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}"
+
+
+def describe_estimate(result: Estimate) -> str:
+    shape = " × ".join(str(n) for n in result.output_shape)
+    where = ", kept on disk" if result.on_disk else ""
+    text = (
+        f"Result: {shape}, {size(result.output_bytes)}{where}. About {duration(result.seconds)} "
+        f"on {result.device}, with {size(result.work_bytes)} of memory for the work."
+    )
+    if result.download_bytes is None:
+        text += " The model is downloaded first."
+    elif result.download_bytes:
+        text += f" The model ({size(result.download_bytes)}) is downloaded first."
+    return text
+
+
+def describe_progress(progress: Progress | Status) -> str:
+    if isinstance(progress, Status):
+        return progress.text
+    if not progress.tiles:
+        return f"{progress.text}: {size(progress.done)} of {size(progress.total)}"
+    parts = [progress.text]
+    if progress.tiles > 1:
+        parts.append(f"tile {min(progress.tiles_done + 1, progress.tiles)} of {progress.tiles}")
+    if progress.seconds_left is not None:
+        parts.append(f"{duration(progress.seconds_left)} left")
+    return ", ".join(parts)

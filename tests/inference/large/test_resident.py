@@ -1,0 +1,93 @@
+"""Networks in a process: loaded once, right ones only, and alive after a fork."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from esrgan_ext import ModelError, upscale_lazy
+from esrgan_ext.inference.large import claims, model_cache
+from esrgan_ext.inference.large.model_cache import ModelReference, Settings
+from esrgan_ext.weights import save_model
+from tests.conftest import ROOT, make_network
+
+
+def settings(reference: ModelReference) -> Settings:
+    return Settings(reference, None, 8, "cpu", "fp32", False)
+
+
+def test_the_digest_is_of_the_weights_not_of_the_file(tmp_path):
+    network = make_network(4)
+    for name in ("x.safetensors", "x.pth"):
+        path = save_model(network, tmp_path / name)
+        assert model_cache.refer(path)[0].digest == model_cache.digest_of(network)
+    assert model_cache.digest_of(make_network(5)) != model_cache.digest_of(network)
+
+
+def test_an_upscaler_is_made_once(tmp_path):
+    reference, _ = model_cache.refer(make_network(6))
+    assert model_cache.upscaler(settings(reference)) is model_cache.upscaler(settings(reference))
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path):
+    path = save_model(make_network(7), tmp_path / "m.safetensors")
+    reference, _ = model_cache.refer(path)
+    shutil.copy(save_model(make_network(8), tmp_path / "other.safetensors"), path)
+    program = (
+        "from esrgan_ext.inference.large import model_cache as r\n"
+        f"r.upscaler(r.Settings(r.{reference!r}, None, 8, 'cpu', 'fp32', False))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert "ModelError" in run.stderr
+    assert "the weights here are not those" in run.stderr
+
+
+def _compute_in_child(image, model, queue):
+    queue.put(upscale_lazy(image, model, device="cpu", tile=20).compute())  # dask's usual threads
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_computes_although_its_parent_has(model):
+    """GNU's OpenMP hangs in a child whose parent has used it, unless care is taken."""
+    image = np.random.default_rng(0).integers(0, 256, (50, 60), dtype=np.uint8)
+    expected = upscale_lazy(image, model, device="cpu", tile=20).compute()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_compute_in_child, args=(image, model, queue), daemon=True)
+    child.start()
+    try:
+        np.testing.assert_array_equal(queue.get(timeout=250), expected)
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_each_worker_takes_a_gpu_of_its_own(tmp_path, monkeypatch):
+    names = ["gpu-a", "gpu-b"]
+    monkeypatch.setattr(claims, "_held", None)
+    with FileLock(tmp_path / "gpu-a.lock"):  # another worker's
+        assert claims.claim_gpu(names, tmp_path) == 1
+    assert claims.claim_gpu(names, tmp_path) == 1  # for life
+    held = claims._held
+    monkeypatch.setattr(claims, "_held", None)
+    assert claims.claim_gpu(names, tmp_path) == 0  # the first worker has ended
+    workers = [held, claims._held]  # both live, so both locks are held
+    monkeypatch.setattr(claims, "_held", None)
+    with pytest.warns(RuntimeWarning, match="sharing"):
+        assert claims.claim_gpu(names, tmp_path) in (0, 1)
+    assert len(workers) == 2
+
+
+def test_a_model_that_is_nowhere():
+    with pytest.raises(ModelError):
+        model_cache.upscaler(settings(ModelReference("no-such-model", "0" * 64)))
