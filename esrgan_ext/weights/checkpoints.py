@@ -1,7 +1,8 @@
 """Reads weight files into plain state dicts: `.pth`, `.safetensors`, ncnn `.param` with `.bin`.
 
-No file can run code: pickles are only ever read with ``torch.load(weights_only=True)``.
-Which network the tensors belong to is found out in `layouts`.
+No file can run code: pickles are read with ``torch.load(weights_only=True)``, and what that
+refuses with `pickles`, where every object that is no tensor is an inert placeholder. Which network
+the tensors belong to is found out in `layouts`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from torch import Tensor
 
 from esrgan_ext.errors import ModelError
 from esrgan_ext.weights import ncnn
+from esrgan_ext.weights.pickles import load_with_inert_objects
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".param", ".bin")
 
 # Under which key a training checkpoint keeps the generator, the one to prefer first:
 # Real-ESRGAN's `params_ema` is the averaged network, which is the one to use.
-WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict")
+WRAPPERS = (
+    "params_ema", "net_g_ema", "generator_ema", "ema", "params", "net_g", "netG", "generator", "G",
+    "state_dict", "model_state_dict", "model", "network", "net",
+)  # fmt: skip
 
 # Our own files say under this key what the tensors cannot (see `export`).
 METADATA_KEY = "esrgan_ext"
@@ -79,11 +84,12 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
     Raises
     ------
     ModelError
-        The file is missing, damaged, of another kind, or a pickle that holds more than tensors.
-        The message names the file.
+        The file is missing, damaged, of another kind, or holds no tensors. The message names
+        the file.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
+    _check_it_was_downloaded(path)
     suffix = path.suffix.lower()
     if suffix in (".param", ".bin"):
         param, binary = ncnn_pair(path)
@@ -97,6 +103,25 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
         f"{path}: {suffix or 'a file without suffix'} is not a weights format; "
         f"use one of {', '.join(SUFFIXES)}"
     )
+
+
+def _check_it_was_downloaded(path: Path) -> None:
+    """A web page or a Git LFS pointer under the weights' name says so at once."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if start.startswith(b"version https://git-lfs"):
+        raise ModelError(
+            f"{path}: a Git LFS pointer, a small text that stands for the weights. Download the "
+            "file itself: `git lfs pull` in its repository, or the page's own download button"
+        )
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
+        raise ModelError(
+            f"{path}: a web page, not weights: what was saved is the page about the file, or an "
+            "error. Download it again, by the link to the file itself"
+        )
 
 
 def ncnn_pair(path: Path) -> tuple[Path, Path]:
@@ -130,24 +155,21 @@ def _read_safetensors(path: Path, shapes_only: bool) -> Checkpoint:
 
 
 def _read_torch(path: Path, shapes_only: bool) -> Checkpoint:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    damaged = ModelError(f"{path}: not a PyTorch checkpoint, or a damaged one")
     try:
         mmap = shapes_only and zipfile.is_zipfile(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch comments on damaged files before it fails
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        if any(sign in str(error) for sign in _SIGNS_OF_OBJECTS):
-            raise ModelError(
-                f"{path}: refused, because it holds more than tensors and reading that could run "
-                "code from the file. Ask its author for a .safetensors file"
-            ) from error
-        raise ModelError(f"{path}: not a PyTorch checkpoint, or a damaged one") from error
+        if not any(sign in str(error) for sign in _SIGNS_OF_OBJECTS):
+            raise damaged from error
+        try:
+            content = load_with_inert_objects(path, mmap=mmap)
+        except Exception as other:  # as below
+            raise damaged from other
     except Exception as error:  # a damaged archive or pickle can raise nearly anything
-        raise ModelError(f"{path}: not a PyTorch checkpoint, or a damaged one") from error
+        raise damaged from error
     return _unwrap(content, path)
 
 
@@ -157,10 +179,9 @@ def _unwrap(content: object, path: Path) -> Checkpoint:
             f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors"
         )
     metadata = content.get(METADATA_KEY, {})
-    wrapped = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-    inner: Mapping[Any, Any] = wrapped[0] if wrapped else content
+    inner = _innermost(content)
     tensors = {
-        key: value
+        key: value.detach()  # a Parameter asks for gradients
         for key, value in inner.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
@@ -168,3 +189,18 @@ def _unwrap(content: object, path: Path) -> Checkpoint:
         keys = ", ".join(str(key) for key in list(inner)[:4]) or "none"
         raise ModelError(f"{path}: holds no tensors; its keys are: {keys}")
     return Checkpoint(tensors, dict(metadata) if isinstance(metadata, Mapping) else {})
+
+
+def _innermost(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The generator's tensors in a training checkpoint, which may wrap them more than once."""
+    for key in WRAPPERS:
+        if isinstance(inner := content.get(key), Mapping) and _holds_tensors(inner):
+            return _innermost(inner)
+    return content
+
+
+def _holds_tensors(content: Mapping[Any, Any]) -> bool:
+    return any(
+        isinstance(value, Tensor) or (isinstance(value, Mapping) and _holds_tensors(value))
+        for value in content.values()
+    )

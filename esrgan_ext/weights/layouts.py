@@ -36,7 +36,14 @@ Config = RRDBNetConfig | SRResNetConfig
 # comes out, the network unshuffles its input first.
 IMAGE_CHANNELS = (1, 2, 3, 4)
 
-_PREFIXES = ("module.", "_orig_mod.")
+# A tensor that every network of a layout has. What stands before it in a checkpoint's keys is a
+# prefix: of torch's wrappers, or of the trainer's class that held the generator.
+_LANDMARKS = (
+    "body.0.rdb1.conv1.weight",
+    "RRDB_trunk.0.RDB1.conv1.weight",
+    "model.1.sub.0.RDB1.conv1.0.weight",
+    "act_first.weight",
+)
 _NEW_TO_CANONICAL = {
     "trunk_conv": "conv_body",
     "HRconv": "conv_hr",
@@ -74,7 +81,8 @@ def canonical(
     Parameters
     ----------
     state : mapping of str to Tensor
-        Any of the layouts above, possibly behind ``module.``; any floating dtype.
+        Any of the layouts above, behind any prefix (``module.``, ``generator.``); any floating
+        dtype.
     source : str
         File name for messages.
     hint : mapping, optional
@@ -115,15 +123,21 @@ def build_network(config: Config) -> SRNetwork:
 
 
 def _strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    named = dict(state)
-    changed = True
-    while changed:
-        changed = False
-        for prefix in _PREFIXES:
-            if named and all(key.startswith(prefix) for key in named):
-                named = {key.removeprefix(prefix): value for key, value in named.items()}
-                changed = True
-    return named
+    """The generator alone, without what its names begin with; an average of it comes first."""
+    for landmark in _LANDMARKS:
+        prefixes = [
+            key.removesuffix(landmark)
+            for key in state
+            if key == landmark or key.endswith(f".{landmark}")
+        ]
+        if prefixes:
+            prefix = min(prefixes, key=lambda name: ("ema" not in name.lower(), len(name)))
+            return {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
+    return dict(state)
 
 
 def _unknown(state: Mapping[str, Tensor], source: str, reason: str = "") -> ModelError:
@@ -256,7 +270,8 @@ def _compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source
     missing = [key for key in expected if key not in found]
     if missing:
         raise ModelError(f"{source}: {_some(missing)} missing; the file is damaged or not ours")
-    extra = [key for key in found if key not in expected]
+    # Numbers that a trainer counts in (steps, batches) are no part of a network.
+    extra = [key for key, tensor in found.items() if key not in expected and tensor.ndim > 0]
     if extra:
         raise ModelError(f"{source}: {_some(extra)} unknown; a variant that is not supported")
     for key, tensor in expected.items():
