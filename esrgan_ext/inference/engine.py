@@ -17,6 +17,7 @@ from torch import Tensor
 
 from esrgan_ext import ops
 from esrgan_ext.errors import ImageError, OptionError
+from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.devices import Device
 from esrgan_ext.inference.graphs import BatchRunner, CudaQueue, KernelFailure, Queue
@@ -35,6 +36,18 @@ _NOT_FINITE = (
     "the network's result is not finite: the image's values lie far outside its range "
     "(give data_range), or the model's weights are damaged"
 )
+
+
+def _one_thread() -> None:
+    """In a forked child: GNU's OpenMP would wait for ever for the threads of the parent's pool.
+
+    A parallel region of one thread needs none. The compiled kernels' own threads live as long as a
+    call and survive a fork, but take their number from torch's.
+    """
+    torch.set_num_threads(1)
+
+
+in_forked_child(_one_thread)
 
 
 class Engine:

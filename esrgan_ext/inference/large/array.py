@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import uuid
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from dask import threaded
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import arrays
 from esrgan_ext.inference.arrays import DataRange, ValueMap
 from esrgan_ext.inference.large import model_cache
@@ -258,5 +258,4 @@ def _start_anew() -> None:
     threaded.pools.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+in_forked_child(_start_anew)

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from esrgan_ext.errors import DeviceError, ModelError, OptionError
+from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import devices
 from esrgan_ext.inference.large.claims import claim_gpu
 from esrgan_ext.inference.upscaler import Model, Upscaler
@@ -211,19 +212,13 @@ def _remove_spool(pid: int, folder: Path) -> None:
 
 
 def _start_anew() -> None:
-    """In a forked child: another thread may have held a lock, and OpenMP's threads are gone.
-
-    GNU's OpenMP waits for ever for the threads of a pool that was not forked along, and a
-    parallel region of one thread needs none.
-    """
+    """In a forked child: another thread may have held a lock, and it starts without networks."""
     global _guard, _loads
     _guard = threading.Lock()
     _upscalers.clear()
     _networks.clear()
     _locks.clear()
     _loads = 0
-    torch.set_num_threads(1)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+in_forked_child(_start_anew)

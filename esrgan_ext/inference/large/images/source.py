@@ -13,6 +13,7 @@ import tifffile
 import zarr
 
 from esrgan_ext.errors import ImageFileError
+from esrgan_ext.forks import in_forked_child
 
 # Open files a process keeps: the level that is upscaled, and that of a run before.
 _KEPT = 2
@@ -133,5 +134,4 @@ def _start_anew() -> None:
     _open.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+in_forked_child(_start_anew)

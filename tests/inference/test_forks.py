@@ -1,0 +1,61 @@
+"""Forked children of a process that has upscaled already: they work, and give the same pixels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PARENT = """
+import os
+import sys
+import multiprocessing
+import numpy as np
+import torch
+import esrgan_ext as esr
+from tests.conftest import make_network
+
+torch.set_num_threads(2)
+image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)  # torch shares it out
+upscaler = esr.Upscaler(make_network(nf=32, gc=32, nb=1), device="cpu", data_range=(0, 255))
+expected = upscaler(image)
+torch.ones(3_000_000).sum()  # whatever else the parent's pool was used for
+
+
+def child(_: int) -> bool:
+    assert torch.get_num_threads() == 1
+    return bool(np.array_equal(upscaler(image), expected))
+
+
+if sys.argv[1] == "multiprocessing":
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(child, range(3)) == [True] * 3
+elif sys.argv[1] == "os.fork":
+    if (pid := os.fork()) == 0:
+        os._exit(0 if child(0) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+else:
+    class Images(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+        def __getitem__(self, k):
+            return child(k)
+    loader = torch.utils.data.DataLoader(
+        Images(), num_workers=2, multiprocessing_context="fork", batch_size=None
+    )
+    assert list(loader) == [True] * 3
+assert torch.get_num_threads() == 2
+assert np.array_equal(upscaler(image), expected)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("core", ["", "off"])
+@pytest.mark.parametrize("how", ["multiprocessing", "os.fork", "DataLoader"])
+def test_a_forked_child_upscales_after_its_parent_has(how: str, core: str) -> None:
+    environment = os.environ | {"ESRGAN_EXT": core, "OMP_NUM_THREADS": "2"}
+    if not core:
+        del environment["ESRGAN_EXT"]
+    subprocess.run([sys.executable, "-c", PARENT, how], check=True, timeout=100, env=environment)
