@@ -6,14 +6,12 @@ answers at once; each command imports what it needs when it runs.
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from esrgan_ext import __version__
-from esrgan_ext.cli import evaluate, info, mix, models, train, upscale
+from esrgan_ext.cli import evaluate, info, mix, models, process, train, upscale
 
 app = typer.Typer(
     name="esrgan",
@@ -48,12 +46,7 @@ def _root(
     """Upscale images with the ESRGAN family of networks."""
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    # An exception, unlike the default, lets partial files be removed on the way out.
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     """The console script."""
-    signal.signal(signal.SIGTERM, _terminated)
+    process.prepare()
     app()

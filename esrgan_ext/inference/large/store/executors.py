@@ -21,6 +21,7 @@ from esrgan_ext.errors import EsrganError, OptionError, SchedulerError
 from esrgan_ext.inference.large.store import tasks
 from esrgan_ext.inference.large.store.tasks import Outcome
 from esrgan_ext.models import SRNetwork
+from esrgan_ext.openmp import waiting_settings
 
 Task = Callable[[int], Outcome]
 OnOutcome = Callable[[Outcome], bool]
@@ -210,6 +211,8 @@ def _processes(workers: int, memory_limit: int) -> Iterator[Cluster]:
     cores = max(1, (os.cpu_count() or 1) // workers)
     settings: dict[str, Any] = {
         "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": cores,
+        # The workers share the cores: none of them may spin while another has work.
+        **{f"distributed.nanny.pre-spawn-environ.{k}": v for k, v in waiting_settings().items()},
         # Results are on disk: there is nothing to spill, and a worker that pauses above a share of
         # its memory would never come back, since allocators keep what they have.
         "distributed.worker.memory.target": False,
