@@ -53,7 +53,7 @@ def test_the_packaged_models_are_listed_first_and_are_here():
         "lite-esrgan-x4",
     ]
     assert all(m.path is not None and m.path.exists() for m in models[:5])
-    assert {m.scale for m in models} == {2, 4}
+    assert {m.scale for m in models} == {2, 3, 4}
 
 
 def test_a_loaded_model_says_what_it_is():

@@ -28,13 +28,10 @@ from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import load_model
+from esrgan_ext.weights.info import default_overlap
 
 Model = str | os.PathLike[str] | nn.Module
 """A catalogue name, a file, or a network."""
-
-# Context where the catalogue says nothing about a model: what the most demanding of the
-# published ones needs before 8-bit results differ by at most one level.
-DEFAULT_OVERLAP = 64
 
 # Below this a tile is nearly all overlap; if it does not fit, nothing useful will.
 SMALLEST_TILE = 16
@@ -393,10 +390,11 @@ def upscale(
 def auto_overlap(network: SRNetwork) -> int:
     """Context that a tile of this network needs on each side, in input pixels.
 
-    The catalogue's measured figure, else `DEFAULT_OVERLAP`; never more than the network sees.
+    The catalogue's measured figure, else `default_overlap`; never more than the network sees.
     """
     info = getattr(network, "info", None)
-    return min(DEFAULT_OVERLAP if info is None else info.overlap, network.reach)
+    overlap = default_overlap(network.config) if info is None else info.overlap
+    return min(overlap, network.reach)
 
 
 def _interleaved(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

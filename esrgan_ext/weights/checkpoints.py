@@ -58,8 +58,8 @@ class Checkpoint:
     tensors : dict of str to Tensor
         As named in the file.
     metadata : dict
-        What `export.save_model` wrote beside them, else empty. Not trusted: it came with the
-        file.
+        What `export.save_model` wrote beside them, or an ncnn graph says, else empty. Not
+        trusted: it came with the file.
     """
 
     tensors: dict[str, Tensor]
@@ -93,8 +93,9 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
     suffix = path.suffix.lower()
     if suffix in (".param", ".bin"):
         param, binary = ncnn_pair(path)
-        state = ncnn.read_shapes(param) if shapes_only else ncnn.read_ncnn(param, binary)
-        return Checkpoint(state)
+        read = ncnn.read_shapes(param) if shapes_only else ncnn.read_ncnn(param, binary)
+        state, config = read
+        return Checkpoint(state, {"config": config})
     if suffix == ".safetensors":
         return _read_safetensors(path, shapes_only)
     if suffix in TORCH_SUFFIXES:

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from esrgan_ext.errors import ModelError, OptionError
-from esrgan_ext.models import RRDBNet, SRNetwork
+from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights.checkpoints import METADATA_KEY
 from esrgan_ext.weights.layouts import build_network
 from esrgan_ext.weights.loading import info_of
@@ -160,13 +160,17 @@ def _umask() -> int:
     return mask
 
 
+def _unshuffle(network: SRNetwork) -> int:
+    return getattr(network.config, "unshuffle", 1)
+
+
 class _Plain(nn.Module):
     """The reference computation alone, in operations that ONNX has with free sizes."""
 
     def __init__(self, network: SRNetwork) -> None:
         super().__init__()
         self.network = network
-        self.unshuffle = network.alignment
+        self.unshuffle = _unshuffle(network)
 
     def forward(self, image: Tensor) -> Tensor:
         if self.unshuffle == 1:
@@ -211,7 +215,7 @@ def _write_onnx(network: nn.Module, path: Path) -> None:
     }
     plain.load_state_dict(state, assign=True)
     module = _Plain(plain.eval()).requires_grad_(False)
-    side = 4 * network.alignment + 1 if isinstance(network, RRDBNet) else 5
+    side = 4 * _unshuffle(network) + 1
     image = torch.zeros(2, network.in_channels, side, side + 1)
     auto = torch.export.Dim.DYNAMIC
     with _quiet_exporter():

@@ -11,6 +11,16 @@ from pathlib import Path
 DEFAULT_OVERLAP = 64
 
 
+def default_overlap(config: object) -> int:
+    """Context that tiles of a network of this configuration get where nobody measured it.
+
+    All that it sees where the configuration says how far that is (compact networks see little),
+    else `DEFAULT_OVERLAP` in pixels of its trunk.
+    """
+    reach = getattr(config, "reach", None)
+    return DEFAULT_OVERLAP * getattr(config, "unshuffle", 1) if reach is None else reach
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """A model that can be loaded.
@@ -22,7 +32,7 @@ class ModelInfo:
     scale : int
         Output pixels per input pixel along each axis.
     blocks : int
-        RRDBs (or residual blocks of an SRResNet).
+        RRDBs, residual blocks of an SRResNet, or convolutions of a compact network.
     in_channels, out_channels : int
         Channels of the image.
     purpose : str
@@ -40,6 +50,11 @@ class ModelInfo:
     path : Path or None
         The file on this machine (the ``.param`` for ncnn); None where it must be downloaded
         first or where the model exists in memory only.
+    architecture : str
+        'RRDBNet', 'SRResNet' or 'SRVGGNetCompact'.
+    denoise : tuple of (str, str) or None
+        Names of two models that differ in how much noise they take away, the weaker first, one of
+        which this is. `denoise` from 0 to 1 mixes them.
     """
 
     name: str
@@ -54,3 +69,5 @@ class ModelInfo:
     size_bytes: int | None
     overlap: int
     path: Path | None
+    architecture: str = "RRDBNet"
+    denoise: tuple[str, str] | None = None

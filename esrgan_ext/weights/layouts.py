@@ -14,11 +14,14 @@ upsampling k    model.{3k}                          upconvK             conv_upK
 last two        model.{3n+2}, model.{3n+4}          HRconv, conv_last   conv_hr, conv_last
 ==============  ==================================  ==================  ====================
 
+Real-ESRGAN's compact networks have one layout: `body.0`, `body.1`, ...
+
 The old indices are those of an nn.Sequential, in which upsampling and LeakyReLU count too.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -28,9 +31,17 @@ import torch
 from torch import Tensor
 
 from esrgan_ext.errors import ModelError
-from esrgan_ext.models import RRDBNet, RRDBNetConfig, SRNetwork, SRResNet, SRResNetConfig
+from esrgan_ext.models import (
+    CompactConfig,
+    RRDBNet,
+    RRDBNetConfig,
+    SRNetwork,
+    SRResNet,
+    SRResNetConfig,
+    SRVGGNetCompact,
+)
 
-Config = RRDBNetConfig | SRResNetConfig
+Config = RRDBNetConfig | SRResNetConfig | CompactConfig
 
 # Channels that an image can have. Where conv_first takes another number, or four times what
 # comes out, the network unshuffles its input first.
@@ -43,6 +54,7 @@ _LANDMARKS = (
     "RRDB_trunk.0.RDB1.conv1.weight",
     "model.1.sub.0.RDB1.conv1.0.weight",
     "act_first.weight",
+    "body.0.weight",
 )
 _NEW_TO_CANONICAL = {
     "trunk_conv": "conv_body",
@@ -56,6 +68,7 @@ _OLD_BLOCK = re.compile(
 _OLD_TRUNK_END = re.compile(r"model\.1\.sub\.(\d+)\.(weight|bias)")
 _OLD_TOP = re.compile(r"model\.(\d+)\.(weight|bias)")
 _BODY = re.compile(r"body\.(\d+)\.")
+_COMPACT = re.compile(r"body\.(\d+)\.")
 _UP = re.compile(r"(?:conv_up|upsample\.)(\d+)\.")
 
 
@@ -108,6 +121,8 @@ def canonical(
     named = _strip_prefixes(state)
     if "act_first.weight" in named:
         config: Config = _srresnet_config(named, source)
+    elif "body.0.weight" in named:
+        config = _compact_config(named, source, hint or {})
     else:
         named = _rename(named, source)
         config = _rrdbnet_config(named, source, hint or {})
@@ -119,6 +134,8 @@ def canonical(
 def build_network(config: Config) -> SRNetwork:
     """The network of a configuration on the meta device: it has shapes but no numbers yet."""
     with torch.device("meta"):
+        if isinstance(config, CompactConfig):
+            return SRVGGNetCompact(config)
         return SRResNet(config) if isinstance(config, SRResNetConfig) else RRDBNet(config)
 
 
@@ -263,6 +280,42 @@ def _srresnet_config(state: Mapping[str, Tensor], source: str) -> SRResNetConfig
         nb=_count(state, _BODY, 0),
         scale=2**stages,
         batch_norm="bn_body.weight" in state,
+    )
+
+
+def _compact_config(
+    state: Mapping[str, Tensor], source: str, hint: Mapping[str, Any]
+) -> CompactConfig:
+    """Slopes tell PReLU; of the others, and of a reduced result, the tensors tell nothing."""
+    nf, in_channels = _shape(state, "body.0.weight", source)[:2]
+    last = max(int(match[1]) for key in state if (match := _COMPACT.match(key)))
+    if last < 2 or last % 2:
+        raise _unknown(
+            state, source, f"its last layer is body.{last}, it must be an even number, 2 or more"
+        )
+    square, rest = divmod(_shape(state, f"body.{last}.weight", source)[0], in_channels)
+    upsampling = math.isqrt(square)
+    if rest or upsampling**2 != square or not 1 <= upsampling <= 8:
+        raise ModelError(
+            f"{source}: its last convolution has {square * in_channels + rest} outputs, which is "
+            f"not {in_channels} (the input's channels) times the square of a scale of 1 to 8"
+        )
+    activation = "prelu" if "body.1.weight" in state else hint.get("activation")
+    if activation not in ("prelu", "relu", "leakyrelu"):
+        raise ModelError(
+            f"{source}: a compact network without PReLU: whether ReLU or LeakyReLU follows its "
+            "convolutions is not in the file. Build it with esrgan_ext.models.SRVGGNetCompact and "
+            "write it with esrgan_ext.weights.save_model, which states it"
+        )
+    scale = hint.get("scale")
+    reduces = upsampling == 4 and type(scale) is int and scale in (2, 3)
+    return CompactConfig(
+        in_channels=in_channels,
+        nf=nf,
+        num_conv=last // 2 - 1,
+        upsampling=upsampling,
+        activation=activation,  # type: ignore[arg-type]
+        scale=scale if reduces else upsampling,  # type: ignore[arg-type]
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from esrgan_ext.errors import ModelError, OptionError
 from esrgan_ext.weights.checkpoints import read_checkpoint
 from esrgan_ext.weights.download import Progress
-from esrgan_ext.weights.info import DEFAULT_OVERLAP, ModelInfo
+from esrgan_ext.weights.info import ModelInfo, default_overlap
 from esrgan_ext.weights.layouts import canonical
 from esrgan_ext.weights.search import describe, locate, obtain
 
@@ -110,6 +110,7 @@ def info_of(network: nn.Module) -> ModelInfo:
         source="memory",
         sha256=None,
         size_bytes=None,
-        overlap=DEFAULT_OVERLAP * getattr(config, "unshuffle", 1),
+        overlap=default_overlap(config),
         path=None,
+        architecture=type(network).__name__,
     )

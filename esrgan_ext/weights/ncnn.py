@@ -1,24 +1,30 @@
-"""Reads RRDBNet weights out of ncnn's `.param` (the graph as text) and `.bin` (the numbers)."""
+"""Reads weights out of ncnn's `.param` (the graph as text) and `.bin` (the numbers)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from esrgan_ext.errors import ModelError
+from esrgan_ext.weights.ncnn_compact import is_compact, read_compact
 from esrgan_ext.weights.ncnn_graph import name_convolutions
 from esrgan_ext.weights.ncnn_param import parse_param
 
 FLAG_FP32 = 0
 FLAG_FP16 = 0x01306B47
 
+Record = tuple[str, tuple[int, ...]]
+"""A convolution's name and OIHW shape, or that of a PReLU and its slopes."""
 
-def read_ncnn(param: Path, binary: Path) -> dict[str, Tensor]:
-    """Read an RRDBNet.
+
+def read_ncnn(param: Path, binary: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a network.
 
     Parameters
     ----------
@@ -29,26 +35,37 @@ def read_ncnn(param: Path, binary: Path) -> dict[str, Tensor]:
     -------
     dict of str to Tensor
         Canonical names in network order; float32, contiguous, OIHW.
+    dict
+        What the graph says about the configuration and the tensors do not.
 
     Raises
     ------
     ModelError
         A file is missing, damaged or truncated, has bytes left over, holds numbers in a format
-        other than fp32 and fp16, or the graph is not an RRDBNet.
+        other than fp32 and fp16, or the graph is neither an RRDBNet nor an SRVGGNetCompact.
     """
-    names_and_shapes = name_convolutions(parse_param(read_text(param), param.name), param.name)
-    return read_weights(binary, names_and_shapes)
+    records, config = _records(param)
+    return read_weights(binary, records), config
 
 
-def read_shapes(param: Path) -> dict[str, Tensor]:
-    """The state dict that `read_ncnn` would return, on the meta device: no numbers are read."""
+def read_shapes(param: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `read_ncnn` would return, on the meta device: no numbers are read."""
+    records, config = _records(param)
     state: dict[str, Tensor] = {}
-    for name, (outputs, inputs) in name_convolutions(
-        parse_param(read_text(param), param.name), param.name
-    ):
-        state[f"{name}.weight"] = torch.empty(outputs, inputs, 3, 3, device="meta")
-        state[f"{name}.bias"] = torch.empty(outputs, device="meta")
-    return state
+    for name, shape in records:
+        state[f"{name}.weight"] = torch.empty(shape, device="meta")
+        if len(shape) == 4:
+            state[f"{name}.bias"] = torch.empty(shape[0], device="meta")
+    return state, config
+
+
+def _records(param: Path) -> tuple[Sequence[Record], dict[str, Any]]:
+    layers = parse_param(read_text(param), param.name)
+    if is_compact(layers):
+        compact = read_compact(layers, param.name)
+        return compact.records, compact.config
+    named = name_convolutions(layers, param.name)
+    return [(name, (outputs, inputs, 3, 3)) for name, (outputs, inputs) in named], {}
 
 
 def read_text(path: Path) -> str:
@@ -60,20 +77,22 @@ def read_text(path: Path) -> str:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def read_weights(
-    path: Path, convolutions: Sequence[tuple[str, tuple[int, int]]]
-) -> dict[str, Tensor]:
-    """Read the numbers of a `.bin`: per convolution a flag, the weights and the fp32 biases."""
+def read_weights(path: Path, records: Sequence[Record]) -> dict[str, Tensor]:
+    """Read the numbers of a `.bin`: per convolution a flag, the weights and the fp32 biases, and
+    fp32 slopes."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     reader = _Reader(path, data)
     state: dict[str, Tensor] = {}
-    for name, (outputs, inputs) in convolutions:
-        weights = reader.flagged(outputs * inputs * 9, name).reshape(outputs, inputs, 3, 3)
+    for name, shape in records:
+        if len(shape) == 1:
+            state[f"{name}.weight"] = torch.from_numpy(reader.floats(shape[0], name))
+            continue
+        weights = reader.flagged(math.prod(shape), name).reshape(shape)
         state[f"{name}.weight"] = torch.from_numpy(weights)
-        state[f"{name}.bias"] = torch.from_numpy(reader.floats(outputs, name))
+        state[f"{name}.bias"] = torch.from_numpy(reader.floats(shape[0], name))
     reader.finish()
     return state
 

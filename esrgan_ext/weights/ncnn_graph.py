@@ -170,25 +170,10 @@ class _Graph:
         return inputs[0], self.channels[layer.inputs[0]]
 
     def _convolution(self, layer: Layer, inputs: list[object]) -> tuple[object, int | None]:
-        outputs, kernel = layer.integer(0), layer.integer(1)
-        pads = [layer.integer(4, 0)]
-        pads += [layer.integer(key, pads[0]) for key in (14, 15, 16)]
-        regular = (
-            kernel == layer.integer(11, kernel) == 3
-            and layer.integer(2, 1) == layer.integer(12, layer.integer(2, 1)) == 1
-            and layer.integer(3, 1) == layer.integer(13, layer.integer(3, 1)) == 1
-            and pads == [1, 1, 1, 1]
-            and layer.real(18) == 0.0
-            and layer.integer(5) == 1
-        )
-        if not regular:
-            raise self.fail(layer, "not a 3x3 convolution with bias, stride 1 and padding 1")
-        if layer.integer(8):
-            raise self.fail(layer, "int8 weights are not supported, only fp32 and fp16")
-        channels, rest = divmod(layer.integer(6), 9 * max(outputs, 1))
-        before = self.channels[layer.inputs[0]]
-        if outputs < 1 or channels < 1 or rest or (before is not None and before != channels):
-            raise self.fail(layer, "its number of weights does not fit its input and output")
+        try:
+            outputs, channels = conv3x3_channels(layer, self.channels[layer.inputs[0]])
+        except ValueError as error:
+            raise self.fail(layer, str(error)) from None
         activation, slope = layer.integer(9), layer.array(10)
         if activation not in (0, 2) or (activation == 2 and not _is_slope(slope[:1])):
             raise self.fail(layer, "its activation is not LeakyReLU with slope 0.2")
@@ -252,6 +237,41 @@ class _Graph:
             raise self.fail(layer, "not a pixel unshuffle by 2 or 4")
         self.unshuffle = factor
         return ("unshuffle", factor, inputs[0]), None
+
+
+def conv3x3_channels(layer: Layer, before: int | None) -> tuple[int, int]:
+    """Output and input channels of a 3x3 convolution.
+
+    Parameters
+    ----------
+    layer : Layer
+    before : int or None
+        Channels of its input, where known.
+
+    Raises
+    ------
+    ValueError
+        It is another kind of convolution, or its number of weights is impossible.
+    """
+    outputs, kernel = layer.integer(0), layer.integer(1)
+    pads = [layer.integer(4, 0)]
+    pads += [layer.integer(key, pads[0]) for key in (14, 15, 16)]
+    regular = (
+        kernel == layer.integer(11, kernel) == 3
+        and layer.integer(2, 1) == layer.integer(12, layer.integer(2, 1)) == 1
+        and layer.integer(3, 1) == layer.integer(13, layer.integer(3, 1)) == 1
+        and pads == [1, 1, 1, 1]
+        and layer.real(18) == 0.0
+        and layer.integer(5) == 1
+    )
+    if not regular:
+        raise ValueError("not a 3x3 convolution with bias, stride 1 and padding 1")
+    if layer.integer(8):
+        raise ValueError("int8 weights are not supported, only fp32 and fp16")
+    channels, rest = divmod(layer.integer(6), 9 * max(outputs, 1))
+    if outputs < 1 or channels < 1 or rest or (before is not None and before != channels):
+        raise ValueError("its number of weights does not fit its input and output")
+    return outputs, channels
 
 
 def _is_slope(values: Sequence[float]) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 from esrgan_ext.errors import ModelError
 from esrgan_ext.weights.catalogue import CATALOGUE, BundledFile, Download, Entry, PackagedFile
 from esrgan_ext.weights.download import Progress, cache_folder, download, file_sha256
-from esrgan_ext.weights.info import DEFAULT_OVERLAP, ModelInfo
+from esrgan_ext.weights.info import ModelInfo, default_overlap
 
 # A .bin is found through its .param.
 LISTED_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param")
@@ -198,10 +198,16 @@ def _may_be(path: Path, entry: Entry) -> bool:
 
 def _entry_of_copy(path: Path) -> Entry | None:
     """The catalogue model that a file is a published copy of."""
-    sha256 = file_sha256(path.with_suffix(".bin") if _is_ncnn(path) else path)
+    if _is_ncnn(path):
+        sha256 = file_sha256(path.with_suffix(".bin"))
+        entries = [e for e in CATALOGUE.values() if e.packaged and e.packaged.bin_sha256 == sha256]
+        if len(entries) > 1:  # models that share their numbers and differ in the graph
+            graph = file_sha256(path.with_suffix(".param"))
+            entries = [e for e in entries if e.packaged and e.packaged.param_sha256 == graph]
+        return entries[0] if entries else None
+    sha256 = file_sha256(path)
     for entry in CATALOGUE.values():
         hashes = [entry.download.sha256] if entry.download else []
-        hashes += [entry.packaged.bin_sha256] if entry.packaged else []
         hashes += [entry.bundled.sha256] if entry.bundled else []
         if sha256 in hashes:
             return entry
@@ -209,7 +215,9 @@ def _entry_of_copy(path: Path) -> Entry | None:
 
 
 def _is_ncnn(path: Path) -> bool:
-    return path.suffix.lower() in (".param", ".bin") and path.with_suffix(".bin").is_file()
+    return path.suffix.lower() in (".param", ".bin") and all(
+        path.with_suffix(suffix).is_file() for suffix in (".param", ".bin")
+    )
 
 
 def describe(found: Found) -> ModelInfo:
@@ -238,7 +246,7 @@ def describe(found: Found) -> ModelInfo:
 
 def _describe_file(path: Path) -> ModelInfo:
     from esrgan_ext.weights.checkpoints import read_checkpoint  # brings torch
-    from esrgan_ext.weights.layouts import canonical
+    from esrgan_ext.weights.layouts import build_network, canonical
 
     checkpoint = read_checkpoint(path, shapes_only=True)
     config = canonical(checkpoint.tensors, path.name, checkpoint.metadata.get("config")).config
@@ -255,8 +263,9 @@ def _describe_file(path: Path) -> ModelInfo:
         source=stated.get("source", str(path)),
         sha256=file_sha256(data),
         size_bytes=data.stat().st_size,
-        overlap=stated.get("overlap", DEFAULT_OVERLAP * getattr(config, "unshuffle", 1)),
+        overlap=stated.get("overlap", default_overlap(config)),
         path=path,
+        architecture=type(build_network(config)).__name__,
     )
 
 

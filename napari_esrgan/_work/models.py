@@ -122,8 +122,13 @@ def load(
 
 def stand_in(info: ModelInfo) -> SRNetwork:
     """A network that costs what a model not yet downloaded will cost."""
-    from esrgan_ext.models import RRDBNet, RRDBNetConfig
+    from esrgan_ext.models import CompactConfig, RRDBNet, RRDBNetConfig, SRVGGNetCompact
 
+    if info.architecture == "SRVGGNetCompact":
+        compact = CompactConfig(info.in_channels, num_conv=info.blocks, upsampling=info.scale)
+        small = SRVGGNetCompact(compact).eval().requires_grad_(False)
+        small.info = info  # type: ignore[assignment]
+        return small
     unshuffle = max(1, 4 // info.scale)
     config = RRDBNetConfig(
         in_channels=info.in_channels,

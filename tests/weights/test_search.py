@@ -22,7 +22,16 @@ from tests.weights.ncnn_files import write_ncnn
 
 PACKAGED = ("realesrgan-x4plus", "realesrgan-x4plus-anime", "realsr-df2k")
 BUNDLED = ("lite-psnr-x4", "lite-esrgan-x4")
-DOWNLOADED = ("esrgan-x4", "rrdb-psnr-x4", "bsrgan-x4", "realesrgan-x2plus")
+VIDEO = ("realesr-animevideov3-x2", "realesr-animevideov3-x3", "realesr-animevideov3-x4")
+HERE = PACKAGED + BUNDLED + VIDEO
+DOWNLOADED = (
+    "esrgan-x4",
+    "rrdb-psnr-x4",
+    "bsrgan-x4",
+    "realesrgan-x2plus",
+    "realesr-general-x4v3",
+    "realesr-general-wdn-x4v3",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,23 +63,24 @@ def is_same(loaded: torch.nn.Module, network: RRDBNet) -> bool:
 
 def test_the_catalogue_is_listed_first_and_complete() -> None:
     infos = list_models()
-    assert [info.name for info in infos] == [*PACKAGED, *BUNDLED, *DOWNLOADED]
+    assert [info.name for info in infos] == [*HERE, *DOWNLOADED]
     for info in infos:
-        assert info.scale in (2, 4)
-        assert info.blocks in (3, 6, 23)
+        assert info.scale in (2, 3, 4)
+        assert info.blocks in (3, 6, 16, 23, 32)
         assert info.license in ("BSD-3-Clause", "Apache-2.0", "MIT")
         assert info.purpose
         assert info.source
         assert len(info.sha256 or "") == 64
-        assert (info.path is not None) == (info.name in PACKAGED + BUNDLED)
+        assert (info.path is not None) == (info.name in HERE)
 
 
-@pytest.mark.parametrize("name", PACKAGED)
+@pytest.mark.parametrize("name", PACKAGED + VIDEO)
 def test_packaged_models_load_as_they_are_listed(name: str) -> None:
     network = load_model(name)
     info = network.info
     assert info == find_model(name)
     assert (info.name, info.scale, info.blocks) == (name, network.scale, network.config.nb)
+    assert info.architecture == type(network).__name__
     assert info.path.with_suffix(".bin").stat().st_size == info.size_bytes
 
 
