@@ -12,20 +12,22 @@ if TYPE_CHECKING:
     from esrgan_ext.models import SRNetwork
 
 
-def load(name: str, out: Console) -> SRNetwork:
-    """The network of a catalogue name or a path.
+def load(name: str, out: Console, denoise: float | None = None) -> SRNetwork:
+    """The network of a catalogue name or a path, with a strength of denoising.
 
     Raises
     ------
     ModelError, DownloadError
         See `esrgan_ext.load_model`.
+    OptionError
+        The model has no choice of denoising.
     """
     from typing import cast
 
-    from esrgan_ext.weights import load_model
+    from esrgan_ext.weights import load_denoising
 
     bar = display.DownloadBar(out, name)
     try:
-        return cast("SRNetwork", load_model(name, progress=bar))
+        return cast("SRNetwork", load_denoising(name, denoise, progress=bar))
     finally:
         bar.close()

@@ -119,8 +119,10 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
     from esrgan_ext.weights import find_model
 
     out = display.console()
-    if find_model(options.model).path is None:  # type: ignore[arg-type]
-        load(str(options.model), out)  # downloaded here, with a bar; workers then find it
+    if options.denoise is not None or find_model(options.model).path is None:  # type: ignore[arg-type]
+        load(
+            str(options.model), out, options.denoise
+        )  # downloaded here, with a bar; workers then find it
     with store_display.shown(out) as events:
         try:
             report = upscale_store(source, target, options, events)

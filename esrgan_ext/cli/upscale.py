@@ -57,6 +57,15 @@ def command(
         bool,
         typer.Option("--ensemble", help="Average the 8 flips and rotations: 8 times the work."),
     ] = False,
+    denoise: Annotated[
+        float | None,
+        typer.Option(
+            "--denoise",
+            metavar="0..1",
+            help="How much noise to take away, with a model that has the choice "
+            "(realesr-general-x4v3): 0 little, 1 all. Default: the model as it stands.",
+        ),
+    ] = None,
     data_range: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +103,11 @@ def command(
     if outscale is not None and not 0 < outscale < float("inf"):
         raise OptionError(f"--outscale must be a positive number, not {outscale}")
 
+    if denoise is not None:
+        from esrgan_ext.weights.denoise import check_denoise
+
+        check_denoise(model, denoise, "--denoise")
+
     arguments = store.StoreArguments(
         scheduler, workers, memory_limit, region, level, channels, ome_zarr
     )
@@ -115,6 +129,7 @@ def command(
                     precision=precision,
                     data_range=value_range,
                     ensemble=ensemble,
+                    denoise=denoise,
                     overwrite=overwrite,
                 ),
                 arguments,
@@ -140,7 +155,7 @@ def command(
     from esrgan_ext.inference import Upscaler, batch
 
     upscaler = Upscaler(
-        model=load(model, out),
+        model=load(model, out, denoise),
         outscale=outscale,
         tile=tile_side,
         overlap=overlap_pixels,

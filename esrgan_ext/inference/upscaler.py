@@ -27,7 +27,7 @@ from esrgan_ext.inference.plan import Plan
 from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
 from esrgan_ext.models import SRNetwork
-from esrgan_ext.weights import load_model
+from esrgan_ext.weights import load_denoising
 from esrgan_ext.weights.info import default_overlap
 
 Model = str | os.PathLike[str] | nn.Module
@@ -73,6 +73,9 @@ class Upscaler:
         channels each by itself. False: always a stack of planes.
     ensemble : bool
         Average the 8 flips and rotations: 8 times the work for slightly better results.
+    denoise : float or None
+        Strength of denoising from 0 to 1, for models that come with a choice of it
+        (`ModelInfo.denoise`), given by name. None: the model as it stands.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class Upscaler:
         data_range: DataRange = None,
         channel_axis: int | bool | None = None,
         ensemble: bool = False,
+        denoise: float | None = None,
     ) -> None:
         self._tile = whole_number("tile", tile, smallest=1)
         overlap_pixels = whole_number("overlap", overlap, smallest=0)
@@ -112,7 +116,7 @@ class Upscaler:
         ):
             raise OptionError(f"outscale must be a positive number, not {outscale!r}")
         self.device: Device = choose_device(device, precision)
-        self.network = _network(model)
+        self.network = _network(model, denoise)
         self.outscale = None if outscale is None else float(outscale)
         self.overlap = auto_overlap(self.network) if overlap_pixels is None else overlap_pixels
         self.data_range = data_range
@@ -376,13 +380,23 @@ def upscale(
     ensemble: bool = False,
     progress: Progress | None = None,
     on_tile: OnTile | None = None,
+    denoise: float | None = None,
 ) -> np.ndarray:
     """Upscale one image or stack; see `Upscaler` for the options and `Upscaler.__call__`.
 
     Loads the model each time: for several images make an `Upscaler` once.
     """
     upscaler = Upscaler(
-        model, outscale, tile, overlap, device, precision, data_range, channel_axis, ensemble
+        model,
+        outscale,
+        tile,
+        overlap,
+        device,
+        precision,
+        data_range,
+        channel_axis,
+        ensemble,
+        denoise,
     )
     return upscaler(image, progress=progress, on_tile=on_tile)
 
@@ -429,8 +443,8 @@ def whole_number(name: str, value: int | str, smallest: int) -> int | None:
     return int(value)
 
 
-def _network(model: Model) -> SRNetwork:
-    network = load_model(model)
+def _network(model: Model, denoise: float | None) -> SRNetwork:
+    network = load_denoising(model, denoise)
     if not isinstance(network, SRNetwork):
         raise OptionError(
             "the model must be a catalogue name, a file or one of esrgan_ext.models' networks, "

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from esrgan_ext.weights.denoise import load_denoising
     from esrgan_ext.weights.export import export_model, save_model
     from esrgan_ext.weights.info import ModelInfo
     from esrgan_ext.weights.interpolation import (
@@ -29,6 +30,7 @@ _HOME = {
     "interpolate": "interpolation",
     "interpolate_many": "interpolation",
     "list_models": "search",
+    "load_denoising": "denoise",
     "load_model": "loading",
     "save_model": "export",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "interpolate",
     "interpolate_many",
     "list_models",
+    "load_denoising",
     "load_model",
     "save_model",
 ]

@@ -273,4 +273,5 @@ def _joined_info(infos: Sequence[ModelInfo], name: str) -> ModelInfo:
         size_bytes=None,
         overlap=max(info.overlap for info in infos),
         path=None,
+        denoise=None,
     )

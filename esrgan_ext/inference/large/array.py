@@ -37,6 +37,7 @@ def upscale_lazy(
     data_range: DataRange = None,
     channel_axis: int | bool | None = None,
     ensemble: bool = False,
+    denoise: float | None = None,
 ) -> da.Array:
     """Upscale an array chunk by chunk, when and where dask computes it.
 
@@ -52,7 +53,7 @@ def upscale_lazy(
     model : str, path or SRNetwork
         A name or a path must be found in every process. A network made in memory goes to others
         through a temporary file: on this machine only.
-    outscale, overlap, device, precision, ensemble
+    outscale, overlap, device, precision, ensemble, denoise
         See `Upscaler`. Of several GPUs each process takes one.
     tile : int or 'auto'
         Side in input pixels of what is computed at a time. 'auto' is what fits into a worker of 3
@@ -79,7 +80,7 @@ def upscale_lazy(
         array = np.asarray(array)
     layout = arrays.layout_of(tuple(array.shape), channel_axis)
     side = whole_number("tile", tile, smallest=1)
-    reference, network = model_cache.refer(model)
+    reference, network = model_cache.refer(model, denoise)
     first = Upscaler(network, outscale, overlap=overlap, device=device, precision=precision)
     settings = Settings(
         reference,

@@ -26,7 +26,7 @@ from esrgan_ext.inference import devices
 from esrgan_ext.inference.large.claims import claim_gpu
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.models import SRNetwork
-from esrgan_ext.weights import load_model, save_model
+from esrgan_ext.weights import load_denoising, load_model, save_model
 
 # A long-lived worker may serve several models; two cover a comparison, and the weights of the
 # largest take 0.3 GB packed.
@@ -80,7 +80,7 @@ def digest_of(network: nn.Module) -> str:
     return total.hexdigest()
 
 
-def refer(model: Model) -> tuple[ModelReference, SRNetwork]:
+def refer(model: Model, denoise: float | None = None) -> tuple[ModelReference, SRNetwork]:
     """Load a model in this process, and say how others find it.
 
     A network that was made in memory is written to a temporary file, which goes with this
@@ -91,14 +91,14 @@ def refer(model: Model) -> tuple[ModelReference, SRNetwork]:
     ModelError, DownloadError, OptionError
         See `esrgan_ext.load_model`.
     """
-    network = load_model(model)
+    network = load_denoising(model, denoise)
     if not isinstance(network, SRNetwork):
         raise OptionError(
             "the model must be a catalogue name, a file or one of esrgan_ext.models' networks, "
             f"not {type(network).__name__}"
         )
     digest = digest_of(network)
-    if isinstance(model, nn.Module):
+    if isinstance(model, nn.Module) or denoise is not None:
         location = str(_spooled(network, digest))
     else:
         location = os.fspath(model)

@@ -19,7 +19,7 @@ class StoreOptions:
 
     Attributes
     ----------
-    model, outscale, tile, overlap, device, precision, data_range, ensemble
+    model, outscale, tile, overlap, device, precision, data_range, ensemble, denoise
         See `Upscaler`. A tile is what one task computes; 'auto' is the largest that fits into
         `memory_limit`, at most 1024. data_range='auto' reads the region once before.
     level : int
@@ -50,6 +50,7 @@ class StoreOptions:
     precision: str = "auto"
     data_range: DataRange = None
     ensemble: bool = False
+    denoise: float | None = None
     level: int = 0
     region: Rect | None = None
     channels: Channels = "auto"

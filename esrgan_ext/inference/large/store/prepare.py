@@ -138,7 +138,7 @@ def prepare(source: Path, options: StoreOptions) -> Request:
     arrays.value_map(np.empty((0,), level.source.dtype), given)
     layout = arrays.layout_of(level.source.shape, scene.channel_axis(options.channels, level))
     region = within(options.region, layout.height, layout.width)
-    reference, network = model_cache.refer(options.model)
+    reference, network = model_cache.refer(options.model, options.denoise)
     # On the CPU, whatever the workers run on: it checks the options and knows sizes.
     upscaler = Upscaler(
         network, options.outscale, overlap=options.overlap, device="cpu", precision="fp32"
