@@ -29,6 +29,7 @@ def upscale_active_layer(viewer: napari.Viewer) -> None:
     from napari_esrgan._window.activity import show_activity
     from napari_esrgan._window.model_combo import model_label
     from napari_esrgan._window.run import UpscaleController
+    from napari_esrgan._work.upscale import run_upscale
 
     layer = _active_image(viewer)
     if layer is None:
@@ -38,7 +39,8 @@ def upscale_active_layer(viewer: napari.Viewer) -> None:
     _running.append(controller)
     show_activity(controller, f"Upscaling {layer.name}")
     controller.ended.connect(lambda _how: _forget(controller))
-    controller.start(layer, default_request(viewer, layer, wanted), model_label(wanted.model))
+    request = default_request(viewer, layer, wanted)
+    controller.start(layer, request, model_label(wanted.model), run_upscale)
     notices.show_info(f"upscaling {layer.name!r}; the activity dock shows how far it is")
 
 
@@ -56,8 +58,8 @@ def cancel_running() -> None:
 def add_consistency_layer(viewer: napari.Viewer) -> None:
     """Compare the active result with its source."""
     from napari_esrgan._viewer import notices
+    from napari_esrgan._window.extra_layers import result_to_check, start_consistency
     from napari_esrgan._window.layer_task import LayerTask
-    from napari_esrgan._work.consistency import result_to_check, start_consistency
 
     result = result_to_check(viewer)
     if result is None:
@@ -84,7 +86,11 @@ def copy_as_python(viewer: napari.Viewer) -> None:
     if made is None:
         notices.show_error("select a layer that this plugin has upscaled")
         return
-    copy_text(script(made))
+    try:
+        copy_text(script(made))
+    except ValueError as error:
+        notices.show_error(str(error))
+        return
     notices.show_info("the script is on the clipboard")
 
 
@@ -116,7 +122,10 @@ def delete_stores(viewer: napari.Viewer) -> None:
 
 
 def _confirmed(question: str) -> bool:
+    from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QMessageBox
 
-    yes = QMessageBox.StandardButton.Yes
-    return QMessageBox.question(None, "ESRGAN", question) == yes
+    yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+    box = QMessageBox(QMessageBox.Icon.Question, "ESRGAN", question, yes | no)
+    box.setTextFormat(Qt.TextFormat.PlainText)  # paths may look like markup
+    return box.exec() == yes

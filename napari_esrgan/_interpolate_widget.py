@@ -17,24 +17,22 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QPushButton, QSp
 from superqt import QLabeledDoubleSlider
 
 from napari_esrgan._viewer import layers, notices
-from napari_esrgan._viewer.preferences import preferences
 from napari_esrgan._viewer.requests import contrast_limits
-from napari_esrgan._window.dock import DockedWidget, form_layout
-from napari_esrgan._window.fields import guard_wheel, wrapped
+from napari_esrgan._window.dock import form_layout
 from napari_esrgan._window.model_combo import ModelCombo
+from napari_esrgan._window.plain import guard_wheel, wrapped
 from napari_esrgan._window.preview import Preview
-from napari_esrgan._window.run import UpscaleController
-from napari_esrgan._window.run_panel import RunPanel
-from napari_esrgan._window.source_form import SourceForm
+from napari_esrgan._window.run_widget import RunWidget
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work import mixing, models
 from napari_esrgan._work.messages import Outcome
 from napari_esrgan._work.request import Mix, UpscaleRequest
+from napari_esrgan._work.sweep import export_animation, frames, sweep
 
 ANIMATIONS = "Animations (*.gif *.webp *.apng *.mp4)"
 
 
-class InterpolateWidget(DockedWidget):
+class InterpolateWidget(RunWidget):
     """Mixes two models of one architecture and shows what alpha does.
 
     Parameters
@@ -44,17 +42,11 @@ class InterpolateWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self._viewer = viewer = napari_viewer
-        self.controller = UpscaleController(viewer, self)
+        super().__init__(napari_viewer)
         self._sweep_mixer = mixing.Mixer()
-        self._inventory_runner = Runner(self)
         self.file_runner = Runner(self)
         self._mismatch: tuple[Mix, str] | None = None
-        wanted = preferences()
-        self.source = SourceForm(viewer, wanted, self)
-        self.preview = Preview(viewer, self._preview_request, self)
-        self.panel = RunPanel(self.controller)
+        self.preview = Preview(napari_viewer, self._preview_request, self)
         self.model_a, self.model_b = (ModelCombo(name) for name in models.FIRST_PAIRS[-1])
         self.reason_label = wrapped()
         self.slider = QLabeledDoubleSlider()
@@ -69,7 +61,7 @@ class InterpolateWidget(DockedWidget):
         self.steps_spin = QSpinBox()
         guard_wheel(self.steps_spin)
         self.steps_spin.setRange(2, 201)
-        self.steps_spin.setValue(wanted.sweep_steps)
+        self.steps_spin.setValue(self.source.wanted.sweep_steps)
         self.steps_spin.setToolTip("How many alphas from 0 to 1 a sweep has")
         self.apply_button = QPushButton("Apply to layer")
         self.apply_button.setToolTip("Upscale with the mixed model, as the Upscale widget does")
@@ -81,8 +73,7 @@ class InterpolateWidget(DockedWidget):
         self.save_button.setToolTip("As .safetensors or .pth, to be used like any other model")
         self._lay_out()
         self._connect()
-        self._set_enabled()
-        self._inventory_runner.start_soon(models.take_inventory, "esrgan-inventory")
+        self.begin()
 
     def _lay_out(self) -> None:
         form = form_layout()
@@ -114,8 +105,6 @@ class InterpolateWidget(DockedWidget):
         column.addStretch(1)
 
     def _connect(self) -> None:
-        self._inventory_runner.finished.connect(self._on_inventory)
-        self._inventory_runner.failed.connect(notices.tell)
         self.file_runner.finished.connect(notices.show_info)
         self.file_runner.failed.connect(notices.tell)
         self.preview.said.connect(self.panel.say)
@@ -138,13 +127,7 @@ class InterpolateWidget(DockedWidget):
         return Mix(self.model_a.key, self.model_b.key, round(float(self.slider.value()), 4))
 
     def request(self) -> UpscaleRequest:
-        """What the form says now.
-
-        Raises
-        ------
-        ValueError
-            With the reason, where it says nothing that can be run.
-        """
+        """What the form says now; see `RunWidget.request`."""
         if reason := self.unfit():
             raise ValueError(reason)
         return self.source.request(self.mix, None)
@@ -165,6 +148,7 @@ class InterpolateWidget(DockedWidget):
         return self.source.layer, request
 
     def _on_inventory(self, inventory: models.Inventory) -> None:
+        super()._on_inventory(inventory)
         untouched = (self.model_a.key, self.model_b.key) == models.FIRST_PAIRS[-1]
         for combo in (self.model_a, self.model_b):
             combo.set_models(inventory.models)
@@ -172,7 +156,6 @@ class InterpolateWidget(DockedWidget):
             first = models.first_pair(inventory.models)
             for combo, name in zip((self.model_a, self.model_b), first, strict=True):
                 combo.choose(name)
-        self.source.set_devices(inventory.devices)
         self._on_models()
 
     def _on_models(self) -> None:
@@ -200,23 +183,23 @@ class InterpolateWidget(DockedWidget):
 
     def apply(self) -> None:
         """Upscale the layer with the mixed model, as the Upscale widget does with one."""
-        if (request := self._checked_request()) is not None:
+        if not self.controller.running and (request := self.checked_request()) is not None:
             label = f"{self.model_a.label}+{self.model_b.label}@{self.mix.alpha:.2f}"
-            self._begin(request, label)
+            self.start(request, label)
 
     def sweep(self) -> None:
         """One layer with a leading alpha axis, of the plane on show."""
-        if (request := self._checked_request()) is None:
+        if self.controller.running or (request := self.checked_request()) is None:
             return
         steps, mixer = self.steps_spin.value(), self._sweep_mixer
 
         def job(request: UpscaleRequest, report: Any, cancelled: Any) -> Outcome:
             try:
-                return mixing.sweep(request, steps, mixer, report, cancelled)
+                return sweep(request, steps, mixer, report, cancelled)
             finally:
                 mixer.forget()
 
-        self._begin(replace(request, only_shown=True), "sweep", job=job, steps=steps)
+        self.start(replace(request, only_shown=True), "sweep", job=job, steps=steps)
 
     def export(self, path: str) -> None:
         """Write the selected sweep, else the last one, as an animation."""
@@ -235,7 +218,7 @@ class InterpolateWidget(DockedWidget):
         def work(*_: Any) -> str:
             stack = np.asarray(data)
             stack = stack.reshape(len(stack), *stack.shape[-3 if rgb else -2 :])
-            mixing.export_animation(Path(path), mixing.frames(stack, limits, rgb))
+            export_animation(Path(path), frames(stack, limits, rgb))
             return f"wrote {path}"
 
         self.file_runner.start(work, "esrgan-export")
@@ -253,20 +236,6 @@ class InterpolateWidget(DockedWidget):
             return f"wrote {mixing.save_mix(mix, Path(path), report, cancelled)}"
 
         self.file_runner.start(work, "esrgan-save")
-
-    def _begin(self, request: UpscaleRequest, label: str, **options: Any) -> None:
-        self.controller.start(self.source.layer, request, label, **options)
-        self.panel.started()
-        self._set_enabled()
-
-    def _checked_request(self) -> UpscaleRequest | None:
-        if self.controller.running:
-            return None
-        try:
-            return self.request()
-        except ValueError as error:
-            notices.show_error(str(error))
-            return None
 
     def _sweep_layer(self) -> Any | None:
         def is_sweep(layer: Any) -> bool:
@@ -301,6 +270,5 @@ class InterpolateWidget(DockedWidget):
 
     def leave(self) -> None:
         """Closing the dock ends the work and takes the preview away."""
-        self.controller.leave()
+        super().leave()
         self.preview.leave()
-        self.source.leave()

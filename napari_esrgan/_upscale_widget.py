@@ -12,15 +12,13 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QHBoxLayout, QPushButton
 
 from napari_esrgan._viewer import layers, notices
-from napari_esrgan._viewer.preferences import preferences
 from napari_esrgan._window.clipboard import copy_text
-from napari_esrgan._window.dock import DockedWidget, form_layout
-from napari_esrgan._window.fields import guard_wheel, wrapped
+from napari_esrgan._window.dock import form_layout
+from napari_esrgan._window.extra_layers import result_to_check, start_consistency, start_live
 from napari_esrgan._window.layer_task import LayerTask
 from napari_esrgan._window.model_combo import ModelCombo
-from napari_esrgan._window.run import UpscaleController
-from napari_esrgan._window.run_panel import RunPanel
-from napari_esrgan._window.source_form import SourceForm
+from napari_esrgan._window.plain import guard_wheel, wrapped
+from napari_esrgan._window.run_widget import RunWidget
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work import models
 from napari_esrgan._work.estimate import Estimate, estimate
@@ -32,7 +30,7 @@ from napari_esrgan._work.wording import describe_estimate
 ESTIMATE_DELAY_MILLISECONDS = 300
 
 
-class UpscaleWidget(DockedWidget):
+class UpscaleWidget(RunWidget):
     """Upscales an image layer with a super-resolution network.
 
     Parameters
@@ -42,18 +40,13 @@ class UpscaleWidget(DockedWidget):
     """
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self._viewer = viewer = napari_viewer
-        self.controller = UpscaleController(viewer, self)
-        self._inventory_runner = Runner(self)
+        super().__init__(napari_viewer)
         self._estimate_runner = Runner(self)
-        self._consistency, self._live = LayerTask(viewer, self), LayerTask(viewer, self)
+        self._consistency = LayerTask(napari_viewer, self)
+        self._live = LayerTask(napari_viewer, self)
         self._estimate_wanted = False
         self._scale_is_models = True
-
-        wanted = preferences()
-        self.source = SourceForm(viewer, wanted, self)
-        self.model_combo = ModelCombo(wanted.model)
+        self.model_combo = ModelCombo(self.source.wanted.model)
         self.scale_spin = QDoubleSpinBox()
         guard_wheel(self.scale_spin)
         self.scale_spin.setRange(0.1, 16)
@@ -63,7 +56,6 @@ class UpscaleWidget(DockedWidget):
         self.scale_spin.setToolTip("Output pixels per input pixel, along each side")
         self.estimate_label = wrapped("Choose an image layer.")
         self.run_button = QPushButton("Run")
-        self.panel = RunPanel(self.controller)
         self.script_button = QPushButton("Copy as Python")
         self.script_button.setToolTip("A script that computes the same array, on the clipboard")
         self.consistency_button = QPushButton("Consistency")
@@ -74,9 +66,8 @@ class UpscaleWidget(DockedWidget):
         self.live_button.setToolTip("A layer that is upscaled where you look, when you look")
         self._lay_out()
         self._connect()
-        self._set_enabled()
         self._want_estimate()
-        self._inventory_runner.start_soon(models.take_inventory, "esrgan-inventory")
+        self.begin()
 
     def _lay_out(self) -> None:
         form = form_layout()
@@ -103,8 +94,6 @@ class UpscaleWidget(DockedWidget):
         self._estimate_timer.setSingleShot(True)
         self._estimate_timer.setInterval(ESTIMATE_DELAY_MILLISECONDS)
         self._estimate_timer.timeout.connect(self._estimate)
-        self._inventory_runner.finished.connect(self._on_inventory)
-        self._inventory_runner.failed.connect(notices.tell)
         self._estimate_runner.reported.connect(self._on_estimate_status)
         self._estimate_runner.finished.connect(self._on_estimate)
         self._estimate_runner.failed.connect(self._on_estimate_error)
@@ -121,13 +110,7 @@ class UpscaleWidget(DockedWidget):
     # The form
 
     def request(self) -> UpscaleRequest:
-        """What the form says now.
-
-        Raises
-        ------
-        ValueError
-            With the reason, where it says nothing that can be run.
-        """
+        """What the form says now; see `RunWidget.request`."""
         outscale = None if self._scale_is_models else self.scale_spin.value()
         return self.source.request(self.model_combo.key, outscale)
 
@@ -145,8 +128,8 @@ class UpscaleWidget(DockedWidget):
         self._want_estimate()
 
     def _on_inventory(self, inventory: models.Inventory) -> None:
+        super()._on_inventory(inventory)
         self.model_combo.set_models(inventory.models)
-        self.source.set_devices(inventory.devices)
         self._want_estimate()
 
     # The estimate
@@ -189,20 +172,8 @@ class UpscaleWidget(DockedWidget):
 
     def run(self) -> None:
         """Start upscaling what the form says."""
-        if self.controller.running:
-            return
-        try:
-            request = self.request()
-        except ValueError as error:
-            notices.show_error(str(error))
-            return
-        self.controller.start(self.source.layer, request, self.model_combo.label)
-        self.panel.started()
-        self._set_enabled()
-
-    def cancel(self) -> None:
-        """Stop; the viewer is then as it was before."""
-        self.panel.cancel()
+        if not self.controller.running and (request := self.checked_request()) is not None:
+            self.start(request, self.model_combo.label)
 
     def _on_ended(self, _how: str) -> None:
         self._set_enabled()
@@ -237,8 +208,6 @@ class UpscaleWidget(DockedWidget):
 
     def add_consistency(self) -> None:
         """Compare the last result, or the active layer where that is one, with its source."""
-        from napari_esrgan._work.consistency import result_to_check, start_consistency
-
         result = result_to_check(self._viewer, self.controller.last_layer_id)
         if result is None:
             notices.show_error("run an upscaling first, or select a result in the layer list")
@@ -247,20 +216,13 @@ class UpscaleWidget(DockedWidget):
 
     def add_live(self) -> None:
         """Add a layer that is upscaled where you look."""
-        from napari_esrgan._work.live import start_live
-
-        try:
-            request = self.request()
-        except ValueError as error:
-            notices.show_error(str(error))
-            return
-        start_live(self._live, self.source.layer, request, self.model_combo.label)
+        if (request := self.checked_request()) is not None:
+            start_live(self._live, self.source.layer, request, self.model_combo.label)
 
     def leave(self) -> None:
         """Closing the dock ends the work; the viewer goes on without us."""
-        self.controller.leave()
+        super().leave()
         for task in (self._consistency, self._live):
             task.cancel()
-        self.source.leave()
         self._estimate_timer.stop()
         self._estimate_runner.cancel()

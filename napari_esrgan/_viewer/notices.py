@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from esrgan_ext.errors import DownloadError, EsrganError
 
 HALLUCINATION_NOTE = (
@@ -27,22 +29,34 @@ def explain(error: BaseException) -> str:
     return f"Unexpected {type(error).__name__}: {error}"
 
 
+def literal(text: str) -> str:
+    """Text that a notification shows as it is.
+
+    napari's labels take what looks like tags for markup, and its console prints what is sent to
+    it: a layer's or a file's name shall be neither. Control characters become their escapes.
+    """
+    shown = "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+    return re.sub(r"<(?=[A-Za-z/!?])", "<\u200b", shown)  # no tag begins with a space of no width
+
+
 def show_error(message: str) -> None:
     from napari.utils.notifications import show_error
 
-    show_error(f"ESRGAN: {message}")
+    show_error(f"ESRGAN: {literal(message)}")
 
 
 def show_warning(message: str) -> None:
     from napari.utils.notifications import show_warning
 
-    show_warning(f"ESRGAN: {message}")
+    show_warning(f"ESRGAN: {literal(message)}")
 
 
 def show_info(message: str) -> None:
     from napari.utils.notifications import show_info
 
-    show_info(f"ESRGAN: {message}")
+    show_info(f"ESRGAN: {literal(message)}")
 
 
 def tell(error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari_esrgan._viewer.notices import literal
 from napari_esrgan._window.run import UpscaleController
 from napari_esrgan._work.messages import Progress
 from napari_esrgan._work.wording import describe_progress
@@ -13,6 +14,7 @@ def show_activity(controller: UpscaleController, title: str) -> None:
     """A determinate bar in the activity dock, closed when the run ends."""
     from napari.utils import progress
 
+    title = literal(title)
     bar = progress(total=1000, desc=title)
 
     def on_report(message: Any) -> None:

@@ -8,54 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_esrgan._viewer import layers as layers_module
+from napari_esrgan._viewer.layers import METADATA_KEY, find_layer
+from napari_esrgan._window.plain import guard_wheel, label, shrinkable
 from napari_esrgan._work.axes import ROLES, Axes
 from napari_esrgan._work.ranges import RANGE_LABELS, RangeChoice, RangeKind
-
-
-class _WheelGuard(QObject):
-    """Lets the wheel scroll the form where it would change a value that merely lies under it."""
-
-    def eventFilter(self, watched: QObject | None, event: Any) -> bool:
-        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():  # type: ignore[union-attr]
-            event.ignore()
-            return True
-        return False
-
-
-def guard_wheel(field: QWidget) -> QWidget:
-    """Make a field ignore the wheel until it has the focus."""
-    field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-    field.installEventFilter(_WheelGuard(field))
-    return field
-
-
-def shrinkable(combo: QComboBox) -> QComboBox:
-    """Let a combo box be narrower than its longest entry; a dock is narrow."""
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    combo.setMinimumContentsLength(8)
-    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    guard_wheel(combo)
-    return combo
-
-
-def wrapped(text: str = "") -> QLabel:
-    """A label that breaks its lines; a dock is narrow."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    return label
 
 
 class LayerCombo(QComboBox):
@@ -92,7 +58,7 @@ class LayerCombo(QComboBox):
         index = self.currentIndex()
         if not 0 <= index < len(self._ids):
             return None
-        return layers_module.find_layer(self._viewer, self._ids[index])
+        return find_layer(self._viewer, self._ids[index])
 
     def choose(self, layer: Any) -> None:
         if (unique_id := str(layer.unique_id)) in self._ids:
@@ -131,7 +97,7 @@ class LayerCombo(QComboBox):
         active = self._viewer.layers.selection.active
         if active is None or not self._accepts(active):
             return
-        if self.currentIndex() < 0 or layers_module.METADATA_KEY not in active.metadata:
+        if self.currentIndex() < 0 or METADATA_KEY not in active.metadata:
             self.choose(active)
 
 
@@ -163,13 +129,13 @@ class AxesEditor(QWidget):
             combo.addItems([_ROLE_LABELS[r] for r in ROLES])
             combo.setCurrentIndex(ROLES.index(role))
             combo.currentIndexChanged.connect(self._on_combo)
-            label = QLabel(f"{labels[number]}: {length}")
-            label.setToolTip(f"Axis {number} of the layer, {length} long")
-            self._grid.addWidget(label, number, 0)
+            name = label(f"{labels[number]}: {length}")
+            name.setToolTip(f"Axis {number} of the layer, {length} long")
+            self._grid.addWidget(name, number, 0)
             self._grid.addWidget(combo, number, 1)
             self._combos.append(combo)
         if axes.rgb:
-            self._grid.addWidget(QLabel("colours: RGB, together"), len(shape), 0, 1, 2)
+            self._grid.addWidget(label("colours: RGB, together"), len(shape), 0, 1, 2)
 
     @property
     def axes(self) -> Axes | None:
@@ -202,8 +168,8 @@ class RangeEditor(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.combo = shrinkable(QComboBox())
-        for kind, label in RANGE_LABELS.items():
-            self.combo.addItem(label, kind)
+        for kind, words in RANGE_LABELS.items():
+            self.combo.addItem(words, kind)
         self.combo.setToolTip(
             "The values that are black and white for the network; the result is mapped back.\n"
             "Min to max: of each channel, over the whole layer, one range for all planes."
@@ -213,7 +179,7 @@ class RangeEditor(QWidget):
         row = QHBoxLayout(self._own)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.low)
-        row.addWidget(QLabel("to"))
+        row.addWidget(label("to"))
         row.addWidget(self.high)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -16,7 +16,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_esrgan._viewer import layers as layers_module
+from napari_esrgan._viewer.layers import find_layer
 
 # A frame of a software renderer, with new shaders.
 DRAWING_MILLISECONDS = 100
@@ -120,7 +120,7 @@ class LayerAdder(QObject):
 
     def _in_viewer(self) -> bool:
         """The user may have removed it between two steps."""
-        return layers_module.find_layer(self._viewer, str(self._layer.unique_id)) is not None
+        return find_layer(self._viewer, str(self._layer.unique_id)) is not None
 
 
 def selected(viewer: Any) -> Selected:
@@ -136,7 +136,7 @@ def selected(viewer: Any) -> Selected:
 def select(viewer: Any, wanted: Selected) -> None:
     """Make this the selection; layers that are gone are left out."""
     selection = viewer.layers.selection
-    active = layers_module.find_layer(viewer, wanted.active)
+    active = find_layer(viewer, wanted.active)
     if active is not None and len(wanted.layers) == 1:
         selection.active = active
         return

@@ -12,7 +12,7 @@ from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QToolButton, QWidget
 
 from napari_esrgan._viewer import notices
-from napari_esrgan._window.fields import shrinkable
+from napari_esrgan._window.plain import shrinkable, tip
 from napari_esrgan._window.thread import Runner
 
 if TYPE_CHECKING:
@@ -129,20 +129,18 @@ class ModelCombo(QWidget):
             assert item is not None
             reason = reasons.get(info.name)
             item.setEnabled(reason is None)
-            tip = model_tip(info)
-            self.combo.setItemData(
-                row, tip if reason is None else f"{reason}\n\n{tip}", Qt.ItemDataRole.ToolTipRole
-            )
+            text = model_tip(info) if reason is None else f"{reason}\n\n{model_tip(info)}"
+            self.combo.setItemData(row, tip(text), Qt.ItemDataRole.ToolTipRole)
 
     def _add(self, info: ModelInfo) -> None:
         text = Path(info.name).name if is_model_file(info.name) else info.name
         self.combo.addItem(text, info.name)
         row = self.combo.count() - 1
-        self.combo.setItemData(row, model_tip(info), Qt.ItemDataRole.ToolTipRole)
+        self.combo.setItemData(row, tip(model_tip(info)), Qt.ItemDataRole.ToolTipRole)
 
     def _on_index(self, _: int = 0) -> None:
         if self.info is not None:
-            self.combo.setToolTip(model_tip(self.info))
+            self.combo.setToolTip(tip(model_tip(self.info)))
         self.model_changed.emit()
 
     def use_file(self, path: str) -> None:

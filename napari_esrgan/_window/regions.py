@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox
 
 from esrgan_ext.inference.tiles import Rect
 from napari_esrgan._viewer import layers
-from napari_esrgan._window.fields import shrinkable
+from napari_esrgan._window.plain import shrinkable
 from napari_esrgan._work.axes import Axes
 
 WHOLE, VIEW = "whole", "view"

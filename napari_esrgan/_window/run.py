@@ -16,10 +16,9 @@ from napari_esrgan._viewer import layers, notices
 from napari_esrgan._window.layer_adder import LayerAdder, Selected, select, selected
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work.garbage import set_old_objects_aside, take_old_objects_back
-from napari_esrgan._work.messages import Appear, Outcome, Progress
+from napari_esrgan._work.messages import Appear, Outcome, Progress, State
 from napari_esrgan._work.request import UpscaleRequest
 from napari_esrgan._work.result import MULTISCALE_SIDE, Result
-from napari_esrgan._work.upscale import run_upscale
 
 # A refresh of a large layer costs 100 ms and more.
 REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 0.2, 1.0
@@ -35,6 +34,56 @@ class _Before:
 
     selection: Selected
     point: tuple[float, ...]
+
+
+@dataclass
+class _Run:
+    """One run, from start to end.
+
+    Attributes
+    ----------
+    source : napari Image layer
+    request : UpscaleRequest
+    model_name : str
+        For the result's name.
+    steps : int or None
+        Alphas along a further first axis of the result.
+    appearance : dict
+        Of the source when the run began.
+    before : _Before
+    layer, result
+        The result's layer once it is shown, and what it shows.
+    appear : Appear or None
+        The thread waits for its layer to be shown.
+    outcome : Outcome or None
+        The thread is done, and its layer is not shown yet.
+    then : callable or None
+        To be done when it is shown.
+    reason : str
+        Why the run is stopped, where the user did not ask for it.
+    pieces : int
+        Pieces of the result that are on the screen.
+    refreshed : float
+        When they got there.
+    point_shown : tuple of float
+        The viewer's point just after the result was shown.
+    """
+
+    source: Any
+    request: UpscaleRequest
+    model_name: str
+    steps: int | None
+    appearance: dict[str, Any]
+    before: _Before
+    layer: Any = None
+    result: Result | None = None
+    appear: Appear | None = None
+    outcome: Outcome | None = None
+    then: Callable[[], None] | None = None
+    reason: str = ""
+    pieces: int = 0
+    refreshed: float = 0.0
+    point_shown: tuple[float, ...] = ()
 
 
 class UpscaleController(QObject):
@@ -66,38 +115,27 @@ class UpscaleController(QObject):
         self._runner.cancelled.connect(self._on_cancelled)
         self._adder = LayerAdder(viewer, self)
         self._adder.added.connect(self._on_added)
-        self._appear: Appear | None = None  # waits for the layer to be shown
-        self._outcome: Outcome | None = None  # likewise
-        self._then: Callable[[], None] | None = None  # to be done when it is shown
-        self._source: Any = None
-        self._request: UpscaleRequest | None = None
-        self._arguments: dict[str, Any] = {}
-        self._before: _Before | None = None
-        self._layer: Any = None  # the result's, once it is shown
-        self._result: Result | None = None
+        self._run: _Run | None = None
         self._removing = False
-        self._reason = ""
-        self._model_name = ""
-        self._refreshed = 0.0
-        self._pieces = 0
-        self._steps: int | None = None
-        self._point_shown: tuple[float, ...] = ()
         self.last_layer_id: str | None = None
 
     @property
-    def running(self) -> bool:
-        return self._runner.running or self._adder.busy
+    def state(self) -> State:
+        if self._run is None:
+            return State.IDLE
+        stopping = self._runner.cancelling or self._run.then is not None
+        return State.CANCELLING if stopping else State.WORKING
 
     @property
-    def cancelling(self) -> bool:
-        return self._runner.cancelling or self._then is not None
+    def running(self) -> bool:
+        return self.state is not State.IDLE
 
     def start(
         self,
         layer: Any,
         request: UpscaleRequest,
         model_name: str,
-        job: Job = run_upscale,
+        job: Job,
         steps: int | None = None,
     ) -> None:
         """Begin a run on a layer.
@@ -121,13 +159,8 @@ class UpscaleController(QObject):
         """
         if self.running:
             raise RuntimeError("a run is under way")
-        self._source, self._request, self._model_name = layer, request, model_name
-        self._arguments = layers.appearance(layer)
-        self._before = _Before(selected(self._viewer), tuple(self._viewer.dims.point))
-        self._layer = self._result = None
-        self._reason = ""
-        self._pieces = 0
-        self._steps = steps
+        before = _Before(selected(self._viewer), tuple(self._viewer.dims.point))
+        self._run = _Run(layer, request, model_name, steps, layers.appearance(layer), before)
         set_old_objects_aside()
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
         layer.events.data.connect(self._on_source_changed)
@@ -139,163 +172,178 @@ class UpscaleController(QObject):
 
     def cancel(self) -> None:
         """Stop; `ended` follows, at the latest when the step under way is done."""
-        if self._outcome is not None:  # the work is over, its result not yet shown
-            self._outcome, self._then = None, self._on_cancelled
+        run = self._run
+        if run is not None and run.outcome is not None:  # the result is only not yet shown
+            run.outcome, run.then = None, self._on_cancelled
         else:
             self._runner.cancel()
 
     def leave(self) -> None:
         """Stop at once: nobody waits for an end, and this object may be gone by then."""
+        run = self._run
+        if run is None:
+            return
         if self._adder.busy:
-            self._undo()
-        self._outcome = self._then = None
-        take_old_objects_back()
-        self._runner.cancel()
+            self._undo(run)
+        run.outcome = run.then = None
+        if self._runner.running:
+            take_old_objects_back()
+            self._runner.cancel()
+        else:
+            self._release(run)
 
     def _on_report(self, message: Any) -> None:
+        run = self._run
+        assert run is not None
         if isinstance(message, Appear):
-            if not self.cancelling:
-                self._appear = message
-                self._show(message.result)
+            if self.state is State.WORKING:
+                run.appear = message
+                self._show(run, message.result)
             return
-        if isinstance(message, Progress) and message.pieces > self._pieces:
-            self._refresh(message.pieces)
+        if isinstance(message, Progress) and message.pieces > run.pieces:
+            self._refresh(run, message.pieces)
         self.reported.emit(message)
 
     def _on_added(self, layer: Any) -> None:
+        run = self._run
+        assert run is not None
         if layers.find_layer(self._viewer, str(layer.unique_id)) is not None:
-            self._layer = layer
-        elif self._then is None:
-            self._reason = _RESULT_REMOVED
-            if self._outcome is None:
+            run.layer = layer
+        elif run.then is None:
+            run.reason = _RESULT_REMOVED
+            if run.outcome is None:
                 self._runner.cancel()
             else:
-                self._then = self._on_cancelled
-        self._point_shown = tuple(self._viewer.dims.point)
-        self._refreshed = time.monotonic()
-        if self._appear is not None:
-            self._appear.shown.set()
-            self._appear = None
-        then, self._then = self._then, None
-        outcome, self._outcome = self._outcome, None
+                run.then = self._on_cancelled
+        run.point_shown = tuple(self._viewer.dims.point)
+        run.refreshed = time.monotonic()
+        if run.appear is not None:
+            run.appear.shown.set()
+            run.appear = None
+        then, run.then = run.then, None
+        outcome, run.outcome = run.outcome, None
         if then is not None:
             then()
         elif outcome is not None:
-            self._complete(outcome)
+            self._complete(run, outcome)
 
-    def _show(self, result: Result) -> None:
-        request, source = self._request, self._source
-        assert request is not None
-        self._result = result
+    def _show(self, run: _Run, result: Result) -> None:
+        request, source = run.request, run.source
+        run.result = result
         plane = request.shown if request.only_shown else None
-        shape = result.shape if self._steps is None else result.shape[1:]
+        shape = result.shape if run.steps is None else result.shape[1:]
         place = layers.placement(source, request.axes, request.region, shape, plane)
-        if self._steps is not None:
-            place = layers.with_alpha(place, self._steps)
+        if run.steps is not None:
+            place = layers.with_alpha(place, run.steps)
         arguments = {
-            **self._arguments,
+            **run.appearance,
             **place,
             "metadata": {layers.METADATA_KEY: {"source": source.name}},
             "name": layers.result_name(
-                source.name, shape, request.region, request.axes, self._model_name
+                source.name, shape, request.region, request.axes, run.model_name
             ),
         }
         self._adder.add(result.levels, arguments)
 
-    def _refresh(self, pieces: int) -> None:
+    def _refresh(self, run: _Run, pieces: int) -> None:
         """Show new pieces, but not more often than the window can bear."""
-        if self._layer is None or self._result is None or self._request is None:
+        if run.layer is None or run.result is None:
             return
-        axes, shape = self._request.axes, self._result.shape
+        axes, shape = run.request.axes, run.result.shape
         large = max(shape[axes.y], shape[axes.x]) > MULTISCALE_SIDE
         pause = LARGE_REFRESH_SECONDS if large else REFRESH_SECONDS
-        if time.monotonic() - self._refreshed >= pause:
-            self._pieces = pieces
+        if time.monotonic() - run.refreshed >= pause:
+            run.pieces = pieces
             # No thumbnail and no extent: the one costs, the other has not changed.
-            self._layer.refresh(thumbnail=False, highlight=False, extent=False)
-            self._refreshed = time.monotonic()
+            run.layer.refresh(thumbnail=False, highlight=False, extent=False)
+            run.refreshed = time.monotonic()
 
     def _on_finished(self, outcome: Outcome) -> None:
-        if self._layer is not None:
-            self._layer.refresh(extent=False)
-            self._complete(outcome)
+        run = self._run
+        assert run is not None
+        if run.layer is not None:
+            run.layer.refresh(extent=False)
+            self._complete(run, outcome)
             return
-        self._outcome = outcome
+        run.outcome = outcome
         if not self._adder.busy:
-            self._show(outcome.result)
+            self._show(run, outcome.result)
 
-    def _complete(self, outcome: Outcome) -> None:
+    def _complete(self, run: _Run, outcome: Outcome) -> None:
         """The result is in the viewer: say what made it."""
-        assert self._layer is not None
-        source = self._source
-        self._layer.metadata[layers.METADATA_KEY] = {
-            "source": source.name,
-            "source_id": str(source.unique_id),
-            "source_path": source.source.path,
+        run.layer.metadata[layers.METADATA_KEY] = {
+            "source": run.source.name,
+            "source_id": str(run.source.unique_id),
+            "source_path": run.source.source.path,
             **outcome.provenance,
         }
-        self.last_layer_id = str(self._layer.unique_id)
+        self.last_layer_id = str(run.layer.unique_id)
         if outcome.result.path is not None:
             notices.show_info(
                 f"the result is larger than the memory budget and is kept in {outcome.result.path}"
             )
         for note in outcome.notes:
             notices.show_warning(note)
-        self._release()
+        self._release(run)
         self.ended.emit("finished")
 
     def _on_failed(self, error: BaseException) -> None:
+        run = self._run
+        assert run is not None
         if self._adder.busy:
-            self._then = lambda: self._on_failed(error)
+            run.then = lambda: self._on_failed(error)
             return
-        self._undo()
-        self._release()
-        notices.show_error(notices.explain(error))
+        self._undo(run)
+        self._release(run)
+        notices.tell(error)
         self.ended.emit("failed")
 
     def _on_cancelled(self) -> None:
+        run = self._run
+        assert run is not None
         if self._adder.busy:
-            self._then = self._on_cancelled
+            run.then = self._on_cancelled
             return
-        self._undo()
-        reason = self._reason
-        self._release()
-        if reason:
-            notices.show_warning(reason)
+        self._undo(run)
+        self._release(run)
+        if run.reason:
+            notices.show_warning(run.reason)
         self.ended.emit("cancelled")
 
     def _on_layer_removed(self, event: Any) -> None:
-        if self._removing or self._source is None:
+        run = self._run
+        if self._removing or run is None:
             return
         # napari collects what is left of the layer after this.
         take_old_objects_back()
         removed = event.value.unique_id
-        if removed == self._source.unique_id:
-            self._stop(f"{self._source.name!r} was removed; its upscaling was stopped")
-        elif self._layer is not None and removed == self._layer.unique_id:
-            self._layer = None
-            self._stop(_RESULT_REMOVED)
+        if removed == run.source.unique_id:
+            self._stop(run, f"{run.source.name!r} was removed; its upscaling was stopped")
+        elif run.layer is not None and removed == run.layer.unique_id:
+            run.layer = None
+            self._stop(run, _RESULT_REMOVED)
 
     def _on_source_changed(self, event: Any = None) -> None:
-        if self.running and not self.cancelling:
-            self._stop(f"{self._source.name!r} got other data; its upscaling was stopped")
+        run = self._run
+        if run is not None and self.state is State.WORKING:
+            self._stop(run, f"{run.source.name!r} got other data; its upscaling was stopped")
 
-    def _stop(self, reason: str) -> None:
-        self._reason = reason
+    def _stop(self, run: _Run, reason: str) -> None:
+        run.reason = reason
         self.cancel()
 
-    def _undo(self) -> None:
+    def _undo(self, run: _Run) -> None:
         """Leave the viewer as it was before the run."""
         adding = self._adder.abort()
         if adding is not None:
-            self._point_shown = tuple(self._viewer.dims.point)
-        shown, self._layer = self._layer or adding, None
-        before = self._before
-        if shown is None or before is None:
+            run.point_shown = tuple(self._viewer.dims.point)
+        shown, run.layer = run.layer or adding, None
+        if shown is None:
             return
+        before = run.before
         # What the user has moved since stays.
         now = tuple(self._viewer.dims.point)
-        moved = [a != b for a, b in zip(now, self._point_shown, strict=False)]
+        moved = [a != b for a, b in zip(now, run.point_shown, strict=False)]
         self._removing = True
         try:
             if layers.find_layer(self._viewer, str(shown.unique_id)) is not None:
@@ -310,12 +358,9 @@ class UpscaleController(QObject):
             still = [axis for axis, gone in enumerate(moved) if not gone]
             self._viewer.dims.set_point(still, [before.point[axis] for axis in still])
 
-    def _release(self) -> None:
+    def _release(self, run: _Run) -> None:
         """Hold nothing of the run any more."""
         take_old_objects_back()
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
-        if self._source is not None:
-            self._source.events.data.disconnect(self._on_source_changed)
-        self._source = self._request = self._layer = self._result = self._before = None
-        self._appear = self._outcome = None
-        self._arguments = {}
+        run.source.events.data.disconnect(self._on_source_changed)
+        self._run = None

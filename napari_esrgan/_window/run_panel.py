@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_esrgan._window.fields import wrapped
-from napari_esrgan._window.run import UpscaleController
-from napari_esrgan._work.messages import Progress
+from napari_esrgan._window.plain import wrapped
+from napari_esrgan._work.messages import Progress, State
 from napari_esrgan._work.wording import ENDINGS, describe_progress
+
+if TYPE_CHECKING:
+    from napari_esrgan._window.run import UpscaleController
 
 
 class RunPanel(QWidget):
@@ -54,7 +56,7 @@ class RunPanel(QWidget):
         self.status_label.setText(text)
 
     def _on_report(self, message: Any) -> None:
-        if self._controller.cancelling:
+        if self._controller.state is State.CANCELLING:
             return
         if isinstance(message, Progress):
             self.bar.setValue(1000 * message.done // max(message.total, 1))

@@ -15,13 +15,8 @@ from superqt import QCollapsible
 from napari_esrgan._viewer import layers
 from napari_esrgan._viewer.preferences import Preferences
 from napari_esrgan._viewer.requests import contrast_limits, current_request
-from napari_esrgan._window.fields import (
-    AxesEditor,
-    LayerCombo,
-    RangeEditor,
-    guard_wheel,
-    shrinkable,
-)
+from napari_esrgan._window.fields import AxesEditor, LayerCombo, RangeEditor
+from napari_esrgan._window.plain import guard_wheel, shrinkable
 from napari_esrgan._window.regions import VIEW, RegionCombo
 from napari_esrgan._work.models import DeviceChoice
 from napari_esrgan._work.ranges import default_kind, is_lazy

@@ -13,12 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from esrgan_ext.errors import ImageError
 from esrgan_ext.inference.tiles import Rect
-from napari_esrgan._viewer import layers, notices
-from napari_esrgan._window.layer_task import LayerTask, NewLayer
 from napari_esrgan._work.axes import Axes
-from napari_esrgan._work.messages import Cancelled, Report, stop_if
+from napari_esrgan._work.messages import stop_if
 
 
 @dataclass(frozen=True)
@@ -125,55 +122,3 @@ def compare(
         float(np.sqrt(squares / count)) if count else float("nan"),
         high - low if low <= high else float("nan"),
     )
-
-
-def result_to_check(viewer: Any, unique_id: str | None = None) -> Any | None:
-    """The active layer where it is a result of ours, else the layer of that id."""
-    active = viewer.layers.selection.active
-    if active is not None and layers.provenance(active) is not None:
-        return active
-    return layers.find_layer(viewer, unique_id)
-
-
-def start_consistency(task: LayerTask, viewer: Any, result: Any) -> None:
-    """Compare a result layer with its source and add the difference; says why it cannot."""
-    provenance = layers.provenance(result)
-    if provenance is None or "sweep" in provenance:
-        notices.show_error("select a layer that this plugin has upscaled")
-        return
-    source = layers.find_layer(viewer, provenance["source_id"])
-    if source is None:
-        notices.show_error(f"the source {provenance['source']!r} is not in the viewer any more")
-        return
-    p = provenance["parameters"]
-    axes, region = Axes(tuple(p["axes"]), p["rgb"]), Rect(*p["region"])
-    plane = None if p["plane"] is None else tuple(p["plane"])
-    shape = layers.spatial_shape(source)
-    if len(shape) != len(axes.roles) or region.clipped(shape[axes.y], shape[axes.x]) != region:
-        notices.show_error(f"{source.name!r} has another shape than when it was upscaled")
-        return
-    name = result.name
-    source_data, result_data = layers.finest(source), layers.finest(result)
-
-    def work(_report: Report, cancelled: Cancelled) -> Consistency:
-        outcome = compare(source_data, result_data, axes, region, plane, cancelled)
-        if np.isnan(outcome.rmse):
-            raise ImageError("there is nothing to compare: every pixel is NaN")
-        return outcome
-
-    def build(outcome: Consistency) -> NewLayer:
-        # Of an RGB layer the largest of the three: a colour of differences says nothing.
-        difference = outcome.difference.max(-1) if axes.rgb else outcome.difference
-        rmse, span = outcome.rmse, outcome.value_range
-        share = rmse / span if span else 0.0
-        arguments = {
-            "name": f"{name} consistency (RMSE {rmse:.4g})",
-            "colormap": "magma",
-            "contrast_limits": (0, 4 * rmse or 1.0),
-            "metadata": {layers.METADATA_KEY: {"rmse": rmse, "value_range": span}},
-            **layers.placement(source, axes, region, difference.shape, plane),
-        }
-        note = f"consistency with the source: RMSE {rmse:.4g}, {share:.2%} of the source's range"
-        return NewLayer(difference, arguments, note)
-
-    task.start(source, work, build, "esrgan-consistency")

@@ -8,7 +8,8 @@ import numpy as np
 
 from napari_esrgan._work import models
 from napari_esrgan._work.messages import Cancelled, Report
-from napari_esrgan._work.request import Mix, UpscaleRequest, make_upscaler, output_shape
+from napari_esrgan._work.prepare import make_upscaler, output_shape
+from napari_esrgan._work.request import Mix, UpscaleRequest
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,14 @@
-"""A layer that is upscaled where you look, when you look.
-
-A multiscale layer of two levels: a dask array whose chunks are computed by the network when
-napari asks for them, and the source. napari asks for the fine level only when zoomed in far
-enough, and then for the visible chunks.
-"""
+"""An array whose chunks are upscaled when somebody reads them: the fine level of a live layer."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_esrgan._viewer import layers, notices
-from napari_esrgan._window.layer_task import LayerTask, NewLayer
 from napari_esrgan._work import models
-from napari_esrgan._work.axes import Axes, whole
-from napari_esrgan._work.messages import Cancelled, Report
-from napari_esrgan._work.request import UpscaleRequest, channel_ranges, load_model, make_upscaler
+from napari_esrgan._work.axes import Axes
 
 if TYPE_CHECKING:
     from esrgan_ext import Upscaler
@@ -38,10 +29,25 @@ class LiveSource:
         At the network's own scale.
     ranges : list
         The value range of each channel.
+    on_error : callable
+        Gets what went wrong in a chunk, which then shows the nearest pixels: an error in a
+        viewer's slicing would take the whole layer down.
+
+    Attributes
+    ----------
+    computed : int
+        How many chunks the network has done.
     """
 
-    def __init__(self, data: Any, axes: Axes, upscaler: Upscaler, ranges: list[Any]) -> None:
-        self._data, self._axes = data, axes
+    def __init__(
+        self,
+        data: Any,
+        axes: Axes,
+        upscaler: Upscaler,
+        ranges: list[Any],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._data, self._axes, self._on_error = data, axes, on_error
         self._upscaler, self._ranges = upscaler, ranges
         self._scale = upscaler.scale
         self.computed = 0
@@ -88,49 +94,10 @@ class LiveSource:
             try:
                 result = self._upscaler(pixels)[inner[0], inner[1]]
             except Exception as error:
-                # An error in napari's slicing would take the whole layer down.
-                notices.show_error(notices.explain(error))
+                self._on_error(error)
                 result = np.repeat(np.repeat(pixels, scale, 0), scale, 1)[inner[0], inner[1]]
         self.computed += 1
         if axes.transposed:
             result = np.swapaxes(result, 0, 1)
         shape = [stop - start for start, stop in location]
         return result.reshape(shape)
-
-
-def asynchronous() -> bool:
-    """Whether napari slices layers beside the window's thread."""
-    from napari.settings import get_settings
-
-    return bool(get_settings().experimental.async_)
-
-
-def start_live(task: LayerTask, layer: Any, request: UpscaleRequest, model_label: str) -> None:
-    """Make a live layer of the whole of `layer`, at the model's own scale."""
-    if not asynchronous():
-        notices.show_warning(
-            "asynchronous slicing is off, so the window will stand still while a live layer "
-            "is computed. Turn on Preferences > Experimental > Render images asynchronously."
-        )
-    request = replace(
-        request, outscale=None, tile="auto", region=whole(request.axes, request.data.shape)
-    )
-
-    def work(report: Report, cancelled: Cancelled) -> LiveSource:
-        network = load_model(request.model, report, cancelled)
-        ranges = channel_ranges(request, cancelled)
-        upscaler = make_upscaler(request, network, report, cancelled)
-        # Raises here, in words, what would otherwise fail chunk after chunk.
-        upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
-        return LiveSource(request.data, request.axes, upscaler, ranges)
-
-    def build(live: LiveSource) -> NewLayer:
-        fine = live.array()
-        arguments = {
-            "name": f"{layer.name} live [{model_label}]",
-            **layers.appearance(layer),
-            **layers.placement(layer, request.axes, request.region, fine.shape),
-        }
-        return NewLayer([fine, request.data], arguments)
-
-    task.start(layer, work, build, "esrgan-live")

@@ -1,6 +1,6 @@
 """What a worker thread tells the window, and how it hears that it shall stop.
 
-Frozen dataclasses; nothing else crosses over.
+Frozen dataclasses and enums; nothing else crosses over.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from esrgan_ext.errors import UpscaleCancelled
@@ -28,6 +29,18 @@ def stop_if(cancelled: Cancelled) -> None:
     """
     if cancelled():
         raise UpscaleCancelled("upscaling was cancelled")
+
+
+class State(Enum):
+    """Where a run is.
+
+    IDLE: none is under way. WORKING: the thread computes, or its result is being shown.
+    CANCELLING: asked to stop, and not there yet.
+    """
+
+    IDLE = "idle"
+    WORKING = "working"
+    CANCELLING = "cancelling"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-"""What is to be upscaled and how, and what follows from it: network, ranges, shape.
-
-Everything a worker thread needs, taken from the form and the layer on the GUI thread. Knows
-neither Qt nor napari; what loads or reads is for worker threads.
-"""
+"""What is to be upscaled and how: all that a worker thread needs, taken on the GUI thread."""
 
 from __future__ import annotations
 
@@ -10,18 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_esrgan._work import models
 from napari_esrgan._work.axes import Axes
-from napari_esrgan._work.kernels import have_kernels
-from napari_esrgan._work.messages import Cancelled, Progress, Report, Status, stop_if
-from napari_esrgan._work.ranges import RangeChoice, data_range, finite_extent_of
+from napari_esrgan._work.ranges import RangeChoice
 
 if TYPE_CHECKING:
-    from esrgan_ext import Upscaler
     from esrgan_ext.inference.tiles import Rect
-    from esrgan_ext.models import SRNetwork
 
 # Work longer than this is shown as it grows; shorter work appears whole under the bar.
 FILL_IN_SECONDS = 10.0
@@ -99,77 +88,3 @@ class UpscaleRequest:
         """Shape of the region of one plane as the network gets it."""
         size = (self.region.height, self.region.width)
         return (*size, self.data.shape[-1]) if self.axes.rgb else size
-
-
-def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetwork:
-    """The network of a request, downloading it where it must be."""
-
-    def downloading(done: int, total: int) -> None:
-        stop_if(cancelled)
-        report(Progress(done, total, text="Downloading the model"))
-
-    report(Status("Reading the model…"))
-    if isinstance(model, Mix):
-        from esrgan_ext import interpolate
-
-        a, b = (models.load(name, downloading) for name in (model.a, model.b))
-        return interpolate(a, b, model.alpha)  # type: ignore[return-value]
-    return models.load(model, downloading)
-
-
-def make_upscaler(
-    request: UpscaleRequest,
-    network: SRNetwork,
-    report: Report,
-    cancelled: Cancelled,
-    tile: int | str | None = None,
-) -> Upscaler:
-    """The upscaler of a request, its kernels compiled."""
-    from esrgan_ext import Upscaler
-    from esrgan_ext.inference.devices import choose_device
-
-    have_kernels(choose_device(request.device, request.precision), report, cancelled)
-    return Upscaler(
-        network,
-        outscale=request.outscale,
-        tile=request.tile if tile is None else tile,
-        device=request.device,
-        precision=request.precision,
-        channel_axis=-1 if request.axes.rgb else False,
-    )
-
-
-def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
-    """The `data_range` of each channel (one entry where there is no channel axis)."""
-    choice, axes, data = request.value_range, request.axes, request.data
-    if choice.kind == "type":
-        return [None] * axes.channels(data.shape)
-    if choice.kind in ("limits", "own"):
-        assert choice.values is not None
-        return [data_range(choice.values)] * axes.channels(data.shape)
-    planes = axes.planes(data.shape)
-    return [
-        data_range(
-            finite_extent_of(
-                (
-                    np.asarray(data[axes.index(plane)])
-                    for plane in planes
-                    if axes.channel_of(plane) == channel
-                ),
-                cancelled,
-            )
-        )
-        for channel in range(axes.channels(data.shape))
-    ]
-
-
-def output_shape(request: UpscaleRequest, upscaler: Upscaler) -> tuple[int, ...]:
-    """Shape of a request's result: the axes of the layer, its planes of the new size."""
-    shape = list(request.data.shape)
-    if request.only_shown:
-        for axis in request.axes.outer:
-            shape[axis] = 1
-    shape[request.axes.y], shape[request.axes.x] = upscaler.output_size(
-        request.region.height, request.region.width
-    )
-    return tuple(shape)

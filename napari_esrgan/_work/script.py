@@ -1,12 +1,19 @@
-"""A result as a Python script that computes the same array without napari."""
+"""A result as a Python script that computes the same array without napari.
+
+A provenance comes from a layer's metadata, which a file may have brought: every value is checked
+for its type, and text gets into the script as a literal only.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
+from napari_esrgan._work.axes import Axes
+from napari_esrgan._work.ranges import RangeKind
 from napari_esrgan._work.request import UpscaleRequest
 
-_TEMPLATE = '''"""Upscales an image as napari's ESRGAN plugin did for {source!r}."""
+_TEMPLATE = '''"""Upscales an image as napari's ESRGAN plugin does."""
 
 import sys
 
@@ -14,6 +21,8 @@ import numpy as np
 
 import esrgan_ext as esr
 {imports}
+LAYER = {source}  # what it was made for
+
 
 def by_plane(up: esr.Upscaler, stack: np.ndarray) -> np.ndarray:
     """Upscale plane by plane, as the plugin does: together they may round differently."""
@@ -52,64 +61,151 @@ if __name__ == "__main__":
 '''
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What a script needs of a provenance; the fields are those of its "parameters"."""
+
+    axes: Axes
+    region: tuple[int, int, int, int]
+    plane: tuple[int, ...] | None
+    range_kind: RangeKind
+    range_values: tuple[float, float] | None
+    outscale: float | None
+    tile: int | str
+    device: str
+    precision: str
+    model: str
+    layer: str
+
+    @classmethod
+    def of(cls, provenance: dict[str, Any]) -> _Facts:
+        """Take them, each of its own type.
+
+        Raises
+        ------
+        ValueError
+            Where the provenance is none of this plugin's.
+        """
+        try:
+            p = provenance["parameters"]
+            axes = Axes(tuple(str(role) for role in p["axes"]), bool(p["rgb"]))  # type: ignore[arg-type]
+            y0, y1, x0, x1 = (int(edge) for edge in p["region"])
+            plane = p["plane"]
+            if plane is not None:
+                plane = tuple(int(index) for index in plane)
+                if len(plane) != len(axes.outer):
+                    raise ValueError("one index an axis")
+            kind = p["range"]
+            if kind not in get_args(RangeKind):
+                raise ValueError("no such range")
+            values = p["range_values"]
+            if values is not None:
+                low, high = values
+                values = (float(low), float(high))
+            elif kind in ("limits", "own"):
+                raise ValueError("no values")
+            tile = p["tile"]
+            return cls(
+                axes=axes,
+                region=(y0, y1, x0, x1),
+                plane=plane,
+                range_kind=kind,
+                range_values=values,
+                outscale=None if p["outscale"] is None else float(p["outscale"]),
+                tile="auto" if tile == "auto" else int(tile),
+                device=str(p["device"]),
+                precision=str(p["precision"]),
+                model=_model(provenance["model"]),
+                layer=str(provenance.get("source", "a layer")),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                "the layer's metadata does not say how this plugin made it: run it again"
+            ) from error
+
+
+def _model(model: dict[str, Any]) -> str:
+    """The model as an expression."""
+    if model["mix"] is not None:
+        a, b, alpha = model["mix"]
+        return f"esr.interpolate({str(a)!r}, {str(b)!r}, alpha={float(alpha)!r})"
+    return repr(str(model["key"]))
+
+
 def script(provenance: dict[str, Any]) -> str:
-    """The script for what `layer.metadata["esrgan"]` says."""
-    p, model = provenance["parameters"], provenance["model"]
-    axes, rgb = p["axes"], p["rgb"]
-    y, x = axes.index("y"), axes.index("x")
-    channel = axes.index("channel") if "channel" in axes else None
-    imports = ""
+    """The script for what `layer.metadata["esrgan"]` says.
+
+    Raises
+    ------
+    ValueError
+        Where that is nothing that this plugin wrote.
+    """
+    facts = _Facts.of(provenance)
+    rgb, roles = facts.axes.rgb, facts.axes.roles
+    return _TEMPLATE.format(
+        source=repr(facts.layer),
+        imports=(
+            "from esrgan_ext.inference.arrays import finite_extent\n"
+            if facts.range_kind == "minmax"
+            else ""
+        ),
+        space=-3 if rgb else -2,
+        axes="(" + ", ".join([*roles, *(["colour"] if rgb else [])]) + ")",
+        model=facts.model,
+        outscale=facts.outscale,
+        tile=facts.tile,
+        device=facts.device,
+        precision=facts.precision,
+        channel_axis=-1 if rgb else False,
+        body="\n".join(f"    {line}" for line in _body(facts)) + "\n",
+    )
+
+
+def _body(facts: _Facts) -> list[str]:
+    """The lines that compute the result: space last, the channels each with its own range."""
+    axes, rgb, plane = facts.axes, facts.axes.rgb, facts.plane
     lines: list[str] = []
-    if p["range"] == "minmax":
-        imports = "from esrgan_ext.inference.arrays import finite_extent\n"
-    # Space last, as Upscaler wants a stack; the channels first, each with a range of its own.
     end = "-3, -2" if rgb else "-2, -1"
-    straight = (y, x) == (len(axes) - 2, len(axes) - 1)
+    straight = (axes.y, axes.x) == (len(axes.roles) - 2, len(axes.roles) - 1)
     if not straight:
-        lines.append(f"image = np.moveaxis(image, ({y}, {x}), ({end}))")
-    moved = [k for k in range(len(axes)) if k not in (y, x)]
-    axis = None if channel is None else moved.index(channel)
-    if p["plane"] is not None:
-        index = ", ".join(f"{k}:{k + 1}" for k in p["plane"])
-        plane = f"[{index}]" if index else ""
-    else:
-        plane = ""
-    y0, y1, x0, x1 = p["region"]
+        lines.append(f"image = np.moveaxis(image, ({axes.y}, {axes.x}), ({end}))")
+    y0, y1, x0, x1 = facts.region
     crop = f"[..., {y0}:{y1}, {x0}:{x1}{', :' if rgb else ''}]"
-    if axis is not None:
+    if axes.channel is not None:
+        axis = axes.outer.index(axes.channel)
         lines.append("parts = []")
         lines.append(f"for channel in range(image.shape[{axis}]):")
         lines.append(f"    part = image.take([channel], axis={axis})")
-        lines += [f"    {line}" for line in _range_lines(p, "part")]
-        if p["plane"] is not None:
-            wanted = p["plane"][axis]
-            index = ", ".join(
-                "0:1" if k == axis else f"{v}:{v + 1}" for k, v in enumerate(p["plane"])
-            )
-            lines.append(f"    if channel == {wanted}:")
+        lines += [f"    {line}" for line in _range_lines(facts, "part")]
+        if plane is not None:
+            index = ", ".join("0:1" if k == axis else f"{v}:{v + 1}" for k, v in enumerate(plane))
+            lines.append(f"    if channel == {plane[axis]}:")
             lines.append(f"        parts.append(by_plane(up, part[{index}]{crop}))")
         else:
             lines.append(f"    parts.append(by_plane(up, part{crop}))")
         lines.append(f"result = np.concatenate(parts, axis={axis})")
     else:
-        lines += _range_lines(p, "image")
-        lines.append(f"result = by_plane(up, image{plane}{crop})")
+        lines += _range_lines(facts, "image")
+        index = ", ".join(f"{k}:{k + 1}" for k in plane or ())
+        lines.append(f"result = by_plane(up, image{f'[{index}]' if index else ''}{crop})")
     if not straight:
-        lines.append(f"result = np.moveaxis(result, ({end}), ({y}, {x}))")
+        lines.append(f"result = np.moveaxis(result, ({end}), ({axes.y}, {axes.x}))")
     lines.append("return result")
-    return _TEMPLATE.format(
-        source=provenance.get("source", "a layer"),
-        imports=imports,
-        space=-3 if rgb else -2,
-        axes="(" + ", ".join([*axes, *(["colour"] if rgb else [])]) + ")",
-        model=_model(model),
-        outscale=p["outscale"],
-        tile=p["tile"],
-        device=p["device"],
-        precision=p["precision"],
-        channel_axis=-1 if rgb else False,
-        body="\n".join(f"    {line}" for line in lines) + "\n",
-    )
+    return lines
+
+
+def _range_lines(facts: _Facts, array: str) -> list[str]:
+    """The lines that set the range of values that become black and white."""
+    if facts.range_kind == "type":
+        return []
+    if facts.range_kind == "minmax":
+        return [
+            f"low, high = finite_extent({array})  # of the whole layer, not of the region",
+            'up.data_range = (low, high) if low < high else "auto"',
+        ]
+    assert facts.range_values is not None
+    low, high = facts.range_values
+    return [f"up.data_range = ({low!r}, {high!r})"]
 
 
 def request_script(request: UpscaleRequest, source: str) -> str:
@@ -136,24 +232,3 @@ def request_script(request: UpscaleRequest, source: str) -> str:
             },
         }
     )
-
-
-def _range_lines(parameters: dict[str, Any], array: str) -> list[str]:
-    """The lines that set the range of values that become black and white."""
-    kind = parameters["range"]
-    if kind == "type":
-        return []
-    if kind == "minmax":
-        return [
-            f"low, high = finite_extent({array})  # of the whole layer, not of the region",
-            'up.data_range = (low, high) if low < high else "auto"',
-        ]
-    low, high = parameters["range_values"]
-    return [f"up.data_range = ({low!r}, {high!r})"]
-
-
-def _model(model: dict[str, Any]) -> str:
-    if model["mix"] is not None:
-        a, b, alpha = model["mix"]
-        return f"esr.interpolate({a!r}, {b!r}, alpha={alpha!r})"
-    return repr(model["key"])

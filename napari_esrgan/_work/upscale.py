@@ -25,13 +25,8 @@ from napari_esrgan._work.messages import (
     Status,
     stop_if,
 )
-from napari_esrgan._work.request import (
-    UpscaleRequest,
-    channel_ranges,
-    load_model,
-    make_upscaler,
-    output_shape,
-)
+from napari_esrgan._work.prepare import channel_ranges, load_model, make_upscaler, output_shape
+from napari_esrgan._work.request import UpscaleRequest
 from napari_esrgan._work.result import Index, Result, make_result
 
 if TYPE_CHECKING:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from napari_esrgan._work.estimate import Estimate
+from typing import TYPE_CHECKING
+
 from napari_esrgan._work.messages import Progress, Status
+
+if TYPE_CHECKING:
+    from napari_esrgan._work.estimate import Estimate
 
 ENDINGS = {"finished": "Done.", "cancelled": "Cancelled.", "failed": "Failed; see the message."}
 

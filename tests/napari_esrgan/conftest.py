@@ -22,6 +22,16 @@ from napari_esrgan._work.request import UpscaleRequest
 from tests.conftest import make_network
 
 
+def never() -> bool:
+    """Nobody cancels."""
+    return False
+
+
+def words(shape: tuple[int, ...], low: int = 100, high: int = 4000) -> np.ndarray:
+    """An image of 16 bits as a camera of 12 fills it."""
+    return np.random.default_rng(shape).integers(low, high, shape, np.uint16)
+
+
 def held_bytes() -> int:
     """Resident memory without what nobody holds: cycles, and what malloc keeps for its next use.
 
@@ -122,3 +132,16 @@ def microscopy(shared_data: Path) -> Callable[[str], np.ndarray]:
     import tifffile
 
     return lambda name: tifffile.imread(shared_data / "microscopy" / name)
+
+
+@pytest.fixture
+def notices(monkeypatch):
+    """Every notification, as (severity, text)."""
+    from napari.utils import notifications
+
+    seen = []
+    for severity in ("info", "warning", "error"):
+        monkeypatch.setattr(
+            notifications, f"show_{severity}", lambda text, s=severity: seen.append((s, text))
+        )
+    return seen

@@ -16,8 +16,8 @@ from napari_esrgan._viewer import layers
 from napari_esrgan._work import mixing
 from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.request import Mix
+from napari_esrgan._work.sweep import frames
 from tests.conftest import make_network
-from tests.napari_esrgan.test_upscale_widget import notices  # noqa: F401
 
 RNG = np.random.default_rng(0)
 
@@ -167,7 +167,7 @@ def test_a_sweep_can_be_cancelled(widget, qtbot):
     assert len(viewer.layers) == 1
 
 
-def test_the_mix_is_saved(widget, qtbot, tmp_path, model_file, other_model_file, notices):  # noqa: F811
+def test_the_mix_is_saved(widget, qtbot, tmp_path, model_file, other_model_file, notices):
     path = tmp_path / "mix.safetensors"
     widget.slider.setValue(0.7)
     widget.save(str(path))
@@ -180,7 +180,7 @@ def test_the_mix_is_saved(widget, qtbot, tmp_path, model_file, other_model_file,
 
 def test_frames_are_labelled_pictures():
     stack = np.full((3, 40, 60), 300, np.uint16)
-    pictures = mixing.frames(stack, (100, 500), rgb=False)
+    pictures = frames(stack, (100, 500), rgb=False)
     assert [p.shape for p in pictures] == [(40, 60, 3)] * 3
     assert tuple(pictures[0][0, 0]) == (128, 128, 128)
     assert (pictures[0] != pictures[1]).any()

@@ -22,19 +22,6 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def notices(monkeypatch):
-    """Every notification, as (severity, text)."""
-    from napari.utils import notifications
-
-    seen = []
-    for severity in ("info", "warning", "error"):
-        monkeypatch.setattr(
-            notifications, f"show_{severity}", lambda text, s=severity: seen.append((s, text))
-        )
-    return seen
-
-
-@pytest.fixture
 def viewer():
     return ViewerModel()
 
@@ -95,7 +82,7 @@ def gated(monkeypatch, **options) -> Gate:
     monkeypatch.setattr(
         controller_module.UpscaleController,
         "start",
-        lambda self, layer, request, name: real(self, layer, request, name, gate),
+        lambda self, layer, request, name, *_: real(self, layer, request, name, gate),
     )
     return gate
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 
@@ -20,16 +18,10 @@ from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.estimate import estimate
 from napari_esrgan._work.messages import Appear, Progress, Status
 from napari_esrgan._work.ranges import RangeChoice, default_kind
-from napari_esrgan._work.request import Mix
-from napari_esrgan._work.result import MemoryResult, ZarrResult, level_steps
-from napari_esrgan._work.script import request_script, script
 from napari_esrgan._work.upscale import run_upscale
+from tests.napari_esrgan.conftest import never, words
 
 RNG = np.random.default_rng(0)
-
-
-def never() -> bool:
-    return False
 
 
 def run(request, reports=None) -> np.ndarray:
@@ -43,10 +35,6 @@ def assert_same_levels(result: np.ndarray, expected: np.ndarray) -> None:
     assert result.shape == expected.shape
     assert np.abs(result.astype(int) - expected).max() <= 1
     assert np.ptp(expected) > 50
-
-
-def words(shape, low=100, high=4000) -> np.ndarray:
-    return RNG.integers(low, high, shape, np.uint16)
 
 
 def test_defaults_of_the_range():
@@ -270,105 +258,3 @@ def test_estimates_know_shape_memory_and_download(make_request):
     absent = estimate(replace(request, model="esrgan-x4"), [].append, never)
     assert absent.download_bytes == 66_929_193
     assert absent.output_shape == (5, 160, 200)
-
-
-def test_pyramids_start_above_4096():
-    assert level_steps(4096, 4096) == [1]
-    assert level_steps(8192, 300) == [1, 2, 4, 8]
-
-
-def test_a_store_has_each_piece_in_every_level(tmp_path, monkeypatch):
-    from napari_esrgan._work import result as result_module
-
-    monkeypatch.setattr(result_module, "MULTISCALE_SIDE", 30)
-    monkeypatch.setattr(result_module, "_COARSEST_SIDE", 10)
-    data = words((2, 37, 61))
-    on_disk = ZarrResult(data.shape, data.dtype, 1, 2, tmp_path)
-    for plane in range(2):
-        for y in range(0, 37, 7):
-            for x in range(0, 61, 9):
-                piece = data[plane, y : y + 7, x : x + 9]
-                ends = y + piece.shape[0], x + piece.shape[1]
-                on_disk.write((plane, slice(y, ends[0]), slice(x, ends[1])), piece)
-    in_memory = MemoryResult(data.shape, data.dtype, 1, 2)
-    in_memory.array[:] = data
-    assert len(on_disk.levels) == len(in_memory.levels) == 4
-    for disk, memory in zip(on_disk.levels, in_memory.levels, strict=True):
-        np.testing.assert_array_equal(np.asarray(disk), memory)
-
-
-CASES = {
-    "gray": ((12, 14), False, "y x", {}),
-    "series": ((3, 12, 14), False, "plane y x", {}),
-    "channels": ((2, 12, 14), False, "channel y x", {}),
-    "series of channels, region": (
-        (2, 3, 22, 24),
-        False,
-        "plane channel y x",
-        {"region": Rect(3, 20, 2, 19)},
-    ),
-    "turned": ((14, 3, 12), False, "x plane y", {"region": Rect(1, 9, 2, 12)}),
-    "rgb": ((12, 14, 3), True, "y x", {"value_range": RangeChoice("type")}),
-    "rgb series, region": ((2, 12, 14, 3), True, "plane y x", {"region": Rect(0, 8, 5, 14)}),
-    "own range": ((12, 14), False, "y x", {"value_range": RangeChoice("own", (200.0, 900.0))}),
-    "outscale": ((12, 14), False, "y x", {"outscale": 1.5}),
-    "constant": ((12, 14), False, "y x", {}),
-    "one plane": ((3, 12, 14), False, "plane y x", {"only_shown": True, "shown": (2,)}),
-    "one plane of channels": (
-        (3, 2, 12, 14),
-        False,
-        "plane channel y x",
-        {"only_shown": True, "shown": (2, 1)},
-    ),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_the_script_gives_the_same_array(make_request, name):
-    shape, rgb, roles, changes = CASES[name]
-    data = words(shape) if name != "constant" else np.full(shape, 7, np.uint16)
-    request = make_request(data, axes=Axes(tuple(roles.split()), rgb), **changes)
-    outcome = run_upscale(request, lambda _: None, never)
-    for text in (script(outcome.provenance), request_script(request, "cells")):
-        space: dict = {"__name__": "script"}
-        exec(compile(text, name, "exec"), space)
-        np.testing.assert_array_equal(space["upscale"](data), outcome.result.levels)
-
-
-def test_the_script_of_a_mix(make_request, model_file, other_model_file):
-    data = words((12, 14))
-    request = make_request(data, model=Mix(model_file, other_model_file, 0.3))
-    outcome = run_upscale(request, lambda _: None, never)
-    space: dict = {"__name__": "script"}
-    exec(compile(script(outcome.provenance), "mix", "exec"), space)
-    np.testing.assert_array_equal(space["upscale"](data), outcome.result.levels)
-
-
-def test_the_script_runs_by_itself(make_request, tmp_path):
-    data = words((12, 14))
-    outcome = run_upscale(make_request(data), lambda _: None, never)
-    (tmp_path / "script.py").write_text(script(outcome.provenance))
-    np.save(tmp_path / "in.npy", data)
-    command = [sys.executable, "script.py", "in.npy", "out.npy"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), outcome.result.levels)
-
-
-def test_only_stores_that_nobody_shows_are_unused(tmp_path):
-    from napari_esrgan._work import stores
-
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    shown, mine = stores.make_store(tmp_path), stores.make_store(tmp_path)
-    (mine / "0").write_bytes(b"12345")
-    old = tmp_path / f"esrgan-{ended.pid}-x.zarr"
-    other = tmp_path / "esrgan-1-x.zarr"  # a process that runs
-    foreign = tmp_path / "cells.zarr"
-    for path in (old, other, foreign):
-        path.mkdir()
-    unused = stores.unused_stores(tmp_path, [str(shown)])
-    assert set(unused) == {mine, old}
-    assert stores.size_of(mine) == 5
-    stores.delete(unused)
-    assert set(tmp_path.iterdir()) == {shown, other, foreign}
-    assert stores.unused_stores(tmp_path / "absent", []) == []

@@ -1,0 +1,117 @@
+"""Layers beside the result: how consistent it is with its source, and live ones.
+
+The arithmetic is `_work`'s; here layers are looked up, checked and made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from esrgan_ext.errors import ImageError
+from esrgan_ext.inference.tiles import Rect
+from napari_esrgan._viewer import layers, notices
+from napari_esrgan._window.layer_task import LayerTask, NewLayer
+from napari_esrgan._work.axes import Axes, whole
+from napari_esrgan._work.consistency import Consistency, compare
+from napari_esrgan._work.live import LiveSource
+from napari_esrgan._work.messages import Cancelled, Report
+from napari_esrgan._work.prepare import channel_ranges, load_model, make_upscaler
+from napari_esrgan._work.request import UpscaleRequest
+
+
+def result_to_check(viewer: Any, unique_id: str | None = None) -> Any | None:
+    """The active layer where it is a result of ours, else the layer of that id."""
+    active = viewer.layers.selection.active
+    if active is not None and layers.provenance(active) is not None:
+        return active
+    return layers.find_layer(viewer, unique_id)
+
+
+def start_consistency(task: LayerTask, viewer: Any, result: Any) -> None:
+    """Compare a result layer with its source and add the difference; says why it cannot."""
+    provenance = layers.provenance(result)
+    if provenance is None or "sweep" in provenance:
+        notices.show_error("select a layer that this plugin has upscaled")
+        return
+    source = layers.find_layer(viewer, provenance["source_id"])
+    if source is None:
+        notices.show_error(f"the source {provenance['source']!r} is not in the viewer any more")
+        return
+    p = provenance["parameters"]
+    axes, region = Axes(tuple(p["axes"]), p["rgb"]), Rect(*p["region"])
+    plane = None if p["plane"] is None else tuple(p["plane"])
+    shape = layers.spatial_shape(source)
+    if len(shape) != len(axes.roles) or region.clipped(shape[axes.y], shape[axes.x]) != region:
+        notices.show_error(f"{source.name!r} has another shape than when it was upscaled")
+        return
+    name = result.name
+    source_data, result_data = layers.finest(source), layers.finest(result)
+
+    def work(_report: Report, cancelled: Cancelled) -> Consistency:
+        outcome = compare(source_data, result_data, axes, region, plane, cancelled)
+        if np.isnan(outcome.rmse):
+            raise ImageError("there is nothing to compare: every pixel is NaN")
+        return outcome
+
+    def build(outcome: Consistency) -> NewLayer:
+        # Of an RGB layer the largest of the three: a colour of differences says nothing.
+        difference = outcome.difference.max(-1) if axes.rgb else outcome.difference
+        rmse, span = outcome.rmse, outcome.value_range
+        share = rmse / span if span else 0.0
+        arguments = {
+            "name": f"{name} consistency (RMSE {rmse:.4g})",
+            "colormap": "magma",
+            "contrast_limits": (0, 4 * rmse or 1.0),
+            "metadata": {layers.METADATA_KEY: {"rmse": rmse, "value_range": span}},
+            **layers.placement(source, axes, region, difference.shape, plane),
+        }
+        note = f"consistency with the source: RMSE {rmse:.4g}, {share:.2%} of the source's range"
+        return NewLayer(difference, arguments, note)
+
+    task.start(source, work, build, "esrgan-consistency")
+
+
+def asynchronous() -> bool:
+    """Whether napari slices layers beside the window's thread."""
+    from napari.settings import get_settings
+
+    return bool(get_settings().experimental.async_)
+
+
+def start_live(task: LayerTask, layer: Any, request: UpscaleRequest, model_label: str) -> None:
+    """Make a live layer of the whole of `layer`, at the model's own scale.
+
+    It has two levels: an array whose chunks are computed by the network when napari asks for
+    them, and the source. napari asks for the fine one only when zoomed in far enough, and then
+    for the visible chunks.
+    """
+    if not asynchronous():
+        notices.show_warning(
+            "asynchronous slicing is off, so the window will stand still while a live layer "
+            "is computed. Turn on Preferences > Experimental > Render images asynchronously."
+        )
+    request = replace(
+        request, outscale=None, tile="auto", region=whole(request.axes, request.data.shape)
+    )
+
+    def work(report: Report, cancelled: Cancelled) -> LiveSource:
+        network = load_model(request.model, report, cancelled)
+        ranges = channel_ranges(request, cancelled)
+        upscaler = make_upscaler(request, network, report, cancelled)
+        # Raises here, in words, what would otherwise fail chunk after chunk.
+        upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
+        return LiveSource(request.data, request.axes, upscaler, ranges, notices.tell)
+
+    def build(live: LiveSource) -> NewLayer:
+        fine = live.array()
+        arguments = {
+            "name": f"{layer.name} live [{model_label}]",
+            **layers.appearance(layer),
+            **layers.placement(layer, request.axes, request.region, fine.shape),
+        }
+        return NewLayer([fine, request.data], arguments)
+
+    task.start(layer, work, build, "esrgan-live")

@@ -1,0 +1,91 @@
+"""What follows from a request: network, upscaler, ranges, shape; for worker threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_esrgan._work import models
+from napari_esrgan._work.kernels import have_kernels
+from napari_esrgan._work.messages import Cancelled, Progress, Report, Status, stop_if
+from napari_esrgan._work.ranges import data_range, finite_extent_of
+from napari_esrgan._work.request import Mix, UpscaleRequest
+
+if TYPE_CHECKING:
+    from esrgan_ext import Upscaler
+    from esrgan_ext.models import SRNetwork
+
+
+def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetwork:
+    """The network of a request, downloading it where it must be."""
+
+    def downloading(done: int, total: int) -> None:
+        stop_if(cancelled)
+        report(Progress(done, total, text="Downloading the model"))
+
+    report(Status("Reading the model…"))
+    if isinstance(model, Mix):
+        from esrgan_ext import interpolate
+
+        a, b = (models.load(name, downloading) for name in (model.a, model.b))
+        return interpolate(a, b, model.alpha)  # type: ignore[return-value]
+    return models.load(model, downloading)
+
+
+def make_upscaler(
+    request: UpscaleRequest,
+    network: SRNetwork,
+    report: Report,
+    cancelled: Cancelled,
+    tile: int | str | None = None,
+) -> Upscaler:
+    """The upscaler of a request, its kernels compiled."""
+    from esrgan_ext import Upscaler
+    from esrgan_ext.inference.devices import choose_device
+
+    have_kernels(choose_device(request.device, request.precision), report, cancelled)
+    return Upscaler(
+        network,
+        outscale=request.outscale,
+        tile=request.tile if tile is None else tile,
+        device=request.device,
+        precision=request.precision,
+        channel_axis=-1 if request.axes.rgb else False,
+    )
+
+
+def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
+    """The `data_range` of each channel (one entry where there is no channel axis)."""
+    choice, axes, data = request.value_range, request.axes, request.data
+    if choice.kind == "type":
+        return [None] * axes.channels(data.shape)
+    if choice.kind in ("limits", "own"):
+        assert choice.values is not None
+        return [data_range(choice.values)] * axes.channels(data.shape)
+    planes = axes.planes(data.shape)
+    return [
+        data_range(
+            finite_extent_of(
+                (
+                    np.asarray(data[axes.index(plane)])
+                    for plane in planes
+                    if axes.channel_of(plane) == channel
+                ),
+                cancelled,
+            )
+        )
+        for channel in range(axes.channels(data.shape))
+    ]
+
+
+def output_shape(request: UpscaleRequest, upscaler: Upscaler) -> tuple[int, ...]:
+    """Shape of a request's result: the axes of the layer, its planes of the new size."""
+    shape = list(request.data.shape)
+    if request.only_shown:
+        for axis in request.axes.outer:
+            shape[axis] = 1
+    shape[request.axes.y], shape[request.axes.x] = upscaler.output_size(
+        request.region.height, request.region.width
+    )
+    return tuple(shape)
