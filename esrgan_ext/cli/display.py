@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +20,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from esrgan_ext.literal import literal
 
 if TYPE_CHECKING:
     from esrgan_ext.inference.batch import Outcome
@@ -39,9 +41,17 @@ class Display(Protocol):
     def finished(self, outcome: Outcome) -> None: ...
 
 
-def console() -> Console:
-    """Standard output; paths and messages are not coloured by guesses at what they mean."""
-    out = Console(highlight=False, soft_wrap=True)
+class LiteralConsole(Console):
+    """A console on which text is text: neither markup nor a command to the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        shown = [literal(each) if isinstance(each, str) else each for each in objects]
+        super().print(*shown, **{"markup": False, **options})
+
+
+def console(stderr: bool = False) -> Console:
+    """Standard output (or error); names are not coloured by guesses at what they mean."""
+    out = LiteralConsole(stderr=stderr, highlight=False, soft_wrap=True)
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = 160  # a pipe has no width to wrap at
     return out
@@ -88,7 +98,7 @@ class Bars:
             if total > 1:
                 self._files = self._bars.add_task("files", total=total)
         assert self._image is not None
-        self._bars.reset(self._image, total=None, description=escape(job.source.name))
+        self._bars.reset(self._image, total=None, description=escape(literal(job.source.name)))
 
     def progress(self, done: int, total: int) -> None:
         assert self._image is not None
@@ -132,7 +142,7 @@ def steps(out: Console, description: str, total: int) -> Iterator[Progress | Non
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=out,
         transient=True,
     ) as bars:  # fmt: skip
-        bars.add_task(description, total=total)
+        bars.add_task(escape(literal(description)), total=total)
         yield bars
 
 
@@ -143,7 +153,7 @@ def work(out: Console, description: str) -> Iterator[Progress | None]:
         yield None
         return
     with _timed_bars(out) as bars:
-        bars.add_task(description, total=None)
+        bars.add_task(escape(literal(description)), total=None)
         yield bars
 
 
@@ -167,7 +177,7 @@ class DownloadBar:
                 TimeRemainingColumn(), console=self._out, transient=True,
             )  # fmt: skip
             self._bars.start()
-            self._task = self._bars.add_task(escape(self._name), total=total or None)
+            self._task = self._bars.add_task(escape(literal(self._name)), total=total or None)
         self._bars.update(self._task, completed=done)
 
     def close(self) -> None:

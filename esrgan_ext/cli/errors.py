@@ -17,6 +17,7 @@ from esrgan_ext.errors import (
     ModelError,
     OptionError,
 )
+from esrgan_ext.literal import literal
 
 FAILED, BAD_ARGUMENTS, INTERRUPTED = 1, 2, 130
 
@@ -52,9 +53,14 @@ def reports_errors(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
+def say(message: str) -> None:
+    """One line on stdout; names in it are shown as they are."""
+    typer.echo(literal(message))
+
+
 def say_error(message: str, label: str = "error: ") -> None:
     """One message on stderr, with its label in red on a terminal."""
-    typer.echo(typer.style(label, fg="red", bold=True) + message, err=True)
+    typer.echo(typer.style(label, fg="red", bold=True) + literal(message), err=True)
 
 
 def _show_warning(
@@ -66,4 +72,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Warnings without the place in the source, which says nothing to a user."""
-    typer.echo(typer.style("warning: ", fg="yellow", bold=True) + str(message), err=True)
+    typer.echo(typer.style("warning: ", fg="yellow", bold=True) + literal(str(message)), err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esrgan_ext.cli import options
-from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say_error
+from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -86,14 +86,12 @@ def command(
         if path is not None and not path.exists():
             raise OptionError(f"{path}: there is no such file or folder")
 
-    from rich.console import Console
-
     from esrgan_ext.cli import display
     from esrgan_ext.cli.loading import load
     from esrgan_ext.evaluation.benchmark import BICUBIC, evaluate
 
     # With --json stdout holds the JSON alone.
-    out = Console(stderr=True, highlight=False, soft_wrap=True) if as_json else display.console()
+    out = display.console(stderr=as_json)
     networks = [name if name == BICUBIC else load(name, out) for name in model]
     with display.work(out, "evaluating") as bars:
         report = _Report(None if as_json else out)
@@ -129,7 +127,7 @@ def command(
         report.means({name: found.mean(name) for name in found.models})
         cut = f"{found.border} pixels" if found.border else "nothing"
         note = "" if found.perceptual else "; no perceptual distance: see docs/evaluation.md"
-        typer.echo(f"x{found.scale}, {cut} cut from each side{note}")
+        say(f"x{found.scale}, {cut} cut from each side{note}")
     _report_failures(found.failures)
 
 

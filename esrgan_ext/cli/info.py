@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from esrgan_ext.cli.errors import reports_errors
+from esrgan_ext.cli.errors import reports_errors, say
 
 _PACKAGES = (
     "torch", "numpy", "opencv-python-headless", "tifffile", "safetensors", "onnx", "napari", "dask",
@@ -40,10 +40,10 @@ def command(
         rows, right = _checks()
         parts.append(("self-check", rows))
     for title, rows in parts:
-        typer.echo(title)
+        say(title)
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            typer.echo(f"  {name:<{width}}  {value}")
+            say(f"  {name:<{width}}  {value}")
     if not right:
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from esrgan_ext.cli import options
-from esrgan_ext.cli.errors import reports_errors
+from esrgan_ext.cli.errors import reports_errors, say
 from esrgan_ext.errors import OptionError
 
 
@@ -97,7 +97,7 @@ def command(
                 bars.advance(bars.task_ids[0])
     animation.write_animation(animate, frames, duration)
     height, width = frames[0].shape[:2]
-    typer.echo(f"{animate} ({width} x {height}, {len(frames)} frames)")
+    say(f"{animate} ({width} x {height}, {len(frames)} frames)")
 
 
 def _write_mix(
@@ -129,7 +129,7 @@ def _write_mix(
         mixed = interpolate(networks[0], networks[1], alpha, extrapolate=extrapolate)
     else:
         mixed = interpolate_many(networks, shares, extrapolate=extrapolate)
-    typer.echo(str(save_model(mixed, output)))
+    say(str(save_model(mixed, output)))
 
 
 def _check_alpha(alpha: float, extrapolate: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esrgan_ext.cli.errors import reports_errors
+from esrgan_ext.cli.errors import reports_errors, say
 
 if TYPE_CHECKING:
     from esrgan_ext.weights import ModelInfo
@@ -67,4 +67,4 @@ def export_command(
     from esrgan_ext.weights import export_model
 
     written = export_model(load(model, display.console()), target)
-    typer.echo(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")
+    say(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from esrgan_ext.cli.errors import FAILED, INTERRUPTED, say_error
+from esrgan_ext.cli.errors import FAILED, INTERRUPTED, say, say_error
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
     if target.suffix != ".zarr":
         target = target / f"{source.name.removesuffix('.zarr')}.zarr"
     if target.exists() and not options.overwrite:
-        typer.echo(f"{target} exists: skipped (--overwrite does it again)")
+        say(f"{target} exists: skipped (--overwrite does it again)")
         return
     options = _completed(options, arguments)
     from esrgan_ext.cli.loading import load
@@ -179,4 +179,4 @@ def _conclude(report: Report) -> None:
             say_error(f"and {len(report.failures) - _LISTED} more", label="  ")
         raise typer.Exit(FAILED)
     shape = " x ".join(map(str, report.shape))
-    typer.echo(f"{report.target} ({shape}, {report.chunks} chunks, {report.seconds:.1f} s)")
+    say(f"{report.target} ({shape}, {report.chunks} chunks, {report.seconds:.1f} s)")

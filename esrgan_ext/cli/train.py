@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from esrgan_ext.cli.errors import reports_errors
+from esrgan_ext.cli.errors import reports_errors, say
 from esrgan_ext.errors import OptionError
 
 
@@ -84,7 +84,7 @@ def command(
 
     if show:
         for name in recipe_names():
-            typer.echo(f"{name:14} {load_recipe(name).summary}")
+            say(f"{name:14} {load_recipe(name).summary}")
         return
     if not recipe or not hr:
         raise OptionError("give a recipe (esrgan train --list shows them) and --hr, a folder")
@@ -117,8 +117,6 @@ def command(
         deterministic=deterministic,
     )
     folders = Folders(tuple(hr), lr, validation, cache)
-    weights = train(
-        chosen, folders, options, init=init, features=features, fresh=fresh, say=typer.echo
-    )
+    weights = train(chosen, folders, options, init=init, features=features, fresh=fresh, say=say)
     if weights is not None:
-        typer.echo(str(weights))
+        say(str(weights))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from esrgan_ext.cli import options, store
-from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say_error
+from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -197,9 +197,9 @@ class _Counting:
 
 def _say_skipped(skipped: tuple[FileJob, ...]) -> None:
     if len(skipped) == 1:
-        typer.echo(f"{skipped[0].target} exists: skipped (--overwrite does it again)")
+        say(f"{skipped[0].target} exists: skipped (--overwrite does it again)")
     elif skipped:
-        typer.echo(f"{len(skipped)} results exist: skipped (--overwrite does them again)")
+        say(f"{len(skipped)} results exist: skipped (--overwrite does them again)")
 
 
 def _report_failures(outcomes: list[Outcome]) -> None:

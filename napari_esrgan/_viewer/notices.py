@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from esrgan_ext.errors import DownloadError, EsrganError
+from esrgan_ext.literal import literal
 
 HALLUCINATION_NOTE = (
     "A GAN draws plausible detail that was never measured: fine texture, filaments and small "
@@ -29,34 +30,31 @@ def explain(error: BaseException) -> str:
     return f"Unexpected {type(error).__name__}: {error}"
 
 
-def literal(text: str) -> str:
+def plain(text: str) -> str:
     """Text that a notification shows as it is.
 
     napari's labels take what looks like tags for markup, and its console prints what is sent to
-    it: a layer's or a file's name shall be neither. Control characters become their escapes.
+    it: a layer's or a file's name shall be neither.
     """
-    shown = "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
-    return re.sub(r"<(?=[A-Za-z/!?])", "<\u200b", shown)  # no tag begins with a space of no width
+    return re.sub(r"<(?=[A-Za-z/!?])", "<\u200b", literal(text))  # a tag begins without a space
 
 
 def show_error(message: str) -> None:
     from napari.utils.notifications import show_error
 
-    show_error(f"ESRGAN: {literal(message)}")
+    show_error(f"ESRGAN: {plain(message)}")
 
 
 def show_warning(message: str) -> None:
     from napari.utils.notifications import show_warning
 
-    show_warning(f"ESRGAN: {literal(message)}")
+    show_warning(f"ESRGAN: {plain(message)}")
 
 
 def show_info(message: str) -> None:
     from napari.utils.notifications import show_info
 
-    show_info(f"ESRGAN: {literal(message)}")
+    show_info(f"ESRGAN: {plain(message)}")
 
 
 def tell(error: BaseException) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_esrgan._viewer.notices import literal
+from esrgan_ext.literal import literal
 from napari_esrgan._window.run import UpscaleController
 from napari_esrgan._work.messages import Progress
 from napari_esrgan._work.wording import describe_progress

@@ -10,7 +10,7 @@ from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QLabel
 
 from napari_esrgan import _interpolate_widget, _upscale_widget
-from napari_esrgan._viewer.notices import literal
+from napari_esrgan._viewer.notices import plain
 from napari_esrgan._window.plain import tip
 
 HOSTILE = '<img src="file:///etc/hosts"><b>bold</b> & \x1b[31mred\x1b]0;title\x07 \x9b2J <!-- x -->'
@@ -41,8 +41,8 @@ def test_tooltips_show_what_was_meant(qtbot):
 
 
 def test_notifications_are_literal():
-    text = literal(f"{HOSTILE}\nsecond")
+    text = plain(f"{HOSTILE}\nsecond")
     assert not Qt.mightBeRichText(text)
     assert not any((ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 for c in text)
     assert "\\x1b[31mred" in text
-    assert literal("Ünïcode 細胞 a < b") == "Ünïcode 細胞 a < b"
+    assert plain("Ünïcode 細胞 a < b") == "Ünïcode 細胞 a < b"
