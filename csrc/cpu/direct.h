@@ -9,7 +9,7 @@ namespace esrgan {
 namespace {
 
 // Vectors run over output channels; `Pixels` neighbouring columns share each weight vector.
-template <int Pixels>
+template <int Pixels, bool PRelu>
 ESRGAN_INLINE void first_pixels(const FirstConvolution& f, int column) {
   for (int c = 0; c < f.out_channels; c += 2 * kLanes) {
     Vec sum[Pixels][2];
@@ -35,17 +35,27 @@ ESRGAN_INLINE void first_pixels(const FirstConvolution& f, int column) {
     ESRGAN_UNROLL
     for (int p = 0; p < Pixels; ++p) {
       float* out = f.out + static_cast<std::ptrdiff_t>(column + p) * f.out_channels + c;
+      if constexpr (PRelu) {
+        sum[p][0] = leaky_relu(sum[p][0], load(f.slopes + c));
+        sum[p][1] = leaky_relu(sum[p][1], load(f.slopes + c + kLanes));
+      }
       store(out, sum[p][0]);
       store(out + kLanes, sum[p][1]);
     }
   }
 }
 
-inline void first_convolution(const FirstConvolution& f) {
+template <bool PRelu>
+void first_row(const FirstConvolution& f) {
   constexpr int kPixels = 4;  // 8 sums: two FMA units of 4 cycles' latency
   int column = 0;
-  for (; column + kPixels <= f.columns; column += kPixels) first_pixels<kPixels>(f, column);
-  for (; column < f.columns; ++column) first_pixels<1>(f, column);
+  for (; column + kPixels <= f.columns; column += kPixels) first_pixels<kPixels, PRelu>(f, column);
+  for (; column < f.columns; ++column) first_pixels<1, PRelu>(f, column);
+}
+
+inline void first_convolution(const FirstConvolution& f) {
+  if (f.slopes) first_row<true>(f);
+  else first_row<false>(f);
 }
 
 // Vectors run over input channels and are summed at the end. A pixel is loaded once for the three

@@ -18,8 +18,9 @@ void transform_input(const InputTransform& in) {
 
 template <int Outputs>
 void transform_output(const OutputTransform& out) {
-  if (out.activate) output_tiles<Outputs, true>(out);
-  else output_tiles<Outputs, false>(out);
+  if (out.slopes) output_tiles<Outputs, Finish::kPRelu>(out);
+  else if (out.activate) output_tiles<Outputs, Finish::kLeakyRelu>(out);
+  else output_tiles<Outputs, Finish::kResiduals>(out);
 }
 void transform_output(const OutputTransform& out) {
   if (out.tile_output == kTileOutput) transform_output<kTileOutput>(out);

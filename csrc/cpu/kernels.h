@@ -87,6 +87,7 @@ struct OutputTransform {
   const float* bias;
   bool activate;  // and add no residuals
   float negative_slope;
+  const float* slopes;  // in place of it a PReLU with one slope a channel, if given
   // Output rows at column 0 of the image, null where the row lies outside of it.
   float* rows[kUpsampleTileOutput];
   std::ptrdiff_t pixel_stride;  // floats between output columns
@@ -109,7 +110,8 @@ struct FirstConvolution {
   int columns;
   const float* weights;  // [input channel][3][3][out_channels]
   const float* bias;
-  float* out;  // channels-last
+  const float* slopes;  // of a PReLU, or null
+  float* out;           // channels-last
 };
 
 // Direct 3x3 convolution to few output channels: a row of `columns` pixels.

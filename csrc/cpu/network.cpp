@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "parallel_for.h"
+#include "layout.h"
+#include "planes.h"
 #include "tail.h"
 #include "trunk.h"
 
@@ -14,56 +15,15 @@ const Kernels& kernels_of(int gc) { return kernels_for(gc == 16 ? 16 : 32); }
 
 bool supported_width(int nf, int gc) { return (nf == 32 || nf == 64) && (gc == 16 || gc == 32); }
 
-enum class Form { kFirst, kWinograd, kUpsample, kLast };
-
-// A convolution's place in the packed floats. Biases follow the weights; everything starts on a
-// cache line.
-struct Packed {
-  Form form;
-  int in_channels, out_channels;
-  std::size_t weights, bias, end;
-};
-
-class Layout {
- public:
-  void add(Form form, int in_channels, int out_channels) {
-    Packed p{form, in_channels, out_channels, end(), 0, 0};
-    std::size_t size = direct_floats(in_channels, out_channels);
-    if (form == Form::kWinograd) size = winograd_floats(in_channels, out_channels);
-    if (form == Form::kUpsample) size = upsample_floats(in_channels, out_channels);
-    p.bias = aligned(p.weights + size);
-    p.end = aligned(p.bias + out_channels);
-    convolutions_.push_back(p);
-  }
-  void add_dense_block(int nf, int gc) {
-    for (int layer = 0; layer < kLayers; ++layer)
-      add(Form::kWinograd, nf + layer * gc, layer < kLayers - 1 ? gc : nf);
-  }
-  int count() const { return static_cast<int>(convolutions_.size()); }
-  const Packed& operator[](int i) const { return convolutions_[static_cast<std::size_t>(i)]; }
-  // The microkernels prefetch a little beyond the last weights.
-  std::size_t end() const { return convolutions_.empty() ? 0 : convolutions_.back().end; }
-
-  PackedConvolution at(int i, const float* packed) const {
-    return {packed + (*this)[i].weights, packed + (*this)[i].bias};
-  }
-  std::vector<PackedConvolution> range(int first, int last, const float* packed) const {
-    std::vector<PackedConvolution> result;
-    for (int i = first; i < last; ++i) result.push_back(at(i, packed));
-    return result;
-  }
-
- private:
-  static std::size_t aligned(std::size_t floats) {
-    return (floats + kLineFloats - 1) / kLineFloats * kLineFloats;
-  }
-  std::vector<Packed> convolutions_;
-};
+void add_dense_block(Layout& layout, int nf, int gc) {
+  for (int layer = 0; layer < kLayers; ++layer)
+    layout.add(Form::kWinograd, nf + layer * gc, layer < kLayers - 1 ? gc : nf);
+}
 
 Layout layout_of(const NetworkShape& s) {
   Layout layout;
   layout.add(Form::kFirst, s.in_channels, s.nf);
-  for (int i = 0; i < 3 * s.rrdbs; ++i) layout.add_dense_block(s.nf, s.gc);
+  for (int i = 0; i < 3 * s.rrdbs; ++i) add_dense_block(layout, s.nf, s.gc);
   layout.add(Form::kWinograd, s.nf, s.nf);
   for (int i = 0; i < s.upsamplings; ++i) layout.add(Form::kUpsample, s.nf, s.nf);
   layout.add(Form::kWinograd, s.nf, s.nf);
@@ -73,86 +33,9 @@ Layout layout_of(const NetworkShape& s) {
 
 Layout layout_of(const DenseBlockShape& s) {
   Layout layout;
-  layout.add_dense_block(s.nf, s.gc);
+  add_dense_block(layout, s.nf, s.gc);
   return layout;
 }
-
-void pack(const Layout& layout, const Kernels& kernels, const Convolution* convolutions,
-          int threads, float* packed) {
-  // Pieces of 32 input channels: a few thousand for a network, so that threads end together.
-  constexpr int kPiece = 32;
-  struct Piece {
-    int convolution, first, last;
-  };
-  std::vector<Piece> pieces;
-  for (int i = 0; i < layout.count(); ++i) {
-    const bool whole = layout[i].form == Form::kFirst || layout[i].form == Form::kLast;
-    const int channels = layout[i].in_channels, step = whole ? channels : kPiece;
-    for (int first = 0; first < channels; first += step)
-      pieces.push_back({i, first, std::min(first + step, channels)});
-  }
-  parallel_for(static_cast<int>(pieces.size()), threads, [&](int k) {
-    const Piece& piece = pieces[static_cast<std::size_t>(k)];
-    const Packed& p = layout[piece.convolution];
-    const Convolution& conv = convolutions[piece.convolution];
-    float* weights = packed + p.weights;
-    switch (p.form) {
-      case Form::kFirst:
-        pack_first(conv, weights);
-        break;
-      case Form::kLast:
-        pack_last(conv, kernels, weights);
-        break;
-      case Form::kWinograd:
-        pack_winograd(conv, kernels, piece.first, piece.last, weights);
-        break;
-      case Form::kUpsample:
-        pack_upsample(conv, kernels, piece.first, piece.last, weights);
-        break;
-    }
-    if (piece.first == 0)
-      for (int o = 0; o < conv.out_channels; ++o) packed[p.bias + o] = conv.bias[o];
-  });
-}
-
-// The image as planes with a zero on each side of every row, and a row of zeros.
-class Planes {
- public:
-  Planes(const ImageView& in, int channels)
-      : height_(in.height),
-        stride_(in.width + 2),
-        channels_(channels),
-        data_(static_cast<std::size_t>(stride_) *
-              (static_cast<std::size_t>(channels) * height_ + 1)) {
-    float* p = data_.get();
-    for (int c = 0; c < channels; ++c)
-      for (int y = 0; y < height_; ++y, p += stride_) {
-        const float* from = in.data + c * in.channel_stride + y * in.row_stride;
-        p[0] = p[stride_ - 1] = 0;
-        for (int x = 0; x < in.width; ++x) p[1 + x] = from[x * in.column_stride];
-      }
-    zeros_ = p;
-    std::fill(p, p + stride_, 0.0f);
-  }
-  // Rows y - 1, y, y + 1 of each channel, starting `column` columns in.
-  void rows(int y, int column, std::vector<const float*>& rows) const {
-    rows.clear();
-    for (int c = 0; c < channels_; ++c)
-      for (int i = y - 1; i <= y + 1; ++i)
-        rows.push_back(
-            (i < 0 || i >= height_
-                 ? zeros_
-                 : data_.get() + (static_cast<std::ptrdiff_t>(c) * height_ + i) * stride_) +
-            column);
-  }
-
- private:
-  int height_;
-  std::ptrdiff_t stride_;
-  int channels_;
-  Buffer data_;
-  float* zeros_;
-};
 
 // conv_first, the trunk, conv_body, the tail.
 class NetworkJob : public Job {
@@ -241,6 +124,7 @@ class NetworkJob : public Job {
     f.out_channels = shape_.nf;
     f.weights = first_.weights;
     f.bias = first_.bias;
+    f.slopes = nullptr;
     tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
       const int column = run.first * kTileOutput;
       f.columns = std::min(run.tiles * kTileOutput, out.width() - column);

@@ -14,6 +14,7 @@ struct Convolution {
   const float* bias;
   int in_channels;
   int out_channels;
+  const float* slopes = nullptr;  // of the PReLU that follows, one a channel, if one does
 };
 
 std::size_t winograd_floats(int in_channels, int out_channels);

@@ -22,7 +22,7 @@ ESRGAN_INLINE void input_rows(const InputTransform& in, int channel, float* out,
   for (int i = 0; i < kTileInput; ++i) rows[i] = in.rows[i] + channel;
   const std::ptrdiff_t pixel = in.channels;
 
-  const auto column_pass = [&](std::ptrdiff_t offset, Vec* v) __attribute__((always_inline)) {
+  const auto column_pass = [&](std::ptrdiff_t offset, Vec * v) __attribute__((always_inline)) {
     Vec d[kTileInput];
     ESRGAN_UNROLL
     for (int i = 0; i < kTileInput; ++i) d[i] = load(rows[i] + offset);
@@ -89,11 +89,12 @@ void input_tiles(const InputTransform& in) {
   }
 }
 
+enum class Finish { kResiduals, kLeakyRelu, kPRelu };
+
 // y = A^T m A, bias, activation or residuals, for a row of tiles.
-template <int Outputs, bool Activate>
+template <int Outputs, Finish Kind>
 void output_tiles(const OutputTransform& given) {
   const OutputTransform o = given;  // a copy, because the stores below might change `given`
-  const Vec slope = broadcast(o.negative_slope);
   const Vec scale = broadcast(o.scale), outer_scale = broadcast(o.outer_scale);
   for (int tile = 0; tile < o.tiles; ++tile) {
     const int column = o.first_column + tile * Outputs;
@@ -114,6 +115,7 @@ void output_tiles(const OutputTransform& given) {
         for (int i = 0; i < Outputs; ++i) half[i][x] = y[i];
       }
       const Vec bias = load(o.bias + c);
+      const Vec slope = Kind == Finish::kPRelu ? load(o.slopes + c) : broadcast(o.negative_slope);
       const std::ptrdiff_t at = column * o.pixel_stride + c;
       const std::ptrdiff_t residual = column * o.residual_stride + c;
       for (int i = 0; i < Outputs; ++i) {
@@ -123,7 +125,7 @@ void output_tiles(const OutputTransform& given) {
         const auto finish = [&](int x) __attribute__((always_inline)) {
           Vec v = y[x] + bias;
           __builtin_prefetch(o.rows[i] + at + (x + next) * o.pixel_stride, 1, 3);
-          if constexpr (Activate) {
+          if constexpr (Kind != Finish::kResiduals) {
             v = leaky_relu(v, slope);
           } else {
             if (o.inner[i]) {

@@ -21,19 +21,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "layout.h"
 #include "memory.h"
-#include "packing.h"
 #include "schedule.h"
 #include "tiling.h"
 
 namespace esrgan {
 
 constexpr int kLayers = 5;
-
-struct PackedConvolution {
-  const float* weights;
-  const float* bias;
-};
 
 struct TrunkShape {
   int nf, gc;

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esrgan_ext.models.network import SRNetwork
-from esrgan_ext.ops import eager
+from esrgan_ext.ops import cpu, eager
 from esrgan_ext.ops.eager import OnWork
 
 Activation = Literal["prelu", "relu", "leakyrelu"]
@@ -139,6 +139,8 @@ class SRVGGNetCompact(SRNetwork):
             body += [nn.Conv2d(nf if k else config.in_channels, nf, 3, padding=1), self._act()]
         body.append(nn.Conv2d(nf, config.in_channels * config.upsampling**2, 3, padding=1))
         self.body = nn.ModuleList(body)
+        self._constant: Tensor | None = None
+        self._native_weights = cpu.PackedWeights()
 
     def _act(self) -> nn.Module:
         if self.config.activation == "prelu":
@@ -163,6 +165,11 @@ class SRVGGNetCompact(SRNetwork):
         if x.numel() == 0:
             yield 0, x.new_empty((n, self.out_channels, height * self.scale, width * self.scale))
             return
+        if self._runs_natively(x):
+            yield from cpu.strips(
+                self._native_shape(), self._packed(), x, on_work, n * self.macs(height, width)
+            )
+            return
         y = x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.body[:-1]:
             if isinstance(layer, nn.Conv2d):
@@ -184,6 +191,43 @@ class SRVGGNetCompact(SRNetwork):
                 strip[:, :, (top - first) * self.scale : (bottom - first) * self.scale],
             )
 
+    def forward(self, x: Tensor, on_work: OnWork | None = None) -> Tensor:
+        inference = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        valid = x.ndim == 4 and x.shape[1] == self.in_channels and x.numel() > 0
+        if on_work is None and inference and valid and self._runs_natively(x):
+            return cpu.run(self._native_shape(), self._packed(), x)
+        return super().forward(x, on_work)
+
+    def _native_shape(self) -> cpu.CompactShape:
+        c = self.config
+        return cpu.CompactShape(c.in_channels, c.nf, c.num_conv, c.upsampling, c.scale)
+
+    def _runs_natively(self, x: Tensor) -> bool:
+        """Whether the compiled kernels take this network on this input."""
+        return cpu.supports(self._native_shape(), x) and all(
+            p.dtype == x.dtype and p.device == x.device for p in self.parameters()
+        )
+
+    def _packed(self) -> Tensor:
+        layers = self.convolutions()
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        return self._native_weights.get(
+            self._native_shape(), [layer.weight for layer in layers], biases, self._slopes()
+        )
+
+    def _slopes(self) -> list[Tensor]:
+        """A slope for each channel after each convolution but the last."""
+        slopes = [layer.weight for layer in self.body if isinstance(layer, nn.PReLU)]
+        if self.config.activation != "prelu":
+            slope = NEGATIVE_SLOPE if self.config.activation == "leakyrelu" else 0.0
+            slopes = [self._constant_slopes(slope)] * (1 + self.config.num_conv)
+        return slopes
+
+    def _constant_slopes(self, slope: float) -> Tensor:
+        if self._constant is None:  # made once: packed weights go by addresses
+            self._constant = torch.full((self.config.nf,), slope)
+        return self._constant
+
     def _tail(self, y: Tensor, x: Tensor, on_work: OnWork | None) -> Tensor:
         last = self.convolutions()[-1]
         y = eager.conv3x3(y, last.weight, last.bias, on_work)
@@ -198,6 +242,9 @@ class SRVGGNetCompact(SRNetwork):
     def activation_bytes(self, height: int, width: int, itemsize: int) -> int:
         # Two layers' features and one's activation; a strip of the result and what made it.
         config = self.config
+        weight = self.convolutions()[0].weight
+        if itemsize == weight.dtype.itemsize and self._runs_natively(weight):
+            return self._native_shape().working_bytes(height, width)
         rows = max(TAIL_HALO, TAIL_STRIP_PIXELS // max(1, width)) + 2 * TAIL_HALO
         strip = min(height, rows) * width * 4 * config.in_channels * config.upsampling**2
         return (height * width * 3 * config.nf + strip) * itemsize

@@ -1,4 +1,4 @@
-"""Runs a whole RRDBNet in the CPU kernels, with progress, cancelling and finished rows.
+"""Runs a whole network in the CPU kernels, with progress, cancelling and finished rows.
 
 The caller brings the network's shape and parameters; when the packed weights have to be made
 anew is decided here, what a network looks like in `esrgan_ext.models`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,9 +24,29 @@ _FIRST_LOOK, _LOOK = 0.002, 0.05
 _CANCEL, _DONE, _ROWS, _TOTAL, _THREADS = range(5)
 
 
+class Shape(Protocol):
+    """What the kernels need to know of a network, and their operators for it."""
+
+    @property
+    def out_channels(self) -> int: ...
+
+    @property
+    def zoom(self) -> int:
+        """Output pixels per input pixel along each axis."""
+
+    def unsupported(self) -> str:
+        """Why the kernels cannot run it, or ""."""
+
+    def pack(self, *parameters: Sequence[Tensor]) -> Tensor:
+        """The kernels' form of the parameters, float32 on the CPU."""
+
+    def run_into(self, x: Tensor, packed: Tensor, out: Tensor, control: Tensor | None) -> None:
+        """Run the network; `control` as in csrc/ops.cpp."""
+
+
 @dataclass(frozen=True)
 class NetworkShape:
-    """What the kernels need to know: channels after pixel-unshuffling, widths, depths."""
+    """Of an RRDBNet: channels after pixel-unshuffling, widths, depths."""
 
     in_channels: int
     out_channels: int
@@ -39,14 +60,77 @@ class NetworkShape:
             self.in_channels, self.out_channels, self.nf, self.gc, self.rrdbs, self.upsamplings,
         ]  # fmt: skip
 
+    @property
+    def zoom(self) -> int:
+        return 2**self.upsamplings
 
-def supports(shape: NetworkShape, x: Tensor) -> bool:
+    def unsupported(self) -> str:
+        return torch.ops.esrgan_ext.rrdbnet_unsupported(self.as_list())
+
+    def pack(self, *parameters: Sequence[Tensor]) -> Tensor:
+        weights, biases = parameters
+        return torch.ops.esrgan_ext.rrdbnet_pack(weights, biases, self.as_list())
+
+    def run_into(self, x: Tensor, packed: Tensor, out: Tensor, control: Tensor | None) -> None:
+        torch.ops.esrgan_ext.rrdbnet_into(x, packed, self.as_list(), out, control)
+
+
+@dataclass(frozen=True)
+class CompactShape:
+    """Of an SRVGGNetCompact: channels, features, convolutions between the first and the last, the
+    pixel shuffle's factor, the result's scale."""
+
+    in_channels: int
+    nf: int
+    convolutions: int
+    upsampling: int
+    scale: int
+
+    def as_list(self) -> list[int]:
+        return [self.in_channels, self.nf, self.convolutions, self.upsampling, self.scale]
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels
+
+    @property
+    def zoom(self) -> int:
+        return self.scale
+
+    def unsupported(self) -> str:
+        if not hasattr(torch.ops.esrgan_ext, "compact_unsupported"):
+            return "the library was built before it had these kernels"
+        return torch.ops.esrgan_ext.compact_unsupported(self.as_list())
+
+    def pack(self, *parameters: Sequence[Tensor]) -> Tensor:
+        weights, biases, slopes = parameters
+        return torch.ops.esrgan_ext.compact_pack(weights, biases, slopes, self.as_list())
+
+    def run_into(self, x: Tensor, packed: Tensor, out: Tensor, control: Tensor | None) -> None:
+        torch.ops.esrgan_ext.compact_into(x, packed, self.as_list(), out, control)
+
+    def working_bytes(self, height: int, width: int) -> int:
+        """Bytes that `strips` takes beside the packed weights, the output included.
+
+        Every map keeps at most five groups of rows of tiles (csrc/cpu/compact.cpp), which are more
+        than one row only where that is shorter than 16 tiles a thread.
+        """
+        columns = -(-width // 4)
+        wanted = max(32, 16 * torch.get_num_threads())
+        rows = min(height + 4, 5 * 4 * max(1, (wanted + columns // 2) // columns))
+        maps = rows * (width + 7) * self.nf * (self.convolutions + 1)
+        wide = 16 * rows * width * self.in_channels if self.scale != self.upsampling else 0
+        pixels = height * width * self.in_channels * (1 + self.scale**2)
+        return 4 * (maps + wide + pixels)
+
+
+def supports(shape: Shape, x: Tensor) -> bool:
     """Whether the extension is there and runs this network on this input."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and library.load() is not None
-        and torch.ops.esrgan_ext.rrdbnet_unsupported(shape.as_list()) == ""
+        and shape.unsupported() == ""
         and selfcheck.trusted(x.device, x.dtype)
     )
 
@@ -63,28 +147,33 @@ class PackedWeights:
         self._packed: Tensor | None = None
         self._lock = threading.Lock()
 
-    def get(
-        self, shape: NetworkShape, weights: Sequence[Tensor], biases: Sequence[Tensor]
-    ) -> Tensor:
-        """The packed form of these parameters, all float32 on the CPU, in network order."""
+    def get(self, shape: Shape, *parameters: Sequence[Tensor]) -> Tensor:
+        """The packed form of these parameters, all float32 on the CPU, in network order.
+
+        Parameters
+        ----------
+        shape : Shape
+        parameters : sequences of Tensor
+            What `shape.pack` takes: weights and biases (and slopes) of all convolutions.
+        """
         module = library.load()
         assert module is not None
-        tensors = [t.detach() for t in (*weights, *biases)]
+        given = [t for group in parameters for t in group]
+        tensors = [t.detach() for t in given]
         # The samples are taken as the values lie in memory: copying 66 MB of channels-last
         # weights into another order first would cost a tenth of a small image's time.
         dense = [t if _is_dense(t) else t.contiguous() for t in tensors]
         key = (
             shape,
-            tuple((t.data_ptr(), t.stride(), _version(t)) for t in (*weights, *biases)),
+            tuple((t.data_ptr(), t.stride(), _version(t)) for t in given),
             module.fingerprint([(t.data_ptr(), t.numel()) for t in dense]),
         )
         with self._lock:
             if self._packed is None or self._key != key:
                 self._packed = None  # the old form goes before the new one comes: 264 MB each
                 with torch.inference_mode():
-                    self._packed = torch.ops.esrgan_ext.rrdbnet_pack(
-                        tensors[: len(weights)], tensors[len(weights) :], shape.as_list()
-                    )
+                    detached = iter(tensors)
+                    self._packed = shape.pack(*([next(detached) for _ in g] for g in parameters))
                 self._key = key
             return self._packed
 
@@ -130,13 +219,16 @@ def working_bytes(shape: NetworkShape, height: int, width: int) -> int:
     return 4 * (pixels + ring + tail)
 
 
-def run(shape: NetworkShape, packed: Tensor, x: Tensor) -> Tensor:
+def run(shape: Shape, packed: Tensor, x: Tensor) -> Tensor:
     """The network's output for N,C,H,W, without progress."""
-    return torch.ops.esrgan_ext.rrdbnet(x, packed, shape.as_list())
+    n, _, height, width = x.shape
+    out = x.new_empty((n, shape.out_channels, height * shape.zoom, width * shape.zoom))
+    shape.run_into(x, packed, out, None)
+    return out
 
 
 def strips(
-    shape: NetworkShape,
+    shape: Shape,
     packed: Tensor,
     x: Tensor,
     on_work: Callable[[int], None] | None,
@@ -160,7 +252,7 @@ def strips(
     (int, Tensor of shape (N, out_channels, h, W * zoom))
         First row and rows of the output, from the top; closing the iterator stops the network.
     """
-    zoom = 2**shape.upsamplings
+    zoom = shape.zoom
     height, width = x.shape[2] * zoom, x.shape[3] * zoom
     out = x.new_empty((x.shape[0], shape.out_channels, height, width))
     control = torch.zeros(5, dtype=torch.int64)
@@ -171,7 +263,7 @@ def strips(
     def work() -> None:
         try:
             with torch.inference_mode():
-                torch.ops.esrgan_ext.rrdbnet_into(x, packed, shape.as_list(), out, control)
+                shape.run_into(x, packed, out, control)
         except BaseException as error:
             failed.append(error)
 

@@ -25,6 +25,9 @@ def register() -> None:
     torch.library.register_fake("esrgan_ext::rrdbnet_pack", _fake_rrdbnet_pack)
     torch.library.register_fake("esrgan_ext::rrdbnet", _fake_rrdbnet)
     torch.library.register_fake("esrgan_ext::rrdbnet_into", _fake_rrdbnet_into)
+    if hasattr(torch.ops.esrgan_ext, "compact_pack"):  # not in a library built before it was
+        torch.library.register_fake("esrgan_ext::compact_pack", _fake_compact_pack)
+        torch.library.register_fake("esrgan_ext::compact_into", _fake_compact_into)
     torch.library.register_autograd(
         "esrgan_ext::dense_block", _dense_block_backward, setup_context=_dense_block_context
     )
@@ -70,6 +73,18 @@ def _fake_rrdbnet_into(
     control: Tensor | None,
     *conversion: object,
     **named_conversion: object,
+) -> None:
+    return None
+
+
+def _fake_compact_pack(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], slopes: Sequence[Tensor], shape: Any
+) -> Tensor:
+    return weights[0].new_empty(torch.library.get_ctx().new_dynamic_size())
+
+
+def _fake_compact_into(
+    x: Tensor, packed: Tensor, shape: Sequence[int], out: Tensor, control: Tensor | None
 ) -> None:
     return None
 

@@ -1,4 +1,4 @@
-"""Builds and runs the C++ test of csrc/cpu under AddressSanitizer and UBSan."""
+"""Builds and runs the C++ tests of csrc/cpu under AddressSanitizer and UBSan."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CXX", "c++")
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["test_network", "test_compact"])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which(COMPILER.split()[0]) is None:
         pytest.skip("no C++ compiler")
-    path = tmp_path_factory.mktemp("csrc") / "test_network"
-    sources = [ROOT / "tests" / "csrc" / "test_network.cpp", *(ROOT / "csrc" / "cpu").glob("*.cpp")]
+    path = tmp_path_factory.mktemp("csrc") / request.param
+    test = ROOT / "tests" / "csrc" / f"{request.param}.cpp"
+    sources = [test, *(ROOT / "csrc" / "cpu").glob("*.cpp")]
     flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     command = [*COMPILER.split(), *flags, *sanitizers, f"-I{ROOT / 'csrc' / 'cpu'}"]

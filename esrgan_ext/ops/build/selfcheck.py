@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from esrgan_ext.ops import reference
@@ -161,9 +162,8 @@ def check(
     tolerance = TOLERANCE["tf32" if precision == "fp32" and device.type == "cuda" else precision]
     worst = 0.0
     try:
-        for name, call, expected in _cases(
-            device, dtype, block or _compiled_block, network or _compiled_network
-        ):
+        cases = _cases(device, dtype, block or _compiled_block, network or _compiled_network)
+        for name, call, expected in [*cases, *_compact_cases(device)]:
             with torch.inference_mode():
                 got = call().to("cpu", torch.float64)
             difference = _difference(got, expected)
@@ -214,6 +214,34 @@ def _cases(
         ("a dense block", lambda: block(features, weights[1:6], biases[1:6]), expected_block),
         ("a network", lambda: network(x, weights, biases, _SHAPE), expected),
     ]
+
+
+def _compact_cases(device: torch.device) -> list[tuple[str, Callable[[], Tensor], Tensor]]:
+    """A compact network on the CPU, where the library has kernels for it."""
+    if device.type != "cpu" or not hasattr(torch.ops.esrgan_ext, "compact_pack"):
+        return []
+    generator = torch.Generator().manual_seed(2)
+    channels, (_, height, width) = [(3, 64), (64, 64), (64, 48)], _SIZES["cpu"]
+    x = torch.rand(1, 3, height, width, generator=generator)
+    weights = [
+        torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in channels
+    ]
+    biases = [torch.randn(o, generator=generator) * 0.1 for _, o in channels]
+    slopes = [torch.randn(64, generator=generator) * 0.3 for _ in range(2)]
+
+    def compiled() -> Tensor:
+        shape = [3, 64, 1, 4, 4]
+        packed = torch.ops.esrgan_ext.compact_pack(weights, biases, slopes, shape)
+        out = x.new_empty(1, 3, 4 * height, 4 * width)
+        torch.ops.esrgan_ext.compact_into(x, packed, shape, out, None)
+        return out
+
+    y = x.double()
+    for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        y = F.conv2d(y, weight.double(), bias.double(), padding=1)
+        y = F.prelu(y, slopes[k].double()) if k < 2 else y
+    nearest = F.interpolate(x.double(), scale_factor=4, mode="nearest")
+    return [("a compact network", compiled, F.pixel_shuffle(y, 4) + nearest)]
 
 
 def _parameters(shape: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
