@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from esrgan_ext.evaluation import Evaluation, evaluate
     from esrgan_ext.inference import Upscaler, upscale
     from esrgan_ext.inference.large import upscale_lazy
+    from esrgan_ext.inference.video import VideoResult, upscale_frames, upscale_video
     from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
 
 _HOME = {
@@ -38,6 +39,9 @@ _HOME = {
     "Upscaler": "esrgan_ext.inference",
     "upscale": "esrgan_ext.inference",
     "upscale_lazy": "esrgan_ext.inference.large",
+    "VideoResult": "esrgan_ext.inference.video",
+    "upscale_frames": "esrgan_ext.inference.video",
+    "upscale_video": "esrgan_ext.inference.video",
     "ModelInfo": "esrgan_ext.weights",
     "interpolate": "esrgan_ext.weights",
     "list_models": "esrgan_ext.weights",
@@ -74,13 +78,16 @@ __all__ = [
     "TrainingError",
     "UpscaleCancelled",
     "Upscaler",
+    "VideoResult",
     "__version__",
     "evaluate",
     "interpolate",
     "list_models",
     "load_model",
     "upscale",
+    "upscale_frames",
     "upscale_lazy",
+    "upscale_video",
 ]
 
 

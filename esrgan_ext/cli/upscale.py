@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esrgan_ext.cli import options, store
+from esrgan_ext.cli import options, store, video
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 from esrgan_ext.errors import OptionError
 
@@ -86,6 +86,11 @@ def command(
     level: store.Level = None,
     channels: store.Channels = None,
     ome_zarr: store.OmeVersion = None,
+    codec: video.Codec = None,
+    crf: video.Crf = None,
+    pixel_format: video.PixelFormat = None,
+    start: video.Start = None,
+    end: video.End = None,
 ) -> None:
     """Upscale an image, every image in a folder, or an image larger than memory.
 
@@ -138,6 +143,23 @@ def command(
     arguments.refuse()
 
     from esrgan_ext.cli import display
+
+    if video.is_moving(source):
+        if format is not None or suffix or recursive or value_range is not None:
+            raise OptionError(
+                "--format, --suffix, --recursive and --data-range are not for moving pictures"
+            )
+        video.run(
+            source, target, display.console(),
+            model=video.DEFAULT_MODEL if model == options.DEFAULT_MODEL else model,
+            outscale=outscale, tile=tile_side, overlap=overlap_pixels, device=device,
+            precision=precision, ensemble=ensemble, overwrite=overwrite, quality=quality,
+            codec=codec, crf=crf, pixel_format=pixel_format, start=start, end=end,
+            **({} if denoise is None else {"denoise": denoise}),
+        )  # fmt: skip
+        return
+    video.refuse(codec=codec, crf=crf, pixel_format=pixel_format, start=start, end=end)
+
     from esrgan_ext.inference import folder
     from esrgan_ext.weights import find_model
 

@@ -134,7 +134,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         with open(path, "rb") as file:
             data = file.read()
         if header_of_bytes(data).animated or _frames(data, header.format) > 1:
-            raise ImageFileError("it is an animation; only still images are upscaled")
+            raise ImageFileError("it is an animation: upscale it by itself, into a file of its own")
         decoded = opencv.decode(data, header.format)
     except ImageFileError as error:
         raise ImageFileError(f"{path}: {error}") from error
@@ -324,6 +324,16 @@ def _factor(like: ImageFile | None, width: int, height: int) -> tuple[float, flo
 
 def _guessed_axis(pixels: np.ndarray) -> int | Literal[False]:
     return 2 if pixels.ndim == 3 and pixels.shape[2] in (2, 3, 4) else False
+
+
+def is_animation(path: str | os.PathLike[str]) -> bool:
+    """Whether an image file holds several frames; False for what cannot be read."""
+    try:
+        data = Path(path).read_bytes()
+        header = header_of_bytes(data)
+        return bool(header.animated) or _frames(data, header.format) > 1
+    except (ImageFileError, OSError):
+        return False
 
 
 def _frames(data: bytes, format: Format) -> int:

@@ -1,0 +1,489 @@
+"""`upscale_video`: from a clip to a clip, in a run that may be killed and run again.
+
+A thread decodes ahead and another encodes behind the network. Frames are cut into segments whose
+length depends on the clip and the model alone, so that a run that was interrupted gives the same
+packets as one that was not.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esrgan_ext.errors import ImageFileError, OptionError, UpscaleCancelled
+from esrgan_ext.inference.large.model_cache import digest_of
+from esrgan_ext.inference.upscaler import Model, Upscaler
+from esrgan_ext.inference.video.animation import write_animation
+from esrgan_ext.inference.video.encoder import Encoding, SegmentEncoder, encoding_for
+from esrgan_ext.inference.video.frames import ANIMATION_SUFFIXES, VIDEO_SUFFIXES, Frame
+from esrgan_ext.inference.video.mux import join
+from esrgan_ext.inference.video.progress_folder import ProgressFolder, identity
+from esrgan_ext.inference.video.source import AnimationSource, Source, open_source
+from esrgan_ext.weights.loading import info_of
+
+# A segment is what a killed run loses at most: a minute's work at 200 GFLOP/s (two cores), but not
+# so short that its key frame tells in the file's size, nor so long that a GPU's run loses much.
+_SEGMENT_MACS = 6e12
+_SHORTEST, _LONGEST = 12, 240
+
+# Frames of a batch on a GPU, which small frames alone do not fill; the engine cuts it further.
+_GPU_FRAMES = 8
+
+# Frames that wait between two threads. More would only take memory: an 8K frame has 100 MB.
+_WAITING = 3
+
+FrameProgress = Callable[[int, int | None], bool | None]
+"""``progress(done, total)`` in frames (total None where unknown); False stops the run."""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What a run made.
+
+    Attributes
+    ----------
+    path : Path
+    frames : int
+        In the file.
+    computed : int
+        Frames that went through the network in this run: neither duplicates of the one before
+        nor finished by an earlier run.
+    seconds : float
+        Of this run.
+    size : (int, int)
+        Width and height.
+    notes : tuple of str
+        What was not carried over, or otherwise than it was.
+    """
+
+    path: Path
+    frames: int
+    computed: int
+    seconds: float
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+
+def upscale_video(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    model: Model = "realesr-animevideov3-x4",
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    pixel_format: str | None = None,
+    quality: int = 90,
+    overwrite: bool = False,
+    segment_frames: int | None = None,
+    progress: FrameProgress | None = None,
+    **options: Any,
+) -> VideoResult:
+    """Upscale a video or an animated image.
+
+    Sound, subtitles, chapters and metadata are copied, the times of frames kept. Run again with the
+    same arguments, a run that was killed continues: finished segments are in the folder
+    ``TARGET.unfinished``.
+
+    Parameters
+    ----------
+    source, target : str or path
+        mp4, mov, mkv, webm, avi, or animated gif, webp, png, avif. An animation can become a
+        video, and a video of 8 bits an animation.
+    model : str, path or SRNetwork
+        See `Upscaler`.
+    start, end : float, optional
+        Seconds: the part of the clip that is taken.
+    codec, crf, pixel_format
+        In ffmpeg's names. Default: libx264 (libvpx-vp9 in webm) at a quality whose loss is hard to
+        see, with the source's depth and chroma subsampling.
+    quality : int
+        1 to 100, of an AVIF animation.
+    overwrite : bool
+        Replace `target`, and do not continue an earlier run.
+    segment_frames : int, optional
+        Frames encoded at a time, which a killed run loses at most. Default: by the model's work.
+    progress : callable, optional
+        ``progress(frames_done, frames_in_all_or_None)`` after each frame; False stops the run.
+    **options
+        Of `Upscaler`: outscale, tile, overlap, device, precision, ensemble.
+
+    Returns
+    -------
+    VideoResult
+
+    Raises
+    ------
+    ImageFileError
+        The source cannot be read, or is damaged: then every frame before the damage is in
+        `target`, and the message names its time. Or the target cannot be written.
+    OptionError
+        An option cannot be used, or `target` exists.
+    ResumeError
+        An unfinished run with other options is in the way.
+    UpscaleCancelled
+        `progress` said so; what is finished stays for the next run.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> result = esr.upscale_video("clip.mp4", "clip_x4.mp4")  # doctest: +SKIP
+    >>> result.frames, result.size  # doctest: +SKIP
+    (240, (2560, 1920))
+    """
+    begin = time.monotonic()
+    source, target = Path(source), Path(target)
+    _check_target(source, target, overwrite)
+    clip_source = open_source(source, start, end)
+    clip = clip_source.clip
+    upscaler = model if isinstance(model, Upscaler) else Upscaler(model, **options)
+    size = upscaler.output_size(clip.height, clip.width)
+    notes = list(clip_source.notes)
+    encoding: Encoding | None = None
+    if target.suffix.lower() in VIDEO_SUFFIXES:
+        encoding, remarks = encoding_for(
+            clip, target, size, codec=codec, crf=crf, pixel_format=pixel_format
+        )
+        notes += remarks
+        if clip.alpha:
+            notes.append("a video has no alpha: transparent pixels show their colour")
+    elif codec or crf is not None or pixel_format:
+        raise OptionError(f"codec, crf and pixel format are of videos, not of {target.suffix}")
+    elif clip.bits > 8:
+        notes.append(f"{clip.bits} bits become 8: an animation has no more")
+    length = segment_frames or _segment_length(upscaler, clip.height, clip.width)
+    asked = {
+        "source": identity(source),
+        "model": digest_of(upscaler.network),
+        "options": {
+            "size": size, "start": start, "end": end, "overlap": upscaler.overlap,
+            "ensemble": upscaler.engine.ensemble, "precision": str(upscaler.device.dtype),
+        },
+        "encoding": encoding.described() if encoding else {"suffix": target.suffix.lower()},
+        "segment": length,
+    }  # fmt: skip
+    folder = ProgressFolder(target, asked, fresh=overwrite)
+    work = _Work(clip_source, upscaler, encoding, folder, length, progress)
+    damage = work.run()
+    if work.frames == 0:
+        folder.remove()
+        raise damage or ImageFileError(f"{source}: holds no frames")
+    if encoding is not None:
+        notes += _join_video(folder, target, encoding, work, clip_source, start, end, upscaler)
+    else:
+        _join_animation(folder, target, work, clip_source, quality)
+    os.replace(folder.joined(), target)
+    folder.remove()
+    if damage is not None:
+        raise ImageFileError(f"{damage}; the {work.frames} frames before are in {target}")
+    return VideoResult(
+        target, work.frames, work.computed, time.monotonic() - begin, size[::-1], tuple(notes)
+    )
+
+
+def upscale_frames(
+    source: str | os.PathLike[str],
+    model: Model = "realesr-animevideov3-x4",
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    **options: Any,
+) -> Iterator[tuple[float, np.ndarray]]:
+    """The upscaled frames of a clip, one after the other; nothing is written.
+
+    Parameters
+    ----------
+    source, model, start, end, **options
+        See `upscale_video`.
+
+    Yields
+    ------
+    (float, ndarray)
+        Seconds, and the frame: (H, W, 3) or (H, W, 4), uint8, or uint16 for clips of more bits.
+    """
+    opened = open_source(source, start, end)
+    upscaler = model if isinstance(model, Upscaler) else Upscaler(model, **options)
+    last: tuple[np.ndarray, np.ndarray] | None = None
+    for frame in opened.frames():
+        if last is None or not np.array_equal(last[0], frame.pixels):
+            last = frame.pixels, upscaler.with_channel_axis(2)(frame.pixels)
+        yield float(frame.time * opened.clip.time_base), last[1]
+
+
+def _check_target(source: Path, target: Path, overwrite: bool) -> None:
+    suffix = target.suffix.lower()
+    if suffix not in (*VIDEO_SUFFIXES, *ANIMATION_SUFFIXES):
+        known = " ".join((*VIDEO_SUFFIXES, *ANIMATION_SUFFIXES))
+        raise OptionError(f"{target}: a moving picture's suffix is one of {known}")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise OptionError(f"{target}: the result would take the place of its source")
+    if target.exists() and not overwrite:
+        raise OptionError(f"{target} exists: give another name, or --overwrite")
+
+
+def _segment_length(upscaler: Upscaler, height: int, width: int) -> int:
+    macs = upscaler.engine.macs(height, width, 3)
+    return int(min(_LONGEST, max(_SHORTEST, _SEGMENT_MACS / max(macs, 1))))
+
+
+class _Work:
+    """Decoding, network and encoding of all segments that are not finished yet."""
+
+    def __init__(
+        self,
+        source: Source,
+        upscaler: Upscaler,
+        encoding: Encoding | None,
+        folder: ProgressFolder,
+        length: int,
+        progress: FrameProgress | None,
+    ) -> None:
+        self._source, self._encoding = source, encoding
+        self._upscaler = upscaler.with_channel_axis(-1)
+        self._folder, self._length, self._progress = folder, length, progress
+        self._batch = 1 if upscaler.device.is_cpu else _GPU_FRAMES
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self.frames = self.computed = 0
+        self.durations: list[int] = []
+
+    @property
+    def segments(self) -> int:
+        return -(-self.frames // self._length)
+
+    def run(self) -> ImageFileError | None:
+        """Do it; the damage that ended the source early, if any."""
+        damage: ImageFileError | None = None
+        with ThreadPoolExecutor(1, "esrgan-encode") as encoding:
+            writer = _SegmentWriter(encoding, self._encoding, self._folder, self._length)
+            try:
+                with _read_ahead(self._source) as frames:
+                    pending: list[Frame] = []
+                    while True:
+                        try:
+                            frame = next(frames, None)
+                        except ImageFileError as error:
+                            damage, frame = error, None
+                        if frame is None:
+                            break
+                        self.durations.append(frame.duration)
+                        number = self.frames + len(pending)
+                        if self._folder.finished(number // self._length):
+                            self.frames += 1
+                            self._tell()
+                            continue
+                        pending.append(frame)
+                        if len(pending) == self._batch:
+                            self._do(pending, writer)
+                    self._do(pending, writer)
+                writer.end()
+            finally:
+                writer.close()
+        return damage
+
+    def _do(self, pending: list[Frame], writer: _SegmentWriter) -> None:
+        if not pending:
+            return
+        for frame, pixels in zip(pending, self._upscaled(pending), strict=True):
+            writer.add(self.frames, Frame(pixels, frame.time, frame.duration))
+            self.frames += 1
+            self._tell()
+        pending.clear()
+
+    def _upscaled(self, pending: list[Frame]) -> list[np.ndarray]:
+        """Each frame's result; a frame that equals the one before shares its result."""
+        new: list[np.ndarray] = []
+        which: list[int] = []
+        before = self._last[0] if self._last else None
+        for frame in pending:
+            if before is None or not np.array_equal(before, frame.pixels):
+                new.append(frame.pixels)
+            which.append(len(new))
+            before = frame.pixels
+        self.computed += len(new)
+        done = list(self._upscaler(np.stack(new))) if len(new) > 1 else []
+        if len(new) == 1:
+            done = [self._upscaler(new[0])]
+        results = [self._last[1] if self._last else None, *done]
+        made = [result for index in which if (result := results[index]) is not None]
+        self._last = pending[-1].pixels, made[-1]
+        return made
+
+    def _tell(self) -> None:
+        if (
+            self._progress is not None
+            and self._progress(self.frames, self._source.clip.frames) is False
+        ):
+            raise UpscaleCancelled("the run was stopped; run it again to continue")
+
+
+class _SegmentWriter:
+    """Encodes frames in a thread, and keeps each segment when it is complete."""
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        encoding: Encoding | None,
+        folder: ProgressFolder,
+        length: int,
+    ) -> None:
+        self._encoding, self._folder, self._length = encoding, folder, length
+        self._queue: queue.Queue[tuple[int, Frame] | None] = queue.Queue(_WAITING)
+        self._future = pool.submit(self._work)
+        self._ended = False
+
+    def add(self, number: int, frame: Frame) -> None:
+        """Queue the `number`-th frame of the clip."""
+        self._put((number, frame))
+
+    def end(self) -> None:
+        """All frames were added: wait until they are kept."""
+        self._ended = True
+        self._put(None)
+        self._future.result()
+
+    def close(self) -> None:
+        """After an error: let the thread end without the segment that it is at."""
+        if not self._ended:
+            self._ended = True
+            while not self._future.done():
+                try:
+                    self._queue.put((-1, Frame(np.empty(0), 0)), timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+
+    def _put(self, item: tuple[int, Frame] | None) -> None:
+        while True:
+            try:
+                self._queue.put(item, timeout=0.2)
+                return
+            except queue.Full:
+                if self._future.done():
+                    self._future.result()  # raises what ended it
+                    raise RuntimeError("the encoder's thread is gone") from None
+
+    def _work(self) -> None:
+        encoder: SegmentEncoder | _Stills | None = None
+        current = 0
+        while True:
+            item = self._queue.get()
+            if item is not None and item[0] < 0:
+                return
+            number = -1 if item is None else item[0] // self._length
+            if encoder is not None and number != current:
+                self._folder.keep(current, encoder.finish().save)
+                encoder = None
+            if item is None:
+                return
+            current = number
+            if encoder is None:
+                encoder = SegmentEncoder(self._encoding) if self._encoding else _Stills()
+            encoder.add(item[1])
+
+
+class _Stills:
+    """The frames of a segment of an animation, without loss."""
+
+    def __init__(self) -> None:
+        self._frames: list[np.ndarray] = []
+
+    def add(self, frame: Frame) -> None:
+        pixels = frame.pixels
+        if pixels.dtype == np.uint16:
+            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        self._frames.append(pixels)
+
+    def finish(self) -> _Stills:
+        return self
+
+    def save(self, path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, frames=np.stack(self._frames))
+
+
+class _read_ahead:
+    """The frames of a source, decoded in a thread a few ahead of their use."""
+
+    def __init__(self, source: Source) -> None:
+        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(_WAITING)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(source,), daemon=True)
+
+    def __enter__(self) -> Iterator[Frame]:
+        self._thread.start()
+        return self._taken()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def _taken(self) -> Iterator[Frame]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _work(self, source: Source) -> None:
+        try:
+            for frame in source.frames():
+                self._queue.put(frame)
+                if self._stop.is_set():
+                    return
+        except BaseException as error:
+            self._queue.put(error)
+            return
+        self._queue.put(None)
+
+
+def _join_video(
+    folder: ProgressFolder,
+    target: Path,
+    encoding: Encoding,
+    work: _Work,
+    source: Source,
+    start: float | None,
+    end: float | None,
+    upscaler: Upscaler,
+) -> list[str]:
+    segments = [folder.segment(number) for number in range(work.segments)]
+    length = None if end is None else end - (start or 0.0)
+    name = info_of(upscaler.network).name
+    path = getattr(source, "path")  # noqa: B009  # of either kind of source
+    return join(
+        folder.joined(), target.suffix, encoding, segments, path,
+        shift=getattr(source, "shift", Fraction(0)), end=length,
+        comment=f"upscaled with {name} by esrgan_ext",
+    )  # fmt: skip
+
+
+def _join_animation(
+    folder: ProgressFolder, target: Path, work: _Work, source: Source, quality: int
+) -> None:
+    frames: list[np.ndarray] = []
+    for number in range(work.segments):
+        with np.load(folder.segment(number), allow_pickle=False) as stored:
+            frames += list(stored["frames"])
+    milliseconds = source.clip.time_base * 1000
+    usual = round(1000 / source.clip.rate)
+    durations = [round(duration * milliseconds) or usual for duration in work.durations]
+    metadata = source.metadata if isinstance(source, AnimationSource) else {}
+    write_animation(
+        folder.joined(), target.suffix, frames, durations[: len(frames)], source.clip, metadata,
+        quality,
+    )  # fmt: skip
