@@ -40,7 +40,7 @@ def upscale_active_layer(viewer: napari.Viewer) -> None:
     show_activity(controller, f"Upscaling {layer.name}")
     controller.ended.connect(lambda _how: _forget(controller))
     request = default_request(viewer, layer, wanted)
-    controller.start(layer, request, model_label(wanted.model), run_upscale)
+    controller.start(layer, request, model_label(wanted.first_model), run_upscale)
     notices.show_info(f"upscaling {layer.name!r}; the activity dock shows how far it is")
 
 

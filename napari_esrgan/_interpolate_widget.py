@@ -20,11 +20,12 @@ from napari_esrgan._viewer import layers, notices
 from napari_esrgan._viewer.requests import contrast_limits
 from napari_esrgan._window.dock import form_layout
 from napari_esrgan._window.model_combo import ModelCombo
-from napari_esrgan._window.plain import guard_wheel, wrapped
+from napari_esrgan._window.plain import guard_wheel, show_advice, wrapped
 from napari_esrgan._window.preview import Preview
 from napari_esrgan._window.run_widget import RunWidget
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work import mixing, models
+from napari_esrgan._work.advice import advice
 from napari_esrgan._work.messages import Outcome
 from napari_esrgan._work.request import Mix, UpscaleRequest
 from napari_esrgan._work.sweep import export_animation, frames, sweep
@@ -49,6 +50,7 @@ class InterpolateWidget(RunWidget):
         self.preview = Preview(napari_viewer, self._preview_request, self)
         self.model_a, self.model_b = (ModelCombo(name) for name in models.FIRST_PAIRS[-1])
         self.reason_label = wrapped()
+        self.advice_label = wrapped()
         self.slider = QLabeledDoubleSlider()
         self.slider.setOrientation(Qt.Orientation.Horizontal)
         self.slider.setRange(0, 1)
@@ -83,6 +85,7 @@ class InterpolateWidget(RunWidget):
                 ("Model A", self.model_a),
                 ("Model B", self.model_b),
                 ("", self.reason_label),
+                ("", self.advice_label),
                 ("Alpha", self.slider),
                 ("", self.preview_check),
             ],
@@ -101,7 +104,6 @@ class InterpolateWidget(RunWidget):
         column.addLayout(buttons)
         column.addWidget(self.panel)
         column.addLayout(files)
-        column.addWidget(wrapped(notices.HALLUCINATION_NOTE))
         column.addStretch(1)
 
     def _connect(self) -> None:
@@ -109,7 +111,7 @@ class InterpolateWidget(RunWidget):
         self.file_runner.failed.connect(notices.tell)
         self.preview.said.connect(self.panel.say)
         self.preview.failed.connect(self._on_preview_failed)
-        self.slider.valueChanged.connect(lambda _: self.preview.want())
+        self.slider.valueChanged.connect(self._on_alpha)
         self.preview_check.toggled.connect(self.preview.set_on)
         self.source.changed.connect(self._on_source)
         for combo in (self.model_a, self.model_b):
@@ -164,6 +166,10 @@ class InterpolateWidget(RunWidget):
             reasons = {info.name: mixing.unfit(a, info) for info in self.model_b.infos}
             self.model_b.set_unfit({name: why for name, why in reasons.items() if why})
         self._on_source()
+
+    def _on_alpha(self, _alpha: float) -> None:
+        self._set_enabled()
+        self.preview.want()
 
     def _on_source(self) -> None:
         self._set_enabled()
@@ -262,6 +268,11 @@ class InterpolateWidget(RunWidget):
         reason = self.unfit()
         self.reason_label.setText(reason or "")
         self.reason_label.setVisible(reason is not None)
+        alpha = self.mix.alpha
+        used = (
+            [self.mix.a] if alpha == 0 else [self.mix.b] if alpha == 1 else [self.mix.a, self.mix.b]
+        )
+        show_advice(self.advice_label, advice(tuple(used), own_choice=True))
         ready = reason is None and self.source.layer is not None
         for button in (self.apply_button, self.sweep_button):
             button.setEnabled(ready and not self.controller.running)

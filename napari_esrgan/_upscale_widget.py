@@ -12,15 +12,17 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QHBoxLayout, QPushButton
 
 from napari_esrgan._viewer import layers, notices
+from napari_esrgan._viewer.preferences import AUTO, remember_model
 from napari_esrgan._window.clipboard import copy_text
 from napari_esrgan._window.dock import form_layout
 from napari_esrgan._window.extra_layers import result_to_check, start_consistency, start_live
 from napari_esrgan._window.layer_task import LayerTask
 from napari_esrgan._window.model_combo import ModelCombo
-from napari_esrgan._window.plain import guard_wheel, wrapped
+from napari_esrgan._window.plain import guard_wheel, show_advice, wrapped
 from napari_esrgan._window.run_widget import RunWidget
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work import models
+from napari_esrgan._work.advice import advice
 from napari_esrgan._work.estimate import Estimate, estimate
 from napari_esrgan._work.messages import Status
 from napari_esrgan._work.request import UpscaleRequest
@@ -46,7 +48,9 @@ class UpscaleWidget(RunWidget):
         self._live = LayerTask(napari_viewer, self)
         self._estimate_wanted = False
         self._scale_is_models = True
-        self.model_combo = ModelCombo(self.source.wanted.model)
+        self.model_combo = ModelCombo(self.source.wanted.first_model)
+        self.advice_label = wrapped()
+        self._own_choice = self.source.wanted.model != AUTO
         self.scale_spin = QDoubleSpinBox()
         guard_wheel(self.scale_spin)
         self.scale_spin.setRange(0.1, 16)
@@ -66,12 +70,14 @@ class UpscaleWidget(RunWidget):
         self.live_button.setToolTip("A layer that is upscaled where you look, when you look")
         self._lay_out()
         self._connect()
-        self._want_estimate()
+        self._on_model()
         self.begin()
 
     def _lay_out(self) -> None:
         form = form_layout()
-        self.source.add_to(form, [("Model", self.model_combo), ("Scale", self.scale_spin)])
+        self.source.add_to(
+            form, [("Model", self.model_combo), ("", self.advice_label), ("Scale", self.scale_spin)]
+        )
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.panel.cancel_button, 1)
@@ -86,7 +92,6 @@ class UpscaleWidget(RunWidget):
         column.addLayout(buttons)
         column.addWidget(self.panel)
         column.addLayout(extras)
-        column.addWidget(wrapped(notices.HALLUCINATION_NOTE))
         column.addStretch(1)
 
     def _connect(self) -> None:
@@ -100,6 +105,7 @@ class UpscaleWidget(RunWidget):
         self.source.layer_changed.connect(self._set_enabled)
         self.source.changed.connect(self._want_estimate)
         self.model_combo.model_changed.connect(self._on_model)
+        self.model_combo.picked.connect(self._on_picked)
         self.scale_spin.valueChanged.connect(self._on_scale)
         self.run_button.clicked.connect(self.run)
         self.script_button.clicked.connect(self.copy_script)
@@ -120,7 +126,13 @@ class UpscaleWidget(RunWidget):
             self.scale_spin.blockSignals(True)
             self.scale_spin.setValue(info.scale)
             self.scale_spin.blockSignals(False)
+        show_advice(self.advice_label, advice((self.model_combo.key,), self._own_choice))
         self._want_estimate()
+
+    def _on_picked(self, model: str) -> None:
+        self._own_choice = True
+        show_advice(self.advice_label, advice((model,), own_choice=True))
+        remember_model(model)
 
     def _on_scale(self, value: float) -> None:
         info = self.model_combo.info

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esrgan_ext.weights.info import ModelInfo
+from esrgan_ext.weights.info import ModelInfo, Role
 
 REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
@@ -78,7 +78,7 @@ class Entry:
 
     Attributes
     ----------
-    name, scale, blocks, purpose, license, overlap, architecture, denoise
+    name, scale, blocks, purpose, license, overlap, architecture, denoise, role
         As in `ModelInfo`. All entries take and return three channels.
     bundled : BundledFile or None
         Always there.
@@ -102,6 +102,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     architecture: str = "RRDBNet"
     denoise: tuple[str, str] | None = None
+    role: Role = "photo"
 
     def info(self) -> ModelInfo:
         """What is known before any file was looked for."""
@@ -130,6 +131,7 @@ class Entry:
             path=None,
             architecture=self.architecture,
             denoise=self.denoise,
+            role=self.role,
         )
 
 
@@ -137,6 +139,7 @@ def _anime_video(scale: int, param_sha256: str, download: Download | None = None
     """One network, whose result the graphs for x2 and x3 reduce."""
     return Entry(
         name=f"realesr-animevideov3-x{scale}",
+        role="drawing",
         scale=scale,
         blocks=16,
         purpose="anime and drawings, video: fast" + ("" if scale == 4 else f"; x{scale} out of x4"),
@@ -207,6 +210,7 @@ _ENTRIES = (
     ),
     Entry(
         name="realesrgan-x4plus-anime",
+        role="drawing",
         scale=4,
         blocks=6,
         purpose="drawings and anime; four times faster",
@@ -245,6 +249,7 @@ _ENTRIES = (
     ),
     Entry(
         name="lite-psnr-x4",
+        role="faithful",
         scale=4,
         blocks=3,
         purpose="clean images on a CPU: fast, true to the data, smooth",
@@ -299,6 +304,7 @@ _ENTRIES = (
     ),
     Entry(
         name="rrdb-psnr-x4",
+        role="faithful",
         scale=4,
         blocks=23,
         purpose="clean images, highest PSNR, smooth (to be mixed with esrgan-x4)",
@@ -354,5 +360,9 @@ _ENTRIES = (
         "1641f8c4464b9f097c9fdda5589273713f67cf59f3d909e0bd688f0cee269dca",
     ),
 )
+
+FAITHFUL = "lite-psnr-x4"
+"""The model for data that is measured: of those that come with the package the one with the
+smallest error on microscopy images."""
 
 CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}

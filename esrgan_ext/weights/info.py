@@ -5,6 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+Role = Literal["faithful", "photo", "drawing"]
+"""What a model is for: measuring (trained for the smallest error, it invents nothing), photos and
+drawings (trained to look right, it draws detail)."""
 
 # Context that a tile needs on each side where nobody has measured it: what the largest
 # measured model (Real-ESRGAN x4plus) needs for an 8-bit result within one level.
@@ -55,6 +60,8 @@ class ModelInfo:
     denoise : tuple of (str, str) or None
         Names of two models that differ in how much noise they take away, the weaker first, one of
         which this is. `denoise` from 0 to 1 mixes them.
+    role : 'faithful', 'photo', 'drawing' or None
+        None where nobody says: a file of the user's.
     """
 
     name: str
@@ -71,3 +78,4 @@ class ModelInfo:
     path: Path | None
     architecture: str = "RRDBNet"
     denoise: tuple[str, str] | None = None
+    role: Role | None = None

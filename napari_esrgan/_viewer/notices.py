@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from esrgan_ext.errors import DownloadError, EsrganError
 from esrgan_ext.literal import literal
-
-HALLUCINATION_NOTE = (
-    "A GAN draws plausible detail that was never measured: fine texture, filaments and small "
-    "objects in the result may be invented, so do not count or measure on it."
-)
 
 
 def explain(error: BaseException) -> str:
@@ -60,3 +56,18 @@ def show_info(message: str) -> None:
 def tell(error: BaseException) -> None:
     """Show an error of a worker thread in words."""
     show_error(explain(error))
+
+
+def warning_colour() -> str:
+    """The colour of warnings on the window's background, as CSS: 4.5 to 1 and more."""
+    from napari.settings import get_settings
+    from napari.utils.theme import get_theme
+
+    theme = get_theme(get_settings().appearance.theme)
+    # napari's own yellow cannot be read on white.
+    return "#8a5a00" if _is_light(theme) else theme.warning.as_hex()
+
+
+def _is_light(theme: Any) -> bool:
+    red, green, blue = theme.background.as_rgb_tuple()[:3]
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 128

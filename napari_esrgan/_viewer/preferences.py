@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from esrgan_ext.weights.catalogue import FAITHFUL
+
 DISTRIBUTION = "esrgan-ext"
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,8 @@ class Preferences:
     Attributes
     ----------
     model : str
-        Chosen at first.
+        Chosen at first: a name or a path, or 'auto' for the one that is true to the data. The
+        last one that the user has picked.
     device : str
     memory_budget : float
         Gigabytes; larger results go to a zarr store.
@@ -26,12 +31,17 @@ class Preferences:
     sweep_steps : int
     """
 
-    model: str = "realesrgan-x4plus"
+    model: str = AUTO
     device: str = "auto"
     memory_budget: float = 4.0
     store_folder: str = ""
     fill_in_seconds: float = 10.0
     sweep_steps: int = 21
+
+    @property
+    def first_model(self) -> str:
+        """The model that a form begins with."""
+        return FAITHFUL if self.model.strip() in ("", AUTO) else self.model
 
     @property
     def budget_bytes(self) -> float:
@@ -57,3 +67,11 @@ def preferences() -> Preferences:
         for name in Preferences.__dataclass_fields__
     }
     return Preferences(**values)
+
+
+def remember_model(model: str) -> None:
+    """Keep the user's choice for the next time; nowhere to keep it in a script or a test."""
+    from napari.settings import get_plugin_settings
+
+    with suppress(KeyError, AttributeError):
+        get_plugin_settings(DISTRIBUTION).upscaling.model = AUTO if model == FAITHFUL else model

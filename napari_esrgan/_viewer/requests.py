@@ -26,7 +26,7 @@ def default_request(viewer: Any, layer: Any, wanted: Preferences) -> UpscaleRequ
         data=data,
         axes=axes,
         region=layers.whole_region(layer, axes),
-        model=wanted.model,
+        model=wanted.first_model,
         outscale=None,
         value_range=RangeChoice(kind, contrast_limits(layer) if kind == "limits" else None),
         device=wanted.device,

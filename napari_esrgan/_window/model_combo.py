@@ -11,9 +11,11 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QToolButton, QWidget
 
+from esrgan_ext.weights.catalogue import FAITHFUL
 from napari_esrgan._viewer import notices
 from napari_esrgan._window.plain import shrinkable, tip
 from napari_esrgan._window.thread import Runner
+from napari_esrgan._work.advice import GROUPS
 
 if TYPE_CHECKING:
     from esrgan_ext.weights import ModelInfo
@@ -48,15 +50,24 @@ class ModelCombo(QWidget):
     ----------
     first : str
         Chosen until the catalogue has arrived, and then if it is in there.
+
+    Signals
+    -------
+    model_changed()
+        Another one is chosen, or more is known about it.
+    picked(str)
+        The user chose this one.
     """
 
     model_changed = Signal()
+    picked = Signal(str)
 
     def __init__(self, first: str) -> None:
         super().__init__()
         self._file_runner = Runner(self)
-        self._file_runner.finished.connect(self.add_file)
-        self._file_runner.failed.connect(notices.tell)
+        self._file_runner.finished.connect(self._on_file)
+        self._file_runner.failed.connect(self._on_file_error)
+        self._next_file: str | None = None
         self._infos: list[ModelInfo] = []
         self._reasons: dict[str, str] = {}
         self.combo = shrinkable(QComboBox())
@@ -74,6 +85,7 @@ class ModelCombo(QWidget):
         self.setAcceptDrops(True)
         self.button.clicked.connect(self._ask)
         self.combo.currentIndexChanged.connect(self._on_index)
+        self.combo.activated.connect(lambda _: self.picked.emit(self.key))
 
     @property
     def key(self) -> str:
@@ -99,23 +111,29 @@ class ModelCombo(QWidget):
         chosen = self.key
         known = {info.name for info in infos}
         self._infos = [*infos, *(info for info in self._infos if info.name not in known)]
-        self.combo.blockSignals(True)
-        self.combo.clear()
-        for info in self._infos:
-            self._add(info)
-        self.combo.blockSignals(False)
-        index = self.combo.findData(chosen)
-        self.combo.setCurrentIndex(max(index, 0))
-        self._on_index()
-        if index < 0 and is_model_file(chosen):  # of the preferences
+        self._fill(chosen)
+        if self.key != chosen and is_model_file(chosen):  # of the preferences
             self.use_file(chosen)
 
     def add_file(self, info: ModelInfo) -> None:
         """Add a file of the user's and choose it; its `name` must be the path."""
         if self.combo.findData(info.name) < 0:
             self._infos.append(info)
-            self._add(info)
-        self.combo.setCurrentIndex(self.combo.findData(info.name))
+        self._fill(info.name)
+        self.picked.emit(info.name)
+
+    def _on_file(self, info: ModelInfo) -> None:
+        self.add_file(info)
+        self._look_at_next()
+
+    def _on_file_error(self, error: BaseException) -> None:
+        notices.tell(error)
+        self._look_at_next()
+
+    def _look_at_next(self) -> None:
+        path, self._next_file = self._next_file, None
+        if path is not None:
+            self.use_file(path)
 
     def choose(self, key: str) -> None:
         if (index := self.combo.findData(key)) >= 0:
@@ -124,19 +142,42 @@ class ModelCombo(QWidget):
     def set_unfit(self, reasons: dict[str, str]) -> None:
         """Models that cannot be chosen now, and why."""
         self._reasons = reasons
-        for row, info in enumerate(self._infos):
+        self._describe()
+
+    def _fill(self, chosen: str) -> None:
+        """Build the list in its groups, and choose a model of it."""
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        for role, title in GROUPS:
+            members = [info for info in self._infos if info.role == role]
+            if not members:
+                continue
+            self.combo.addItem(title)
+            header = self._items.item(self.combo.count() - 1)
+            assert header is not None
+            header.setFlags(Qt.ItemFlag.NoItemFlags)  # neither mouse nor keys stop there
+            font = self.combo.font()
+            font.setBold(True)
+            header.setFont(font)
+            for info in members:
+                name = Path(info.name).name if is_model_file(info.name) else info.name
+                self.combo.addItem(f"  {name}", info.name)
+        index = self.combo.findData(chosen)
+        self.combo.setCurrentIndex(self.combo.findData(FAITHFUL) if index < 0 else index)
+        self.combo.blockSignals(False)
+        self._describe()
+        self._on_index()
+
+    def _describe(self) -> None:
+        """Tooltips, and whether a model can be chosen."""
+        for info in self._infos:
+            row = self.combo.findData(info.name)
             item = self._items.item(row)
             assert item is not None
-            reason = reasons.get(info.name)
+            reason = self._reasons.get(info.name)
             item.setEnabled(reason is None)
             text = model_tip(info) if reason is None else f"{reason}\n\n{model_tip(info)}"
             self.combo.setItemData(row, tip(text), Qt.ItemDataRole.ToolTipRole)
-
-    def _add(self, info: ModelInfo) -> None:
-        text = Path(info.name).name if is_model_file(info.name) else info.name
-        self.combo.addItem(text, info.name)
-        row = self.combo.count() - 1
-        self.combo.setItemData(row, tip(model_tip(info)), Qt.ItemDataRole.ToolTipRole)
 
     def _on_index(self, _: int = 0) -> None:
         if self.info is not None:
@@ -146,6 +187,7 @@ class ModelCombo(QWidget):
     def use_file(self, path: str) -> None:
         """Read what a model file is (in a thread), add it to the list and choose it."""
         if self._file_runner.running:
+            self._next_file = path
             return
 
         def look(*_: Any) -> ModelInfo:

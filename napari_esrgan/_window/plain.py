@@ -8,6 +8,9 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QWidget
 
+from napari_esrgan._viewer.notices import warning_colour
+from napari_esrgan._work.advice import Advice
+
 
 class _WheelGuard(QObject):
     """Lets the wheel scroll the form where it would change a value that merely lies under it."""
@@ -52,3 +55,9 @@ def wrapped(text: str = "") -> QLabel:
 def tip(text: str) -> str:
     """Text for a tooltip, which has no switch for plain text."""
     return f"<qt>{html.escape(text).replace(chr(10), '<br>')}</qt>"
+
+
+def show_advice(made: QLabel, line: Advice) -> None:
+    """A line about the choice, in the colour of warnings where it is one."""
+    made.setText(line.text)
+    made.setStyleSheet(f"color: {warning_colour()}" if line.warning else "")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from esrgan_ext.inference.ranges import RobustRange
 from napari_esrgan._work import models
 from napari_esrgan._work.kernels import have_kernels
 from napari_esrgan._work.messages import Cancelled, Progress, Report, Status, stop_if
-from napari_esrgan._work.ranges import data_range, finite_extent_of
+from napari_esrgan._work.ranges import data_range
 from napari_esrgan._work.request import Mix, UpscaleRequest
 
 if TYPE_CHECKING:
@@ -55,6 +57,32 @@ def make_upscaler(
     )
 
 
+def range_of(
+    planes: Iterable[np.ndarray], cancelled: Cancelled, robust: bool
+) -> tuple[float, float]:
+    """The range of planes read one after another; equal values where they are constant.
+
+    Parameters
+    ----------
+    planes : iterable of ndarray
+    cancelled : callable
+        Asked between two planes.
+    robust : bool
+        Whether hot pixels count; without, it is minimum and maximum of the finite values.
+
+    Raises
+    ------
+    ImageError
+        If a value is infinite.
+    UpscaleCancelled
+    """
+    found = RobustRange()
+    for plane in planes:
+        stop_if(cancelled)
+        found.add(plane)
+    return found.range if robust else found.extent
+
+
 def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
     """The `data_range` of each channel (one entry where there is no channel axis)."""
     choice, axes, data = request.value_range, request.axes, request.data
@@ -63,18 +91,16 @@ def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
     if choice.kind in ("limits", "own"):
         assert choice.values is not None
         return [data_range(choice.values)] * axes.channels(data.shape)
-    planes = axes.planes(data.shape)
+
+    def planes(channel: int) -> Iterator[np.ndarray]:
+        for plane in axes.planes(data.shape):
+            if axes.channel_of(plane) == channel:
+                pixels = np.asarray(data[axes.index(plane)])
+                yield np.swapaxes(pixels, 0, 1) if axes.transposed else pixels
+
+    robust = choice.kind == "data"
     return [
-        data_range(
-            finite_extent_of(
-                (
-                    np.asarray(data[axes.index(plane)])
-                    for plane in planes
-                    if axes.channel_of(plane) == channel
-                ),
-                cancelled,
-            )
-        )
+        data_range(range_of(planes(channel), cancelled, robust))
         for channel in range(axes.channels(data.shape))
     ]
 

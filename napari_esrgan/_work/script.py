@@ -61,6 +61,12 @@ if __name__ == "__main__":
 '''
 
 
+_IMPORTS = {
+    "data": "from esrgan_ext.inference.ranges import robust_range\n",
+    "minmax": "from esrgan_ext.inference.arrays import finite_extent\n",
+}
+
+
 @dataclass(frozen=True)
 class _Facts:
     """What a script needs of a provenance; the fields are those of its "parameters"."""
@@ -144,11 +150,7 @@ def script(provenance: dict[str, Any]) -> str:
     rgb, roles = facts.axes.rgb, facts.axes.roles
     return _TEMPLATE.format(
         source=repr(facts.layer),
-        imports=(
-            "from esrgan_ext.inference.arrays import finite_extent\n"
-            if facts.range_kind == "minmax"
-            else ""
-        ),
+        imports=_IMPORTS.get(facts.range_kind, ""),
         space=-3 if rgb else -2,
         axes="(" + ", ".join([*roles, *(["colour"] if rgb else [])]) + ")",
         model=facts.model,
@@ -198,9 +200,13 @@ def _range_lines(facts: _Facts, array: str) -> list[str]:
     """The lines that set the range of values that become black and white."""
     if facts.range_kind == "type":
         return []
-    if facts.range_kind == "minmax":
+    if facts.range_kind in ("data", "minmax"):
+        planes = f"{array}.reshape(-1, *{array}.shape[{-3 if facts.axes.rgb else -2}:])"
+        found = (
+            f"finite_extent({array})" if facts.range_kind == "minmax" else f"robust_range({planes})"
+        )
         return [
-            f"low, high = finite_extent({array})  # of the whole layer, not of the region",
+            f"low, high = {found}  # of the whole layer, not of the region",
             'up.data_range = (low, high) if low < high else "auto"',
         ]
     assert facts.range_values is not None

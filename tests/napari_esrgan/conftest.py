@@ -72,6 +72,11 @@ def other_model_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
+def fresh_preferences(plugin_settings) -> None:
+    """No test reads or writes the preferences of whoever runs it."""
+
+
+@pytest.fixture(autouse=True)
 def quick_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No timing of the machine, whose result would decide what is shown when."""
     monkeypatch.setattr(models, "_speeds", {("cpu", "fp32"): 1e12})

@@ -9,12 +9,15 @@ import weakref
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtGui import QColor
 
 import esrgan_ext as esr
 from esrgan_ext.errors import DownloadError, OutOfMemory
+from esrgan_ext.weights.catalogue import CATALOGUE, FAITHFUL
 from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._window import run as controller_module
 from napari_esrgan._work import upscale
+from napari_esrgan._work.advice import GROUPS
 from napari_esrgan._work.messages import Appear, Progress, stop_if
 from tests.napari_esrgan.conftest import held_bytes
 
@@ -95,13 +98,96 @@ def test_the_form_describes_the_layer(make_widget, viewer):
     assert widget.source.range_editor.kind == "type"
     viewer.add_image(RNG.integers(0, 4000, (3, 20, 30), np.uint16), name="words")
     assert widget.source.layer_combo.currentText() == "words"
-    assert widget.source.range_editor.kind == "minmax"
+    assert widget.source.range_editor.kind == "data"
     assert widget.source.axes_editor.axes.roles == ("channel", "y", "x")
     assert widget.run_button.isEnabled()
     viewer.layers["words"].name = "renamed"
     assert "renamed" in [
         widget.source.layer_combo.itemText(k) for k in range(widget.source.layer_combo.count())
     ]
+
+
+IMAGES = {
+    "16 bit": np.zeros((20, 30), np.uint16),
+    "RGB": np.zeros((20, 30, 3), np.uint8),
+    "stack of floats": np.zeros((5, 20, 30), np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_every_layer_starts_with_the_model_that_is_true_to_the_data(qtbot, viewer, kind):
+    widget = UpscaleWidget(viewer)
+    qtbot.addWidget(widget)
+    viewer.add_image(IMAGES[kind], contrast_limits=(0, 1))
+    before = widget.request().model
+    qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
+    assert before == widget.request().model == FAITHFUL
+    assert CATALOGUE[FAITHFUL].role == "faithful"
+    assert "true to the data" in widget.advice_label.text()
+    assert not widget.advice_label.styleSheet()
+
+
+def test_the_warning_is_there_where_it_applies_and_looks_like_one(make_widget):
+    widget = make_widget()  # a file of the user's is chosen
+    assert "Consistency" in widget.advice_label.text()
+    for model, warns in (("realesrgan-x4plus", True), ("lite-psnr-x4", False)):
+        widget.model_combo.choose(model)
+        assert ("never measured" in widget.advice_label.text()) == warns
+        assert ("color" in widget.advice_label.styleSheet()) == warns
+
+
+@pytest.mark.parametrize("theme", ["dark", "light", "system"])
+def test_the_warning_can_be_read_in_every_theme(monkeypatch, theme):
+    from napari.settings import get_settings
+    from napari.utils.theme import get_theme
+
+    from napari_esrgan._viewer.notices import warning_colour
+
+    monkeypatch.setattr(get_settings().appearance, "theme", theme)
+
+    def luminance(rgb) -> float:  # WCAG 2
+        linear = [
+            c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4
+            for c in rgb
+        ]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    text = luminance(QColor(warning_colour()).getRgb()[:3])
+    back = luminance(get_theme(theme).background.as_rgb_tuple()[:3])
+    assert (max(text, back) + 0.05) / (min(text, back) + 0.05) >= 4.5
+
+
+def test_models_are_grouped_by_what_they_are_for(make_widget):
+    widget = make_widget()
+    combo = widget.model_combo.combo
+    groups: dict = {}
+    for row in range(combo.count()):
+        if combo.itemData(row) is None:
+            title = combo.itemText(row)
+            assert not combo.model().item(row).flags()
+        else:
+            groups.setdefault(title, []).append(combo.itemData(row))
+    assert list(groups) == [title for _, title in GROUPS]
+    assert FAITHFUL in groups["True to the data"]
+    assert "realesrgan-x4plus" in groups["Photos: draws detail"]
+    assert len(groups["Your files"]) == 1
+
+
+def test_a_preferred_file_that_is_gone_is_told_and_the_next_is_read(
+    qtbot, viewer, monkeypatch, notices, model_file, tmp_path
+):
+    from napari_esrgan._viewer.preferences import Preferences
+    from napari_esrgan._window import run_widget
+
+    gone = str(tmp_path / "gone.pth")
+    monkeypatch.setattr(run_widget, "preferences", lambda: Preferences(model=gone))
+    widget = UpscaleWidget(viewer)
+    qtbot.addWidget(widget)
+    qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
+    assert widget.model_combo.key == FAITHFUL
+    widget.model_combo.use_file(model_file)  # while the other is looked for
+    qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
+    assert "gone.pth" in notices[0][1]
 
 
 def test_lazy_layers_take_their_contrast_limits(make_widget, viewer):

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import esrgan_ext as esr
+from esrgan_ext.weights.catalogue import FAITHFUL
 from napari_esrgan import _commands
 from napari_esrgan._upscale_widget import UpscaleWidget
+from napari_esrgan._viewer.preferences import preferences
 from napari_esrgan._window.layer_adder import LayerAdder
 from napari_esrgan._window.run_panel import RunPanel
 from napari_esrgan._window.thread import Runner
@@ -28,8 +30,8 @@ SLOW_MODEL = "realesrgan-x4plus-anime"
 
 
 @pytest.fixture(autouse=True)
-def plugin(npe2pm, plugin_settings):
-    """The plugin as it is installed, its preferences in a temporary folder."""
+def plugin(npe2pm):
+    """The plugin as it is installed."""
     from npe2 import PluginManifest
 
     if "esrgan-ext" not in npe2pm:
@@ -365,6 +367,29 @@ def test_importing_the_plugin_imports_neither_torch_nor_qt():
         "assert all(x.python_name.startswith('napari_esrgan._') for x in c)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_choice_of_a_model_is_remembered(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+
+    def dock():
+        _, widget = viewer.window.add_plugin_dock_widget("esrgan-ext", "Upscale")
+        qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
+        return widget
+
+    widget = dock()
+    combo = widget.model_combo.combo
+    assert widget.model_combo.key == FAITHFUL
+    combo.setCurrentIndex(combo.findData("realsr-df2k"))
+    combo.activated.emit(combo.currentIndex())  # as a click does
+    assert preferences().model == "realsr-df2k"
+    viewer.window.remove_dock_widget(widget)
+    widget = dock()
+    assert widget.model_combo.key == "realsr-df2k"
+    combo = widget.model_combo.combo
+    combo.setCurrentIndex(combo.findData(FAITHFUL))
+    combo.activated.emit(combo.currentIndex())
+    assert preferences().model == "auto"
 
 
 def test_the_manifest_is_valid():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from napari_esrgan._work.script import request_script, script
 from napari_esrgan._work.upscale import run_upscale
 from tests.napari_esrgan.conftest import never, words
 
+DATA = RangeChoice("data")
 CASES = {
     "gray": ((12, 14), False, "y x", {}),
     "series": ((3, 12, 14), False, "plane y x", {}),
@@ -33,6 +35,9 @@ CASES = {
     "rgb": ((12, 14, 3), True, "y x", {"value_range": RangeChoice("type")}),
     "rgb series, region": ((2, 12, 14, 3), True, "plane y x", {"region": Rect(0, 8, 5, 14)}),
     "own range": ((12, 14), False, "y x", {"value_range": RangeChoice("own", (200.0, 900.0))}),
+    "follows the data": ((3, 2, 22, 24), False, "plane channel y x", {"value_range": DATA}),
+    "follows the data, turned": ((24, 3, 22), False, "x plane y", {"value_range": DATA}),
+    "follows the data, rgb": ((2, 12, 14, 3), True, "plane y x", {"value_range": DATA}),
     "outscale": ((12, 14), False, "y x", {"outscale": 1.5}),
     "constant": ((12, 14), False, "y x", {}),
     "one plane": ((3, 12, 14), False, "plane y x", {"only_shown": True, "shown": (2,)}),
@@ -50,6 +55,8 @@ def test_the_script_gives_the_same_array(make_request, name):
     shape, rgb, roles, changes = CASES[name]
     data = words(shape) if name != "constant" else np.full(shape, 7, np.uint16)
     request = make_request(data, axes=Axes(tuple(roles.split()), rgb), **changes)
+    if "turned" in name:
+        request = replace(request, data=(data := data.astype(np.float32)))
     outcome = run_upscale(request, lambda _: None, never)
     for text in (script(outcome.provenance), request_script(request, "cells")):
         space: dict = {"__name__": "script"}

@@ -39,8 +39,8 @@ def assert_same_levels(result: np.ndarray, expected: np.ndarray) -> None:
 
 def test_defaults_of_the_range():
     assert default_kind(np.dtype(np.uint8), lazy=True) == "type"
-    assert default_kind(np.dtype(np.uint16), lazy=False) == "minmax"
-    assert default_kind(np.dtype(np.float32), lazy=False) == "minmax"
+    assert default_kind(np.dtype(np.uint16), lazy=False) == "data"
+    assert default_kind(np.dtype(np.float32), lazy=False) == "data"
     assert default_kind(np.dtype(np.uint16), lazy=True) == "limits"
 
 
@@ -56,6 +56,23 @@ def test_each_channel_has_its_own_range(make_request, model_file):
     axes = Axes(("channel", "y", "x"))
     expected = [esr.upscale(c, model_file, data_range="auto", device="cpu") for c in image]
     np.testing.assert_array_equal(run(make_request(image, axes=axes)), expected)
+
+
+def test_the_range_follows_the_data_and_not_a_hot_pixel(make_request, model_file):
+    series = words((3, 40, 44), 100, 2000)
+    series[1, 5, 6] = 65535
+    low, high = np.percentile(series, (0.1, 99.9))
+    outcome = run_upscale(
+        make_request(series, axes=Axes(("plane", "y", "x")), value_range=RangeChoice("data")),
+        lambda _: None,
+        never,
+    )
+    ((found_low, found_high),) = outcome.provenance["parameters"]["ranges"]
+    assert (found_low, found_high) == (pytest.approx(low, abs=2), pytest.approx(high, abs=2))
+    expected = esr.upscale(
+        series, model_file, channel_axis=False, data_range=(found_low, found_high), device="cpu"
+    )
+    assert_same_levels(outcome.result.levels, expected)
 
 
 @pytest.mark.parametrize("kind", ["limits", "own"])
