@@ -79,6 +79,15 @@ def command(
         int, typer.Option("--quality", "-q", help="Of JPEG, AVIF and lossy WebP, 1 to 100.")
     ] = 95,
     max_pixels: options.MaxPixels = None,
+    series: Annotated[
+        int | None,
+        typer.Option(
+            "--series",
+            min=0,
+            metavar="N",
+            help="Of a TIFF that holds several images: the one to upscale, from 0. Default: all.",
+        ),
+    ] = None,
     scheduler: store.Scheduler = None,
     workers: store.Workers = None,
     memory_limit: store.MemoryLimit = None,
@@ -186,15 +195,18 @@ def command(
         data_range=value_range,
         ensemble=ensemble,
     )
+    upscale = batch.FileUpscaler(upscaler)
     outcomes: list[Outcome] = []
     try:
         with display.shown(out) as shown:
             outcomes = batch.run(
                 plan.jobs,
-                batch.FileUpscaler(upscaler),
+                upscale,
                 _Counting(shown, outcomes),
                 max_pixels=limit,
                 quality=quality,
+                series=series,
+                check=upscale.check,
             )
     except KeyboardInterrupt:
         done = sum(outcome.state == "done" for outcome in outcomes)

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from esrgan_ext.errors import EsrganError, UpscaleCancelled
-from esrgan_ext.inference.files import ImageFile, read_image, write_image
+from esrgan_ext.inference.capacity import check_space, check_target
+from esrgan_ext.inference.files import ImageFile, facts_of, read_image, write_image
 from esrgan_ext.inference.folder import FileJob
 from esrgan_ext.inference.headers import MAX_PIXELS
 from esrgan_ext.inference.progress import Progress
@@ -31,6 +33,9 @@ _EXPECTED = (EsrganError, MemoryError, OSError)
 Upscale = Callable[[ImageFile, Progress], np.ndarray]
 """Upscales one image: pixels of the same axes and dtype come back."""
 
+Check = Callable[[ImageFile, Path], None]
+"""Looks at an image and the file that its result goes to."""
+
 
 class FileUpscaler:
     """Upscales the images of files with one `Upscaler`, whichever their channel axis is."""
@@ -41,6 +46,15 @@ class FileUpscaler:
     def __call__(self, image: ImageFile, progress: Progress) -> np.ndarray:
         upscaler = self._upscaler.with_channel_axis(image.channel_axis)
         return upscaler(image.pixels, progress=progress)
+
+    def check(self, image: ImageFile, target: Path) -> None:
+        """Raise ImageFileError if the result could not be written to `target`."""
+        results = []
+        for one in (image, *image.further):
+            upscaler = self._upscaler.with_channel_axis(one.channel_axis)
+            results.append(facts_of(upscaler.output_shape(one.pixels.shape), one))
+        check_target(target, results)
+        check_space(target, results)
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,8 @@ def run(
     *,
     max_pixels: int = MAX_PIXELS,
     quality: int = 95,
+    series: int | None = None,
+    check: Check | None = None,
 ) -> list[Outcome]:
     """Do the jobs, one after the other; the files of the next and the previous one are read and
     written meanwhile.
@@ -85,8 +101,10 @@ def run(
     ----------
     upscale
         From a file's pixels to the result's.
-    max_pixels, quality
+    max_pixels, quality, series
         See `read_image` and `write_image`.
+    check
+        Raises EsrganError for a result that its file could not hold, before any work.
 
     Returns
     -------
@@ -107,7 +125,9 @@ def run(
         def read(number: int) -> Future[ImageFile] | None:
             if number >= len(jobs):
                 return None
-            return reading.submit(read_image, jobs[number].source, max_pixels=max_pixels)
+            return reading.submit(
+                read_image, jobs[number].source, max_pixels=max_pixels, series=series
+            )
 
         upcoming = read(0)
         try:
@@ -121,7 +141,9 @@ def run(
                     current.exception()
                     upcoming = read(number + 1)
                     image = current.result()
-                    pixels = upscale(image, progress)
+                    if check is not None:
+                        check(image, job.target)
+                    results = _upscaled(image, upscale, progress)
                 except UpscaleCancelled:
                     raise
                 except _EXPECTED as error:
@@ -131,8 +153,8 @@ def run(
                     events.finished(outcomes[-1])
                     continue
                 writer.report(wait=True)
-                writer.start(job, pixels, image, quality, time.monotonic() - begin)
-                del current, image, pixels
+                writer.start(job, results, image, quality, time.monotonic() - begin)
+                del current, image, results
         finally:
             writer.report(wait=True)
     return outcomes
@@ -147,13 +169,22 @@ class _Writer:
         self._current: tuple[Outcome, Future[None]] | None = None
 
     def start(
-        self, job: FileJob, pixels: np.ndarray, image: ImageFile, quality: int, seconds: float
+        self,
+        job: FileJob,
+        results: list[np.ndarray],
+        image: ImageFile,
+        quality: int,
+        seconds: float,
     ) -> None:
+        pixels = results[0]
         rows = pixels.ndim - (3 if image.channel_axis is not False else 2)
         outcome = Outcome(job, "done", "", seconds, (pixels.shape[rows + 1], pixels.shape[rows]))
-        future = self._pool.submit(write_image, job.target, pixels, like=image, quality=quality)
+        further = list(zip(image.further, results[1:], strict=True))
+        future = self._pool.submit(
+            write_image, job.target, pixels, like=image, quality=quality, further=further
+        )
         self._current = outcome, future
-        if pixels.nbytes > _OVERLAP_BYTES:
+        if sum(result.nbytes for result in results) > _OVERLAP_BYTES:
             self.report(wait=True)
 
     def report(self, *, wait: bool) -> None:
@@ -169,6 +200,23 @@ class _Writer:
             outcome = replace(outcome, state="failed", reason=_reason(error, outcome.job))
         self._outcomes.append(outcome)
         self._events.finished(outcome)
+
+
+def _upscaled(image: ImageFile, upscale: Upscale, progress: Progress) -> list[np.ndarray]:
+    """The results of all images of a file; progress runs over all of them."""
+    images = (image, *image.further)
+    if len(images) == 1:
+        return [upscale(image, progress)]
+    sizes = [one.pixels.size for one in images]
+    results = []
+    for number, one in enumerate(images):
+        before = sum(sizes[:number])
+
+        def part(done: int, total: int, before: int = before, size: int = one.pixels.size) -> Any:
+            return progress(before + size * done // max(total, 1), sum(sizes))
+
+        results.append(upscale(one, part))
+    return results
 
 
 def _reason(error: BaseException, job: FileJob) -> str:
