@@ -191,4 +191,5 @@ def summary(outcome: Outcome) -> str:
     if outcome.state == "failed":
         return f"{job.source}: failed: {outcome.reason}"
     width, height = outcome.size or (0, 0)
-    return f"{job.source} -> {job.target} ({width} x {height}, {outcome.seconds:.1f} s)"
+    note = f"; {outcome.note}" if outcome.note else ""
+    return f"{job.source} -> {job.target} ({width} x {height}, {outcome.seconds:.1f} s{note})"

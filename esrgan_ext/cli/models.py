@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,14 @@ from esrgan_ext.cli.errors import reports_errors, say
 
 if TYPE_CHECKING:
     from esrgan_ext.weights import ModelInfo
+    from esrgan_ext.weights.info import Role
+
+GROUPS: dict[Role | None, str] = {
+    "faithful": "true to the data",
+    "photo": "photos: draws detail",
+    "drawing": "drawings: draws detail",
+    None: "your own files",
+}
 
 
 @reports_errors
@@ -40,12 +48,21 @@ def list_command(
     table.add_column("for")
     table.add_column("license", no_wrap=True)
     table.add_column("weights", no_wrap=True)
-    for model in models:
+    group: Role | Literal[""] | None = ""
+    for model in sorted(models, key=_order):
+        if model.role != group:
+            group = model.role
+            table.add_row(f"[bold]{GROUPS[group]}[/bold]")
         table.add_row(
             model.name, f"x{model.scale}", str(model.blocks), model.purpose, model.license,
             _place(model),
         )  # fmt: skip
     display.console().print(table, soft_wrap=False)
+
+
+def _order(model: ModelInfo) -> int:
+    """Groups one after the other, the models of each as they were; one's own files last."""
+    return list(GROUPS).index(model.role)
 
 
 def _place(model: ModelInfo) -> str:

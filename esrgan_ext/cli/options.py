@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from esrgan_ext.errors import OptionError
 
-DEFAULT_MODEL = "realesrgan-x4plus"
+if TYPE_CHECKING:
+    from esrgan_ext.inference.ranges import DataRange
+
+DEFAULT_MODEL = "auto"
 
 Outscale = Annotated[
     float | None,
@@ -58,20 +61,25 @@ def number_or_auto(name: str, text: str) -> int | str:
         ) from None
 
 
-def data_range(text: str | None) -> tuple[float, float] | Literal["auto"] | None:
-    """None, "auto", or two numbers "LOW,HIGH".
+def data_range(text: str | None) -> DataRange:
+    """None, a word, or two numbers "LOW,HIGH".
 
     Raises
     ------
     OptionError
         It is none of these, or the numbers are not finite and ascending.
     """
-    if text is None or text == "auto":
-        return "auto" if text else None
+    if text is None:
+        return None
+    for word in ("auto", "type", "minmax"):
+        if text == word:
+            return cast("DataRange", word)
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"--data-range must be auto or LOW,HIGH, not {text!r}") from None
+        raise OptionError(
+            f"--data-range must be auto, type, minmax or LOW,HIGH, not {text!r}"
+        ) from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise OptionError(f"--data-range must be two finite numbers, LOW < HIGH, not {text!r}")
     return low, high

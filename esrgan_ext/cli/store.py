@@ -117,9 +117,12 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
     from esrgan_ext.cli.loading import load
     from esrgan_ext.inference.large import upscale_store
     from esrgan_ext.weights import find_model
+    from esrgan_ext.weights.choice import is_auto
 
     out = display.console()
-    if options.denoise is not None or find_model(options.model).path is None:  # type: ignore[arg-type]
+    if not is_auto(options.model) and (
+        options.denoise is not None or find_model(options.model).path is None  # type: ignore[arg-type]
+    ):
         load(
             str(options.model), out, options.denoise
         )  # downloaded here, with a bar; workers then find it

@@ -28,7 +28,14 @@ def command(
         ),
     ] = Path("results"),
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A name (see `esrgan models`) or a file.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name (see `esrgan models`) or a file. auto: realesrgan-x4plus for photos "
+            "(8-bit colour), which draws detail; for TIFF, OME-Zarr, one channel, 16 bits and "
+            "floats the model that is true to the data.",
+        ),
     ] = options.DEFAULT_MODEL,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Take the folders below INPUT too.")
@@ -57,6 +64,14 @@ def command(
         bool,
         typer.Option("--ensemble", help="Average the 8 flips and rotations: 8 times the work."),
     ] = False,
+    consistent: Annotated[
+        bool,
+        typer.Option(
+            "--consistent",
+            help="Make results that give the image back when they are averaged down. Not for noisy "
+            "images: their noise comes back.",
+        ),
+    ] = False,
     denoise: Annotated[
         float | None,
         typer.Option(
@@ -71,23 +86,15 @@ def command(
         typer.Option(
             "--data-range",
             metavar="LOW,HIGH",
-            help="Values that mean black and white; auto: the image's own minimum and maximum. "
-            "Default: the range of the integer type, 0,1 for floats.",
+            help="Values that mean black and white, or a word. auto: the image's own, without its "
+            "darkest and brightest thousandth; minmax: with them; type: all that the type can "
+            "hold, 0,1 for floats. Default: type for 8 bits, else auto.",
         ),
     ] = None,
     quality: Annotated[
         int, typer.Option("--quality", "-q", help="Of JPEG, AVIF and lossy WebP, 1 to 100.")
     ] = 95,
     max_pixels: options.MaxPixels = None,
-    series: Annotated[
-        int | None,
-        typer.Option(
-            "--series",
-            min=0,
-            metavar="N",
-            help="Of a TIFF that holds several images: the one to upscale, from 0. Default: all.",
-        ),
-    ] = None,
     scheduler: store.Scheduler = None,
     workers: store.Workers = None,
     memory_limit: store.MemoryLimit = None,
@@ -120,6 +127,8 @@ def command(
     if denoise is not None:
         from esrgan_ext.weights.denoise import check_denoise
 
+        if model == options.DEFAULT_MODEL:
+            raise OptionError("--denoise needs a model that has the choice, by --model")
         check_denoise(model, denoise, "--denoise")
 
     arguments = store.StoreArguments(
@@ -144,6 +153,7 @@ def command(
                     data_range=value_range,
                     ensemble=ensemble,
                     denoise=denoise,
+                    consistent=consistent,
                     overwrite=overwrite,
                 ),
                 arguments,
@@ -162,8 +172,8 @@ def command(
             source, target, display.console(),
             model=video.DEFAULT_MODEL if model == options.DEFAULT_MODEL else model,
             outscale=outscale, tile=tile_side, overlap=overlap_pixels, device=device,
-            precision=precision, ensemble=ensemble, overwrite=overwrite, quality=quality,
-            codec=codec, crf=crf, pixel_format=pixel_format, start=start, end=end,
+            precision=precision, ensemble=ensemble, consistent=consistent, overwrite=overwrite,
+            quality=quality, codec=codec, crf=crf, pixel_format=pixel_format, start=start, end=end,
             **({} if denoise is None else {"denoise": denoise}),
         )  # fmt: skip
         return
@@ -171,9 +181,11 @@ def command(
 
     from esrgan_ext.inference import folder
     from esrgan_ext.weights import find_model
+    from esrgan_ext.weights.choice import PHOTO, is_auto
 
     naming = folder.Naming(format, suffix)
-    factor = float(find_model(model).scale) if outscale is None else outscale
+    named = PHOTO if is_auto(model) else model
+    factor = float(find_model(named).scale) if outscale is None else outscale
     plan = folder.plan(
         source, target, naming=naming, recursive=recursive, overwrite=overwrite, factor=factor
     )
@@ -186,7 +198,7 @@ def command(
     from esrgan_ext.inference import Upscaler, batch
 
     upscaler = Upscaler(
-        model=load(model, out, denoise),
+        model=model if is_auto(model) else load(model, out, denoise),
         outscale=outscale,
         tile=tile_side,
         overlap=overlap_pixels,
@@ -194,19 +206,19 @@ def command(
         precision=precision,
         data_range=value_range,
         ensemble=ensemble,
+        consistent=consistent,
     )
-    upscale = batch.FileUpscaler(upscaler)
+    if is_auto(model) and any(_may_be_a_photo(job.source) for job in plan.jobs):
+        upscaler.for_model(PHOTO, load(PHOTO, out))  # downloaded here, with a bar
     outcomes: list[Outcome] = []
     try:
         with display.shown(out) as shown:
             outcomes = batch.run(
                 plan.jobs,
-                upscale,
+                batch.FileUpscaler(upscaler),
                 _Counting(shown, outcomes),
                 max_pixels=limit,
                 quality=quality,
-                series=series,
-                check=upscale.check,
             )
     except KeyboardInterrupt:
         done = sum(outcome.state == "done" for outcome in outcomes)
@@ -215,6 +227,18 @@ def command(
         )
         raise typer.Exit(INTERRUPTED) from None
     _report_failures(outcomes)
+
+
+def _may_be_a_photo(path: Path) -> bool:
+    """Whether `model="auto"` may take the model for photos, by the file's header."""
+    from esrgan_ext.errors import ImageFileError
+    from esrgan_ext.inference.headers import read_header
+
+    try:
+        header = read_header(path)
+    except ImageFileError:
+        return False  # reading it will fail and say why
+    return header.format != "tiff" and (header.bits or 8) <= 8
 
 
 class _Counting:

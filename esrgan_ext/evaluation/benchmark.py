@@ -189,7 +189,7 @@ class _Method:
                 raise UpscaleCancelled("evaluating was cancelled")
             return result
         axis: Literal[2, False] = 2 if lr.ndim == 3 else False
-        return self.upscaler.with_channel_axis(axis)(lr, progress=progress)
+        return self.upscaler(lr, channel_axis=axis, progress=progress)
 
 
 class _Run:

@@ -89,7 +89,13 @@ def sweep(
         between.set_alpha(float(alpha))
         # A new one each time: an upscaler may keep packed copies of the weights.
         upscaler = Upscaler(
-            between.network, outscale, tile, overlap, device, precision, channel_axis=2
+            between.network,
+            outscale=outscale,
+            tile=tile,
+            overlap=overlap,
+            device=device,
+            precision=precision,
+            channel_axis=2,
         )
         yield labelled(upscaler(image), f"alpha {alpha:.{decimals}f}")
 

@@ -1,4 +1,4 @@
-"""How an image array is read and written: axes, value ranges, NaN.
+"""How an image array is read and written: axes, values, NaN.
 
 The one place that knows dtypes and channel layouts. An array is a grid of *images*, each with
 one to four channels that belong together (or one channel of many that do not); the network
@@ -8,15 +8,12 @@ sees float32 planes in [0, 1].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from esrgan_ext.errors import ImageError, OptionError
 from esrgan_ext.inference.tiles import Rect
-
-DataRange = tuple[float, float] | Literal["auto"] | None
 
 GRAY, GRAY_ALPHA, RGB, RGBA = 1, 2, 3, 4
 
@@ -116,8 +113,8 @@ def layout_of(shape: tuple[int, ...], channel_axis: int | bool | None) -> Layout
     shape : tuple of int
         At least two axes, none of length 0.
     channel_axis : int, None or False
-        None: 2-D is gray, 3-D whose last axis is 3 or 4 is RGB or RGBA, everything else is a
-        stack of planes over the last two axes. An axis number names the channels (1 gray,
+        None: 2-D is gray, 3-D whose last axis is 1, 3 or 4 is gray, RGB or RGBA, everything
+        else is a stack of planes over the last two axes. An axis number names the channels (1 gray,
         2 gray + alpha, 3 RGB, 4 RGBA, more: each by itself). False: always a stack of planes.
 
     Raises
@@ -138,7 +135,7 @@ def layout_of(shape: tuple[int, ...], channel_axis: int | bool | None) -> Layout
         raise OptionError(
             f"channel_axis must be an axis number, None or False, not {channel_axis!r}"
         )
-    if channel_axis is None and ndim == 3 and shape[-1] in (RGB, RGBA):
+    if channel_axis is None and ndim == 3 and shape[-1] in (GRAY, RGB, RGBA):
         channel_axis = 2
     if channel_axis is None or channel_axis is False:
         return Layout(shape, ndim - 2, ndim - 1, None, 1)
@@ -199,49 +196,6 @@ class ValueMap:
         if self.low == 0 and span == 1:
             return values.astype(self.dtype)
         return (values.astype(np.float64) * span + self.low).astype(self.dtype)
-
-
-def value_map(array: np.ndarray, data_range: DataRange) -> ValueMap:
-    """Choose the value range of an array.
-
-    Parameters
-    ----------
-    array : ndarray
-        bool, any integer type, float16, float32 or float64.
-    data_range : (low, high), 'auto' or None
-        None: the type's range for integers, [0, 1] for floats. 'auto': minimum and maximum of
-        the finite values of the whole array.
-
-    Raises
-    ------
-    ImageError
-        If the dtype is none of these.
-    OptionError
-        If the range is not two finite numbers with low < high.
-    """
-    dtype = array.dtype
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise ImageError(
-            f"cannot upscale an array of dtype {dtype}; bool, integers and float16/32/64 work"
-        )
-    if data_range is None:
-        if dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            return ValueMap(dtype, float(limits.min), float(limits.max))
-        return ValueMap(dtype, 0.0, 1.0)
-    if isinstance(data_range, str):
-        if data_range != "auto":
-            raise OptionError(f"data_range must be (low, high), 'auto' or None, not {data_range!r}")
-        return ValueMap(dtype, *finite_extent(array))
-    try:
-        low, high = (float(v) for v in data_range)
-    except (TypeError, ValueError) as error:
-        raise OptionError(
-            f"data_range must be (low, high), 'auto' or None, not {data_range!r}"
-        ) from error
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise OptionError(f"data_range needs two finite numbers, low < high, not ({low}, {high})")
-    return ValueMap(dtype, low, high)
 
 
 def finite_extent(array: np.ndarray) -> tuple[float, float]:

@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from esrgan_ext.errors import EsrganError, UpscaleCancelled
-from esrgan_ext.inference.capacity import check_space, check_target
-from esrgan_ext.inference.files import ImageFile, facts_of, read_image, write_image
+from esrgan_ext.inference.files import ImageFile, read_image, write_image
 from esrgan_ext.inference.folder import FileJob
 from esrgan_ext.inference.headers import MAX_PIXELS
 from esrgan_ext.inference.progress import Progress
+from esrgan_ext.inference.ranges import DataRange, follows_data
+from esrgan_ext.weights.choice import choose_model
 
 if TYPE_CHECKING:
     from esrgan_ext.inference.upscaler import Upscaler
@@ -30,42 +30,55 @@ _OVERLAP_BYTES = 256 << 20
 # What a file may fail of without stopping the others; anything else is a bug, and stops.
 _EXPECTED = (EsrganError, MemoryError, OSError)
 
-Upscale = Callable[[ImageFile, Progress], np.ndarray]
-"""Upscales one image: pixels of the same axes and dtype come back."""
 
-Check = Callable[[ImageFile, Path], None]
-"""Looks at an image and the file that its result goes to."""
+@dataclass(frozen=True, eq=False)
+class Upscaled:
+    """A result: pixels of the image's axes and dtype, and what was chosen for it, for people."""
+
+    pixels: np.ndarray
+    note: str = ""
+
+
+Upscale = Callable[[ImageFile, Progress], Upscaled]
+"""Upscales one image."""
 
 
 class FileUpscaler:
-    """Upscales the images of files with one `Upscaler`, whichever their channel axis is."""
+    """Upscales the images of files with one `Upscaler`, whichever their channel axis is.
+
+    Where the model is left to it, a TIFF is a measurement whatever it holds.
+    """
 
     def __init__(self, upscaler: Upscaler) -> None:
         self._upscaler = upscaler
 
-    def __call__(self, image: ImageFile, progress: Progress) -> np.ndarray:
-        upscaler = self._upscaler.with_channel_axis(image.channel_axis)
-        return upscaler(image.pixels, progress=progress)
-
-    def check(self, image: ImageFile, target: Path) -> None:
-        """Raise ImageFileError if the result could not be written to `target`."""
-        results = []
-        for one in (image, *image.further):
-            upscaler = self._upscaler.with_channel_axis(one.channel_axis)
-            results.append(facts_of(upscaler.output_shape(one.pixels.shape), one))
-        check_target(target, results)
-        check_space(target, results)
+    def __call__(self, image: ImageFile, progress: Progress) -> Upscaled:
+        upscaler, notes, axis = self._upscaler, [], image.channel_axis
+        channels = 1 if axis is False else image.pixels.shape[axis]
+        if upscaler.model is None:
+            scientific = "TIFF" if image.format == "tiff" else None
+            choice = choose_model(image.pixels.dtype, channels, scientific=scientific)
+            upscaler = upscaler.for_model(choice.model)
+            notes.append(str(choice))
+        values = upscaler.value_map(image.pixels, channel_axis=axis)
+        given: DataRange = upscaler.data_range
+        if follows_data(image.pixels.dtype, given, channels):
+            notes.append(f"{values.low:g} is black, {values.high:g} is white")
+            given = (values.low, values.high) if values.low < values.high else given
+        pixels = upscaler(image.pixels, data_range=given, channel_axis=axis, progress=progress)
+        return Upscaled(pixels, "; ".join(notes))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job; `reason` says why it failed."""
+    """What became of a job; `reason` says why it failed, `note` what was chosen for it."""
 
     job: FileJob
     state: Literal["done", "failed"]
     reason: str = ""
     seconds: float = 0.0
     size: tuple[int, int] | None = None
+    note: str = ""
 
 
 class Events(Protocol):
@@ -88,8 +101,6 @@ def run(
     *,
     max_pixels: int = MAX_PIXELS,
     quality: int = 95,
-    series: int | None = None,
-    check: Check | None = None,
 ) -> list[Outcome]:
     """Do the jobs, one after the other; the files of the next and the previous one are read and
     written meanwhile.
@@ -101,10 +112,8 @@ def run(
     ----------
     upscale
         From a file's pixels to the result's.
-    max_pixels, quality, series
+    max_pixels, quality
         See `read_image` and `write_image`.
-    check
-        Raises EsrganError for a result that its file could not hold, before any work.
 
     Returns
     -------
@@ -125,9 +134,7 @@ def run(
         def read(number: int) -> Future[ImageFile] | None:
             if number >= len(jobs):
                 return None
-            return reading.submit(
-                read_image, jobs[number].source, max_pixels=max_pixels, series=series
-            )
+            return reading.submit(read_image, jobs[number].source, max_pixels=max_pixels)
 
         upcoming = read(0)
         try:
@@ -141,9 +148,7 @@ def run(
                     current.exception()
                     upcoming = read(number + 1)
                     image = current.result()
-                    if check is not None:
-                        check(image, job.target)
-                    results = _upscaled(image, upscale, progress)
+                    result = upscale(image, progress)
                 except UpscaleCancelled:
                     raise
                 except _EXPECTED as error:
@@ -153,8 +158,8 @@ def run(
                     events.finished(outcomes[-1])
                     continue
                 writer.report(wait=True)
-                writer.start(job, results, image, quality, time.monotonic() - begin)
-                del current, image, results
+                writer.start(job, result, image, quality, time.monotonic() - begin)
+                del current, image, result
         finally:
             writer.report(wait=True)
     return outcomes
@@ -169,22 +174,16 @@ class _Writer:
         self._current: tuple[Outcome, Future[None]] | None = None
 
     def start(
-        self,
-        job: FileJob,
-        results: list[np.ndarray],
-        image: ImageFile,
-        quality: int,
-        seconds: float,
+        self, job: FileJob, result: Upscaled, image: ImageFile, quality: int, seconds: float
     ) -> None:
-        pixels = results[0]
+        pixels = result.pixels
         rows = pixels.ndim - (3 if image.channel_axis is not False else 2)
-        outcome = Outcome(job, "done", "", seconds, (pixels.shape[rows + 1], pixels.shape[rows]))
-        further = list(zip(image.further, results[1:], strict=True))
-        future = self._pool.submit(
-            write_image, job.target, pixels, like=image, quality=quality, further=further
+        outcome = Outcome(
+            job, "done", "", seconds, (pixels.shape[rows + 1], pixels.shape[rows]), result.note
         )
+        future = self._pool.submit(write_image, job.target, pixels, like=image, quality=quality)
         self._current = outcome, future
-        if sum(result.nbytes for result in results) > _OVERLAP_BYTES:
+        if pixels.nbytes > _OVERLAP_BYTES:
             self.report(wait=True)
 
     def report(self, *, wait: bool) -> None:
@@ -200,23 +199,6 @@ class _Writer:
             outcome = replace(outcome, state="failed", reason=_reason(error, outcome.job))
         self._outcomes.append(outcome)
         self._events.finished(outcome)
-
-
-def _upscaled(image: ImageFile, upscale: Upscale, progress: Progress) -> list[np.ndarray]:
-    """The results of all images of a file; progress runs over all of them."""
-    images = (image, *image.further)
-    if len(images) == 1:
-        return [upscale(image, progress)]
-    sizes = [one.pixels.size for one in images]
-    results = []
-    for number, one in enumerate(images):
-        before = sum(sizes[:number])
-
-        def part(done: int, total: int, before: int = before, size: int = one.pixels.size) -> Any:
-            return progress(before + size * done // max(total, 1), sum(sizes))
-
-        results.append(upscale(one, part))
-    return results
 
 
 def _reason(error: BaseException, job: FileJob) -> str:

@@ -111,7 +111,7 @@ class Engine:
         runs = len(self.groups(channels)) * (8 if self.ensemble else 1)
         return runs * self.network.macs(height, width)
 
-    def bytes_per_pixel(self, channels: int) -> int:
+    def bytes_per_pixel(self, channels: int, *, spread: bool = False) -> int:
         """Peak bytes per input pixel of a window, the weights not counted.
 
         Taken at 1000 x 1000 pixels, where what does not grow with the image hardly counts.
@@ -120,6 +120,8 @@ class Engine:
         result = self.network.scale**2 * self.network.out_channels * 4
         # Groups before the last one and the ensemble's sum wait as whole float32 results.
         waiting = len(self.groups(channels)) - 1 + (3 if self.ensemble else 1)
+        if spread:  # sum, squares and one result, in double where they are added
+            waiting += 6 * len(self.groups(channels))
         side = 1000
         return self._ready.activation_bytes(side, side, itemsize) // side**2 + waiting * result
 
@@ -153,6 +155,33 @@ class Engine:
                 continue
             below = top + rows.shape[2]
             yield top, np.concatenate([*(f[:, :, top:below] for f in finished), rows], 1)
+
+    def spread_rows(self, window: np.ndarray, on_work: OnWork) -> Iterator[tuple[int, np.ndarray]]:
+        """Mean and standard deviation of the results of the 8 flips and rotations.
+
+        Parameters
+        ----------
+        window, on_work
+            See `rows`.
+
+        Yields
+        ------
+        (int, ndarray of shape (N, 2 C, scale * h, scale * w), float32)
+            0, and the means of the channels before their standard deviations: all at once.
+        """
+        total = squares = 0.0
+        for flipped in (False, True):
+            for turns in range(4):
+                variant = window[..., ::-1] if flipped else window
+                variant = np.ascontiguousarray(np.rot90(variant, turns, (2, 3)))
+                result = np.concatenate([rows for _, rows in self.rows(variant, on_work)], 2)
+                result = np.rot90(result, -turns, (2, 3))
+                result = (result[..., ::-1] if flipped else result).astype(np.float64)
+                total = total + result
+                squares = squares + result * result
+        mean = np.asarray(total) / 8
+        variance = np.maximum(np.asarray(squares) / 8 - mean * mean, 0)
+        yield 0, np.concatenate((mean, np.sqrt(variance)), 1).astype(np.float32)
 
     def converts(self, dtype: np.dtype, channels: int) -> bool:
         """Whether `converted_rows` takes such pixels: on a GPU with kernels, 8 and 16 bit, and as

@@ -1,37 +1,41 @@
 """Upscales image arrays: the tile loop, progress, cancelling, and the public functions.
 
-Axes and values are `arrays`' business, geometry `tiles`', the network `engine`'s.
+Axes and values are `arrays`' business, geometry `tiles`', one window's way through the network
+`windows`', the network `engine`'s.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import numbers
 import os
 import warnings
-from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
-import torch
 from torch import nn
 
 from esrgan_ext.errors import OptionError, OutOfMemory
-from esrgan_ext.inference import arrays
-from esrgan_ext.inference.arrays import DataRange, Layout
+from esrgan_ext.inference import arrays, ranges
+from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.devices import Device, choose_device
 from esrgan_ext.inference.engine import Engine, is_out_of_memory
-from esrgan_ext.inference.job import Job, JobImage, OnTile
-from esrgan_ext.inference.pieces import finished_pieces
+from esrgan_ext.inference.job import Job, OnTile
+from esrgan_ext.inference.options import OptionValues, UpscaleOptions
 from esrgan_ext.inference.plan import Plan
 from esrgan_ext.inference.progress import Meter, Progress
+from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
+from esrgan_ext.inference.windows import Place, window_pieces
 from esrgan_ext.models import SRNetwork
-from esrgan_ext.weights import load_denoising
-from esrgan_ext.weights.info import default_overlap
+from esrgan_ext.weights import info_of, load_denoising
+from esrgan_ext.weights.choice import AUTO, Choice, choose_model, is_auto
+from esrgan_ext.weights.info import overlap_for
+from esrgan_ext.weights.search import find_model
 
 Model = str | os.PathLike[str] | nn.Module
-"""A catalogue name, a file, or a network."""
+"""A catalogue name, a file, a network, or 'auto'."""
 
 # Below this a tile is nearly all overlap; if it does not fit, nothing useful will.
 SMALLEST_TILE = 16
@@ -44,38 +48,25 @@ CPU_BATCH_PIXELS = 64 * 64
 GPU_BATCH_PIXELS = 512 * 512
 
 
+class _AsMade:
+    """Stands for "as the upscaler was made" where None and False mean something."""
+
+
+_AS_MADE = _AsMade()
+
+
 class Upscaler:
     """Keeps a network ready and upscales one image after another.
 
     Parameters
     ----------
     model : str, path or SRNetwork
-        A catalogue name (`esrgan_ext.list_models`), a file, or a network.
-    outscale : float or None
-        Output pixels per input pixel, any positive number; the network's own scale if None.
-        Each side becomes round(side * outscale), by resampling the network's result.
-    tile : int or 'auto'
-        Side in input pixels of what is written at a time. 'auto' takes the whole image where
-        free memory allows, else the largest tile that fits.
-    overlap : int or 'auto'
-        Context in input pixels around each tile; 'auto' takes what the model needs for tiles
-        that differ from the untiled result by at most 1 in 255.
-    device : str or torch.device
-        'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
-    precision : str
-        'auto', 'fp32', 'fp16' or 'bf16'.
-    data_range : (float, float), 'auto' or None
-        The values that mean black and white. None: the type's range for integers, (0, 1) for
-        floats. 'auto': minimum and maximum of the whole array.
-    channel_axis : int, None or False
-        None: 2-D is gray, 3-D whose last axis is 3 or 4 is RGB(A), else a stack of planes over
-        the last two axes. A number names the axis: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA, more
-        channels each by itself. False: always a stack of planes.
-    ensemble : bool
-        Average the 8 flips and rotations: 8 times the work for slightly better results.
-    denoise : float or None
-        Strength of denoising from 0 to 1, for models that come with a choice of it
-        (`ModelInfo.denoise`), given by name. None: the model as it stands.
+        A catalogue name (`esrgan_ext.list_models`), a file, or a network. 'auto' chooses for each
+        image, see `choose_model`: photos get `realesrgan-x4plus`, which draws detail, everything
+        that is measured gets the model that is true to the data.
+    **options
+        The fields of `UpscaleOptions`: outscale, tile, overlap, device, precision, data_range,
+        channel_axis, ensemble, denoise, consistent.
 
     Raises
     ------
@@ -88,49 +79,131 @@ class Upscaler:
 
     Attributes
     ----------
+    options : UpscaleOptions
     network : SRNetwork
     device : Device
     scale : int
         The network's own scale.
     overlap : int
         The overlap in use, in input pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> up = Upscaler("lite-psnr-x4", device="cpu")
+    >>> up(np.zeros((8, 9), np.uint8)).shape
+    (32, 36)
     """
 
-    def __init__(
-        self,
-        model: Model = "realesrgan-x4plus",
-        outscale: float | None = None,
-        tile: int | str = "auto",
-        overlap: int | str = "auto",
-        device: str | torch.device = "auto",
-        precision: str = "auto",
-        data_range: DataRange = None,
-        channel_axis: int | bool | None = None,
-        ensemble: bool = False,
-        denoise: float | None = None,
-    ) -> None:
-        self._tile = whole_number("tile", tile, smallest=1)
-        overlap_pixels = whole_number("overlap", overlap, smallest=0)
-        if outscale is not None and not (
-            isinstance(outscale, numbers.Real) and math.isfinite(outscale) and outscale > 0
-        ):
-            raise OptionError(f"outscale must be a positive number, not {outscale!r}")
-        self.device: Device = choose_device(device, precision)
-        self.network = _network(model, denoise)
-        self.outscale = None if outscale is None else float(outscale)
-        self.overlap = auto_overlap(self.network) if overlap_pixels is None else overlap_pixels
-        self.data_range = data_range
-        self.channel_axis = channel_axis
-        self._engine = Engine(self.network, self.device, bool(ensemble))
+    def __init__(self, model: Model = AUTO, **options: Unpack[OptionValues]) -> None:
+        self.options = UpscaleOptions(**options)
+        self.device: Device = choose_device(self.options.device, self.options.precision)
+        self._chosen: dict[str, Upscaler] = {}
+        self._network: SRNetwork | None = None
+        if is_auto(model):
+            return
+        self._network = load_denoising(model, self.options.denoise)
+        given = self.options.overlap_pixels
+        self._overlap = overlap_for(self._network) if given is None else given
+        self._engine = Engine(self._network, self.device, bool(self.options.ensemble))
+
+    def _fixed(self) -> SRNetwork:
+        if self._network is None:
+            raise OptionError(
+                "model='auto' chooses a network for each image: ask for_image(...) for the "
+                "upscaler of one"
+            )
+        return self._network
+
+    @property
+    def model(self) -> str | None:
+        """The name of the network; None where one is chosen for each image."""
+        return None if self._network is None else info_of(self._network).name
+
+    @property
+    def network(self) -> SRNetwork:
+        return self._fixed()
 
     @property
     def scale(self) -> int:
-        return self.network.scale
+        if self._network is None:  # the models that are chosen from have one scale
+            return find_model(choose_model(np.dtype(np.uint8), arrays.RGB).model).scale
+        return self._network.scale
+
+    @property
+    def overlap(self) -> int:
+        self._fixed()
+        return self._overlap
 
     @property
     def engine(self) -> Engine:
         """Runs the network over single windows, for callers that hold no whole image."""
+        self._fixed()
         return self._engine
+
+    @property
+    def outscale(self) -> float | None:
+        return None if self.options.outscale is None else float(self.options.outscale)
+
+    @property
+    def data_range(self) -> DataRange:
+        """The option; better given with each call."""
+        return self.options.data_range
+
+    @data_range.setter
+    def data_range(self, value: DataRange) -> None:
+        self.options = replace(self.options, data_range=value)
+
+    @property
+    def channel_axis(self) -> int | bool | None:
+        """The option; better given with each call."""
+        return self.options.channel_axis
+
+    @channel_axis.setter
+    def channel_axis(self, value: int | bool | None) -> None:
+        self.options = replace(self.options, channel_axis=value)
+
+    def choice(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        *,
+        channel_axis: int | bool | _AsMade | None = _AS_MADE,
+    ) -> Choice | None:
+        """Which model 'auto' takes for such an array, and why; None where a model was given."""
+        if self._network is not None:
+            return None
+        layout = arrays.layout_of(shape, self._axis(channel_axis))
+        return choose_model(np.dtype(dtype), layout.together)
+
+    def for_image(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        *,
+        channel_axis: int | bool | _AsMade | None = _AS_MADE,
+    ) -> Upscaler:
+        """The upscaler of the model that is chosen for such an array; itself where it was given."""
+        choice = self.choice(shape, dtype, channel_axis=channel_axis)
+        return self if choice is None else self.for_model(choice.model)
+
+    def for_model(self, model: str, network: SRNetwork | None = None) -> Upscaler:
+        """One with the same options and that model, made once and kept.
+
+        Parameters
+        ----------
+        model : str
+        network : SRNetwork, optional
+            The model, where it is loaded already.
+        """
+        if model not in self._chosen:
+            values: Any = vars(self.options)
+            if network is not None:
+                values = {**values, "denoise": None}
+            self._chosen[model] = Upscaler(model if network is None else network, **values)
+        found = copy.copy(self._chosen[model])
+        found.options = self.options
+        return found
 
     def with_channel_axis(self, channel_axis: int | bool | None) -> Upscaler:
         """The same upscaler for arrays of other axes; it shares the network and the device."""
@@ -143,12 +216,20 @@ class Upscaler:
         factor = self.scale if self.outscale is None else self.outscale
         return max(1, round(height * factor)), max(1, round(width * factor))
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(
+        self, shape: tuple[int, ...], *, channel_axis: int | bool | _AsMade | None = _AS_MADE
+    ) -> tuple[int, ...]:
         """Shape of the result for an array of that shape."""
-        layout = arrays.layout_of(shape, self.channel_axis)
+        layout = arrays.layout_of(shape, self._axis(channel_axis))
         return layout.resized(*self.output_size(layout.height, layout.width)).shape
 
-    def plan(self, shape: tuple[int, ...], dtype: np.dtype) -> Plan:
+    def plan(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        *,
+        channel_axis: int | bool | _AsMade | None = _AS_MADE,
+    ) -> Plan:
         """What a run on an array of that shape and dtype would take, without running it.
 
         Raises
@@ -156,11 +237,15 @@ class Upscaler:
         ImageError, OptionError
             If the shape cannot be upscaled.
         """
-        layout = arrays.layout_of(shape, self.channel_axis)
+        axis = self._axis(channel_axis)
+        if self._network is None:
+            chosen = self.for_image(shape, dtype, channel_axis=axis)
+            return chosen.plan(shape, dtype, channel_axis=axis)
+        layout = arrays.layout_of(shape, axis)
         self._engine.groups(layout.together)
-        output_shape = self.output_shape(shape)
+        output_shape = self.output_shape(shape, channel_axis=axis)
         output_bytes = math.prod(output_shape) * np.dtype(dtype).itemsize
-        tile = self._tile or self._auto_tile(layout, reserved=output_bytes)
+        tile = self.options.tile_side or self._auto_tile(layout, reserved=output_bytes)
         cores = split(Rect(0, layout.height, 0, layout.width), tile)
         windows = [self._window(core, layout) for core in cores]
         macs = sum(self._engine.macs(w.height, w.width, layout.together) for w in windows)
@@ -174,20 +259,65 @@ class Upscaler:
             * self._engine.bytes_per_pixel(layout.together),
         )
 
+    def value_map(
+        self,
+        image: np.ndarray,
+        *,
+        data_range: DataRange | _AsMade = _AS_MADE,
+        channel_axis: int | bool | _AsMade | None = _AS_MADE,
+    ) -> ValueMap:
+        """The values of an array that are taken as black and white (`low`, `high`)."""
+        chosen = self.options.data_range if isinstance(data_range, _AsMade) else data_range
+        layout = arrays.layout_of(image.shape, self._axis(channel_axis))
+        return ranges.value_map(image, chosen, layout)
+
+    @overload
     def __call__(
         self,
         image: np.ndarray,
+        *,
+        data_range: DataRange | _AsMade = ...,
+        channel_axis: int | bool | _AsMade | None = ...,
+        progress: Progress | None = ...,
+        on_tile: OnTile | None = ...,
+        out: np.ndarray | None = ...,
+        start: tuple[float, float] | None = ...,
+        return_std: Literal[False] = ...,
+    ) -> np.ndarray: ...
+    @overload
+    def __call__(
+        self,
+        image: np.ndarray,
+        *,
+        data_range: DataRange | _AsMade = ...,
+        channel_axis: int | bool | _AsMade | None = ...,
+        progress: Progress | None = ...,
+        on_tile: OnTile | None = ...,
+        out: np.ndarray | None = ...,
+        start: tuple[float, float] | None = ...,
+        return_std: Literal[True],
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+    def __call__(
+        self,
+        image: np.ndarray,
+        *,
+        data_range: DataRange | _AsMade = _AS_MADE,
+        channel_axis: int | bool | _AsMade | None = _AS_MADE,
         progress: Progress | None = None,
         on_tile: OnTile | None = None,
         out: np.ndarray | None = None,
         start: tuple[float, float] | None = None,
-    ) -> np.ndarray:
+        return_std: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Upscale an image, or every image of a stack.
 
         Parameters
         ----------
         image : ndarray
             bool, integers or float16/32/64; see `channel_axis` for the axes.
+        data_range, channel_axis : optional
+            For this image, in place of the options. A range that follows the data is one for the
+            whole array.
         progress : callable, optional
             ``progress(done, total)`` in input pixels of work, at least every half second;
             returning False, or raising, stops the work.
@@ -199,11 +329,17 @@ class Upscaler:
         start : (float, float), optional
             Row and column of the image that matter most: the tiles of each image are done
             from there outwards, instead of from the top left.
+        return_std : bool
+            Give the spread over the 8 flips and rotations too: 8 times the work. The result is
+            their mean. docs/trust.md says how the spread compares with the true error.
 
         Returns
         -------
         ndarray
             The input's dtype, axes and value range; NaN pixels come back as NaN.
+        ndarray, float32
+            With `return_std` a second array of the same shape: the standard deviation of the 8
+            results at each pixel, in the image's units.
 
         Raises
         ------
@@ -215,8 +351,15 @@ class Upscaler:
             If not even the smallest tile fits into memory.
         """
         image = np.asarray(image)
-        values = arrays.value_map(image, self.data_range)
-        layout = arrays.layout_of(image.shape, self.channel_axis)
+        axis = self._axis(channel_axis)
+        if self._network is None:
+            chosen = self.for_image(image.shape, image.dtype, channel_axis=axis)
+            return chosen(
+                image, data_range=data_range, channel_axis=axis, progress=progress,
+                on_tile=on_tile, out=out, start=start, return_std=return_std,  # type: ignore[call-overload, no-any-return]
+            )  # fmt: skip
+        layout = arrays.layout_of(image.shape, axis)
+        values = self.value_map(image, data_range=data_range, channel_axis=axis)
         self._engine.groups(layout.together)
         everything = Rect(0, layout.height, 0, layout.width)
         nan_count = sum(
@@ -237,30 +380,40 @@ class Upscaler:
                 f"out must have shape {result_layout.shape} and dtype {image.dtype}, "
                 f"not {out.shape} and {out.dtype}"
             )
+        std = _allocated(result_layout.shape, np.dtype(np.float32)) if return_std else None
         meter = Meter(progress, len(layout.images()) * everything.pixels)
         # A GPU converts pixels itself; where results are resampled, that comes after.
         native_size = result_layout.height == layout.height * self.scale
         native_size &= result_layout.width == layout.width * self.scale
-        converted = native_size and self._engine.converts(image.dtype, layout.together)
+        converted = (
+            native_size
+            and not (return_std or self.options.consistent)
+            and self._engine.converts(image.dtype, layout.together)
+        )
         job = Job(
-            image, out, layout, result_layout, values, bool(nan_count), on_tile, meter, start,
-            converted,
+            image, out, layout, result_layout, values, on_tile, meter, start, converted,
+            self.options.consistent, std,
         )  # fmt: skip
         self._run(job)
         meter.finish()
-        return out
+        return out if std is None else (out, std)
+
+    def _axis(self, given: int | bool | _AsMade | None) -> int | bool | None:
+        return self.options.channel_axis if isinstance(given, _AsMade) else given
 
     def _run(self, job: Job) -> None:
         """The tile loop. What does not fit into memory is halved, and so is all that follows."""
         layout = job.layout
-        tile = self._tile or self._auto_tile(layout, reserved=job.out.nbytes)
+        tile = self.options.tile_side or self._auto_tile(
+            layout, reserved=job.reserved_bytes, spread=job.std is not None
+        )
         everything = Rect(0, layout.height, 0, layout.width)
         cores = self._cores(everything, tile, job.start)
         largest = max(self._window(core, layout).pixels for core in cores)
         batch = self._batch(largest)
         images = layout.images()
         for first in range(0, len(images), batch):
-            chunk = [JobImage(job, index) for index in images[first : first + batch]]
+            chunk = images[first : first + batch]
             # The tile may have shrunk since the first chunk.
             todo = [(chunk, core) for core in reversed(self._cores(everything, tile, job.start))]
             while todo:
@@ -268,7 +421,7 @@ class Upscaler:
                 if max(core.height, core.width) > tile:
                     todo += [(members, part) for part in reversed(split(core, tile))]
                     continue
-                if self._fits(job, members, core):
+                if self._try_tile(job, members, core):
                     job.meter.core_done(core.pixels * len(members))
                     continue
                 self._engine.release_memory()
@@ -296,7 +449,7 @@ class Upscaler:
         cores = split(area, tile)
         return cores if start is None else nearest_first(cores, start)
 
-    def _fits(self, job: Job, members: list[JobImage], core: Rect) -> bool:
+    def _try_tile(self, job: Job, members: list[tuple[int, ...]], core: Rect) -> bool:
         """Do one core of a batch of images; False where memory ran out."""
         try:
             self._do_core(job, members, core)
@@ -306,37 +459,28 @@ class Upscaler:
             return False  # after this the traceback, and with it the tensors, can be freed
         return True
 
-    def _do_core(self, job: Job, members: list[JobImage], core: Rect) -> None:
+    def _do_core(self, job: Job, members: list[tuple[int, ...]], core: Rect) -> None:
         seen = self._window(core, job.layout)
-        if all(member.blank(seen) for member in members):
-            for member in members:
-                member.write(self._target(core, job), None)
-        else:
-            macs = self._engine.macs(seen.height, seen.width, job.layout.together) * len(members)
-            on_work = job.meter.watch(macs, core.pixels * len(members))
-            shape = (len(members), job.layout.together, seen.height, seen.width)
-            pixels = (
-                _interleaved(shape, job.image.dtype)
-                if job.converted
-                else np.empty(shape, np.float32)
-            )
-            for planes, member in zip(pixels, members, strict=True):
-                member.read_into(planes, seen, lambda: on_work(0))
-            if job.converted:
-                rows = self._engine.converted_rows(pixels, job.values, on_work)
-            else:
-                rows = self._engine.rows(pixels, on_work)
-            for area, pieces in self._pieces(rows, core, seen, job):
-                for member, piece in zip(members, pieces, strict=True):
-                    member.write(area, piece)
-
-    def _pieces(
-        self, rows: Iterator[tuple[int, np.ndarray]], core: Rect, seen: Rect, job: Job
-    ) -> Iterator[tuple[Rect, np.ndarray]]:
-        size = (job.layout.height, job.layout.width)
-        result_size = (job.result_layout.height, job.result_layout.width)
-        target = self._target(core, job)
-        return finished_pieces(rows, seen, target, self.scale, size, result_size)
+        runs = 8 if job.std is not None else 1
+        macs = self._engine.macs(seen.height, seen.width, job.layout.together) * len(members)
+        on_work = job.meter.watch(macs * runs, core.pixels * len(members))
+        pieces = window_pieces(
+            self._engine,
+            job.read(members, seen),
+            Place(
+                seen,
+                self._target(core, job),
+                (job.layout.height, job.layout.width),
+                (job.result_layout.height, job.result_layout.width),
+            ),
+            job.values,
+            on_work,
+            converted=job.converted,
+            consistent=job.consistent,
+            spread=job.std is not None,
+        )
+        for piece in pieces:
+            job.write(members, piece)
 
     def _window(self, core: Rect, layout: Layout) -> Rect:
         return window(core, self.overlap, layout.height, layout.width, self.network.alignment)
@@ -353,13 +497,13 @@ class Upscaler:
             round(core.x1 * new_width / width),
         )
 
-    def _auto_tile(self, layout: Layout, reserved: int) -> int:
+    def _auto_tile(self, layout: Layout, reserved: int, spread: bool = False) -> int:
         free = self.device.free_memory()
         if (
             self.device.is_cpu
         ):  # the result is allocated, but fills its memory only as it is written
             free -= reserved
-        pixels = max(0, free) // self._engine.bytes_per_pixel(layout.together)
+        pixels = max(0, free) // self._engine.bytes_per_pixel(layout.together, spread=spread)
         return even_tile(layout.height, layout.width, pixels, self.overlap, SMALLEST_TILE)
 
     def _batch(self, window_pixels: int) -> int:
@@ -367,54 +511,74 @@ class Upscaler:
         return max(1, limit // window_pixels)
 
 
+@overload
 def upscale(
     image: np.ndarray,
-    model: Model = "realesrgan-x4plus",
-    outscale: float | None = None,
-    tile: int | str = "auto",
-    overlap: int | str = "auto",
-    device: str | torch.device = "auto",
-    precision: str = "auto",
-    data_range: DataRange = None,
-    channel_axis: int | bool | None = None,
-    ensemble: bool = False,
+    model: Model = ...,
+    *,
+    progress: Progress | None = ...,
+    on_tile: OnTile | None = ...,
+    return_std: Literal[False] = ...,
+    **options: Unpack[OptionValues],
+) -> np.ndarray: ...
+@overload
+def upscale(
+    image: np.ndarray,
+    model: Model = ...,
+    *,
+    progress: Progress | None = ...,
+    on_tile: OnTile | None = ...,
+    return_std: Literal[True],
+    **options: Unpack[OptionValues],
+) -> tuple[np.ndarray, np.ndarray]: ...
+def upscale(
+    image: np.ndarray,
+    model: Model = AUTO,
+    *,
     progress: Progress | None = None,
     on_tile: OnTile | None = None,
-    denoise: float | None = None,
-) -> np.ndarray:
-    """Upscale one image or stack; see `Upscaler` for the options and `Upscaler.__call__`.
+    return_std: bool = False,
+    **options: Unpack[OptionValues],
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """Upscale one image or stack.
 
     Loads the model each time: for several images make an `Upscaler` once.
+
+    Parameters
+    ----------
+    image : ndarray
+        bool, integers or float16/32/64; (H, W), (H, W, 3) RGB, (H, W, 4) RGBA, or a stack of
+        planes. `channel_axis` says otherwise.
+    model : str, path or SRNetwork
+        A catalogue name (`esrgan_ext.list_models`), a file, a network, or 'auto': photos (8-bit
+        RGB and RGBA) get `realesrgan-x4plus`, which draws detail, everything else the model that is
+        true to the data.
+    progress, on_tile, return_std
+        See `Upscaler.__call__`.
+    **options
+        The fields of `UpscaleOptions`: outscale, tile, overlap, device, precision, data_range,
+        channel_axis, ensemble, denoise, consistent.
+
+    Returns
+    -------
+    ndarray
+        The input's dtype, axes and value range, its sides times the model's scale or `outscale`.
+    ndarray, float32
+        With `return_std` the spread too.
+
+    Raises
+    ------
+    OptionError, ImageError, ModelError, DownloadError, DeviceError, OutOfMemory, UpscaleCancelled
+        See `Upscaler`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> upscale(np.zeros((8, 9), np.uint16), device="cpu").shape
+    (32, 36)
     """
-    upscaler = Upscaler(
-        model,
-        outscale,
-        tile,
-        overlap,
-        device,
-        precision,
-        data_range,
-        channel_axis,
-        ensemble,
-        denoise,
-    )
-    return upscaler(image, progress=progress, on_tile=on_tile)
-
-
-def auto_overlap(network: SRNetwork) -> int:
-    """Context that a tile of this network needs on each side, in input pixels.
-
-    The catalogue's measured figure, else `default_overlap`; never more than the network sees.
-    """
-    info = getattr(network, "info", None)
-    overlap = default_overlap(network.config) if info is None else info.overlap
-    return min(overlap, network.reach)
-
-
-def _interleaved(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of shape (N, C, h, w) whose channels lie side by side, as most images do."""
-    n, channels, height, width = shape
-    return np.moveaxis(np.empty((n, height, width, channels), dtype), -1, 1)
+    upscaler = Upscaler(model, **options)
+    return upscaler(image, progress=progress, on_tile=on_tile, return_std=return_std)  # type: ignore[call-overload, no-any-return]
 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -426,28 +590,3 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
             f"the result of shape {shape} needs {gigabytes:.1f} GB, more than there is: "
             "give a smaller outscale, or a memory-mapped array as out"
         ) from error
-
-
-def whole_number(name: str, value: int | str, smallest: int) -> int | None:
-    """An option that is 'auto' (None comes back) or a whole number of pixels."""
-    if isinstance(value, str) and value == "auto":
-        return None
-    if (
-        isinstance(value, bool | np.bool_)
-        or not isinstance(value, numbers.Integral)
-        or value < smallest
-    ):
-        raise OptionError(
-            f"{name} must be 'auto' or a whole number of pixels, at least {smallest}, not {value!r}"
-        )
-    return int(value)
-
-
-def _network(model: Model, denoise: float | None) -> SRNetwork:
-    network = load_denoising(model, denoise)
-    if not isinstance(network, SRNetwork):
-        raise OptionError(
-            "the model must be a catalogue name, a file or one of esrgan_ext.models' networks, "
-            f"not {type(network).__name__}"
-        )
-    return network

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from esrgan_ext.ops.cuda import FusedNetwork
 from esrgan_ext.ops.eager import OnWork
+
+if TYPE_CHECKING:
+    from esrgan_ext.weights.info import ModelInfo
 
 
 class SRNetwork(nn.Module, ABC):
@@ -30,12 +34,18 @@ class SRNetwork(nn.Module, ABC):
     alignment : int
         Where a window is cut out of an image, its top left corner must be a multiple of this
         (the pixel-unshuffle factor; what tiles of the kernels need to equal the whole image).
+    config : dataclass
+        What the network was built from; None for one that does not say.
+    info : ModelInfo or None
+        Where it was loaded from; None for one made in memory.
     """
 
     scale: int
     in_channels: int
     out_channels: int
     alignment: int = 1
+    config: Any = None
+    info: ModelInfo | None = None
 
     @abstractmethod
     def plain_forward(self, x: Tensor) -> Tensor:

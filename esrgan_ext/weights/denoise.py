@@ -10,6 +10,7 @@ import os
 from torch import nn
 
 from esrgan_ext.errors import OptionError
+from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights.catalogue import CATALOGUE
 from esrgan_ext.weights.download import Progress
 from esrgan_ext.weights.interpolation import interpolate
@@ -22,7 +23,7 @@ def load_denoising(
     denoise: float | None,
     *,
     progress: Progress | None = None,
-) -> nn.Module:
+) -> SRNetwork:
     """Load a network with a strength of denoising.
 
     Parameters
@@ -38,7 +39,7 @@ def load_denoising(
 
     Returns
     -------
-    nn.Module
+    SRNetwork
         As `load_model`. At 0 and 1 only that one model is loaded.
 
     Raises

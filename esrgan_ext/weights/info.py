@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["faithful", "photo", "drawing"]
 """What a model is for: measuring (trained for the smallest error, it invents nothing), photos and
@@ -24,6 +24,21 @@ def default_overlap(config: object) -> int:
     """
     reach = getattr(config, "reach", None)
     return DEFAULT_OVERLAP * getattr(config, "unshuffle", 1) if reach is None else reach
+
+
+def overlap_for(network: Any) -> int:
+    """Context that a tile of a network needs on each side, in input pixels.
+
+    The measured figure of its `ModelInfo`, else `default_overlap`; never more than the network
+    sees.
+
+    Parameters
+    ----------
+    network : SRNetwork
+    """
+    info = network.info
+    overlap = default_overlap(network.config) if info is None else info.overlap
+    return min(overlap, network.reach)
 
 
 @dataclass(frozen=True)

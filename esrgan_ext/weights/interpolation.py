@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from esrgan_ext.errors import ArchitectureMismatch, OptionError
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights.info import ModelInfo
-from esrgan_ext.weights.layouts import Config, build_network
+from esrgan_ext.weights.layouts import build_network
 from esrgan_ext.weights.loading import info_of, load_model
 
 Model = str | os.PathLike[str] | nn.Module
@@ -58,7 +58,7 @@ class InterpolatedModel:
         self, a: Model, b: Model, alpha: float = 0.5, *, extrapolate: bool = False
     ) -> None:
         _check_factor("alpha", alpha, extrapolate)  # before anything is loaded
-        networks = [_network(model) for model in (a, b)]
+        networks = [load_model(model) for model in (a, b)]
         _require_one_architecture(networks)
         self.extrapolate = extrapolate
         self._a, self._b = (_tensors(network) for network in networks)
@@ -79,10 +79,10 @@ class InterpolatedModel:
         targets = self.network.state_dict()
         for name, target in targets.items():
             _mix_into(target, name, [self._a[name], self._b[name]], [1.0 - self.alpha, self.alpha])
-        self.network.info = _mixed_info(self._infos, self.alpha)  # type: ignore[assignment]
+        self.network.info = _mixed_info(self._infos, self.alpha)
 
 
-def interpolate(a: Model, b: Model, alpha: float, *, extrapolate: bool = False) -> nn.Module:
+def interpolate(a: Model, b: Model, alpha: float, *, extrapolate: bool = False) -> SRNetwork:
     """The network at ``(1 - alpha) * a + alpha * b``.
 
     Parameters
@@ -96,7 +96,7 @@ def interpolate(a: Model, b: Model, alpha: float, *, extrapolate: bool = False) 
 
     Returns
     -------
-    nn.Module
+    SRNetwork
         float32 on the CPU, eval mode, without gradients; computed in float32. ``info`` names
         the mix, joins the licenses and has the larger overlap of the two.
 
@@ -114,7 +114,7 @@ def interpolate(a: Model, b: Model, alpha: float, *, extrapolate: bool = False) 
 
 def interpolate_many(
     models: Sequence[Model], weights: Sequence[float], *, extrapolate: bool = False
-) -> nn.Module:
+) -> SRNetwork:
     """The weighted sum of any number of networks.
 
     Parameters
@@ -127,7 +127,7 @@ def interpolate_many(
 
     Returns
     -------
-    nn.Module
+    SRNetwork
         As `interpolate`.
 
     Raises
@@ -143,14 +143,14 @@ def interpolate_many(
         _check_factor("a weight", weight, extrapolate)
     if not math.isclose(math.fsum(weights), 1.0, abs_tol=1e-6):
         raise OptionError(f"the weights must sum to 1, got {math.fsum(weights):g}")
-    networks = [_network(model) for model in models]
+    networks = [load_model(model) for model in models]
     _require_one_architecture(networks)
     mixed = _empty_like(networks[0])
     states = [_tensors(network) for network in networks]
     for name, target in mixed.state_dict().items():
         _mix_into(target, name, [state[name] for state in states], weights)
     infos = [info_of(network) for network in networks]
-    mixed.info = _joined_info(  # type: ignore[assignment]
+    mixed.info = _joined_info(
         infos,
         "+".join(f"{info.name}*{w:.2f}" for info, w in zip(infos, weights, strict=True)),
     )
@@ -166,19 +166,6 @@ def _check_factor(what: str, value: float, extrapolate: bool) -> None:
         raise OptionError(f"{what} must be a finite number, got {value}")
     if not extrapolate and not 0.0 <= value <= 1.0:
         raise OptionError(f"{what} must lie in [0, 1], got {value}; extrapolate=True allows more")
-
-
-def _network(model: Model) -> SRNetwork:
-    network = load_model(model)
-    if not isinstance(network, SRNetwork):
-        raise OptionError(
-            f"only networks of esrgan_ext.models can be mixed, got a {type(network).__name__}"
-        )
-    return network
-
-
-def _config(network: SRNetwork) -> Config:
-    return network.config  # type: ignore[return-value]
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
@@ -198,7 +185,7 @@ def _memory_format(tensor: Tensor) -> torch.memory_format:
 
 def _empty_like(network: SRNetwork) -> SRNetwork:
     """A network of the same configuration with memory for its numbers, none of them set."""
-    copy = build_network(_config(network))
+    copy = build_network(network.config)
     state = {
         name: torch.empty(value.shape, dtype=value.dtype, memory_format=_memory_format(value))
         for name, value in copy.state_dict().items()
@@ -218,10 +205,10 @@ def _require_one_architecture(networks: Sequence[SRNetwork]) -> None:
                     f"{names} cannot be mixed: {tensor} has shape {_shape(a, tensor)} in the "
                     f"first and {_shape(b, tensor)} in the other"
                 )
-        if type(first) is not type(other) or _config(first) != _config(other):
+        if type(first) is not type(other) or first.config != other.config:
             raise ArchitectureMismatch(
                 f"{names} cannot be mixed: their tensors agree but their configurations do not "
-                f"({_config(first)} and {_config(other)})"
+                f"({first.config} and {other.config})"
             )
 
 

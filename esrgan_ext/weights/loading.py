@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from esrgan_ext.errors import ModelError, OptionError
+from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights.checkpoints import read_checkpoint
 from esrgan_ext.weights.download import Progress
 from esrgan_ext.weights.info import ModelInfo, default_overlap
@@ -20,22 +20,22 @@ from esrgan_ext.weights.search import describe, locate, obtain
 
 def load_model(
     model: str | os.PathLike[str] | nn.Module, *, progress: Progress | None = None
-) -> nn.Module:
+) -> SRNetwork:
     """Load a network.
 
     Parameters
     ----------
     model : str, path or nn.Module
         A name of `list_models`, the stem of a file in ``./models`` or ``ESRGAN_MODEL_DIR``, or
-        a path to a `.pth`, `.safetensors` or ncnn `.param`/`.bin`. A module is returned
+        a path to a `.pth`, `.safetensors` or ncnn `.param`/`.bin`. A network is returned
         unchanged.
     progress : callable, optional
         ``progress(done, total)`` in bytes, while weights are downloaded.
 
     Returns
     -------
-    nn.Module
-        A `esrgan_ext.models.SRNetwork` in eval mode: float32 on the CPU, channels-last, without
+    SRNetwork
+        In eval mode: float32 on the CPU, channels-last, without
         gradients. Its attribute ``info`` is the `ModelInfo`.
 
     Raises
@@ -47,8 +47,13 @@ def load_model(
     OptionError
         `model` is of another type.
     """
-    if isinstance(model, nn.Module):
+    if isinstance(model, SRNetwork):
         return model
+    if isinstance(model, nn.Module):
+        raise OptionError(
+            "the model must be a catalogue name, a file or one of esrgan_ext.models' networks, "
+            f"not {type(model).__name__}"
+        )
     if not isinstance(model, str | os.PathLike):
         raise OptionError(f"model must be a name, a path or a module, got {type(model).__name__}")
     found = locate(model)
@@ -60,7 +65,7 @@ def load_model(
         state, tensors={key: _ready(key, value, path) for key, value in state.tensors.items()}
     )
     network = state.build().requires_grad_(False)
-    network.info = info  # type: ignore[assignment]
+    network.info = info
     return network
 
 
@@ -91,26 +96,23 @@ def info_of(network: nn.Module) -> ModelInfo:
     """
     if isinstance(info := getattr(network, "info", None), ModelInfo):
         return info
-    try:
-        scale, channels = network.scale, (network.in_channels, network.out_channels)
-    except AttributeError as error:
+    if not isinstance(network, SRNetwork):
         raise OptionError(
             f"a {type(network).__name__} is not a super-resolution network: it lacks "
             "scale, in_channels or out_channels"
-        ) from error
-    config = getattr(network, "config", None)
+        )
     return ModelInfo(
         name="custom",
-        scale=cast(int, scale),
-        blocks=getattr(config, "nb", 0),
-        in_channels=cast(int, channels[0]),
-        out_channels=cast(int, channels[1]),
+        scale=network.scale,
+        blocks=getattr(network.config, "nb", 0),
+        in_channels=network.in_channels,
+        out_channels=network.out_channels,
         purpose="made in memory",
         license="unknown",
         source="memory",
         sha256=None,
         size_bytes=None,
-        overlap=default_overlap(config),
+        overlap=default_overlap(network.config),
         path=None,
         architecture=type(network).__name__,
     )

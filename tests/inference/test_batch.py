@@ -10,7 +10,7 @@ import pytest
 
 from esrgan_ext.errors import OutOfMemory, UpscaleCancelled
 from esrgan_ext.inference import batch
-from esrgan_ext.inference.batch import FileUpscaler, Outcome
+from esrgan_ext.inference.batch import FileUpscaler, Outcome, Upscaled
 from esrgan_ext.inference.files import ImageFile, Metadata, read_image, write_image
 from esrgan_ext.inference.folder import FileJob
 from esrgan_ext.inference.upscaler import Upscaler
@@ -41,9 +41,9 @@ class Heard:
         self.outcomes.append(outcome)
 
 
-def twice(found: ImageFile, progress: object) -> np.ndarray:
+def twice(found: ImageFile, progress: object) -> Upscaled:
     rows = found.pixels.ndim - (3 if found.channel_axis is not False else 2)
-    return found.pixels.repeat(2, rows).repeat(2, rows + 1)
+    return Upscaled(found.pixels.repeat(2, rows).repeat(2, rows + 1))
 
 
 class TestRun:
@@ -134,6 +134,6 @@ def test_files_of_every_kind_go_through_one_upscaler(tiny_network, shape, axis) 
     rows = len(shape) - (2 if axis is False else 3)
     expected = list(shape)
     expected[rows : rows + 2] = [24, 28]
-    assert result.shape == tuple(expected)
+    assert result.pixels.shape == tuple(expected)
     direct = Upscaler(tiny_network, channel_axis=axis)(pixels)
-    np.testing.assert_array_equal(result, direct)
+    np.testing.assert_array_equal(result.pixels, direct)

@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("tile", ["auto", 12])
 def test_a_plan_describes_the_run(tiny_network, outscale, tile):
     image = RNG.integers(0, 255, (2, 30, 22), np.uint8)
-    up = esr.Upscaler(tiny_network, outscale, tile, overlap=4, channel_axis=False)
+    up = esr.Upscaler(tiny_network, outscale=outscale, tile=tile, overlap=4, channel_axis=False)
     plan = up.plan(image.shape, image.dtype)
     pieces = []
     out = up(image, on_tile=lambda piece, slices: pieces.append(slices))

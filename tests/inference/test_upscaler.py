@@ -39,7 +39,7 @@ def random_image(shape, dtype) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (13, 17), (13, 17, 3), (1, 1, 3)])
 def test_float_images_are_what_the_network_makes_of_them(tiny_network, shape):
     image = random_image(shape, np.float32)
-    result = esr.upscale(image, tiny_network)
+    result = esr.upscale(image, tiny_network, data_range="type")
     assert result.dtype == np.float32
     assert np.allclose(result, by_hand(tiny_network, image), atol=1e-5)
 
@@ -48,7 +48,7 @@ def test_float_images_are_what_the_network_makes_of_them(tiny_network, shape):
 def test_integers_are_scaled_by_their_type(tiny_network, dtype, top):
     image = random_image((12, 15, 3), dtype)
     expected = np.clip(np.rint(by_hand(tiny_network, image / top) * top), 0, top)
-    result = esr.upscale(image, tiny_network)
+    result = esr.upscale(image, tiny_network, data_range="type")
     assert result.dtype == dtype
     assert np.abs(result - expected).max() <= (1 if dtype == np.uint8 else 2)
 
@@ -70,7 +70,7 @@ def test_gray_and_alpha(tiny_network):
 
 def test_stacks_are_upscaled_plane_by_plane(tiny_network):
     stack = random_image((2, 5, 9, 8), np.float32)
-    result = esr.upscale(stack, tiny_network)
+    result = esr.upscale(stack, tiny_network, data_range="type")
     assert result.shape == (2, 5, 36, 32)
     for index in np.ndindex(2, 5):
         assert np.allclose(result[index], by_hand(tiny_network, stack[index]), atol=1e-5)
@@ -78,7 +78,7 @@ def test_stacks_are_upscaled_plane_by_plane(tiny_network):
 
 def test_many_channels_go_through_each_by_itself(tiny_network):
     image = random_image((9, 8, 6), np.float32)
-    result = esr.upscale(image, tiny_network, channel_axis=2)
+    result = esr.upscale(image, tiny_network, data_range="type", channel_axis=2)
     for channel in range(6):
         expected = by_hand(tiny_network, image[..., channel])
         assert np.allclose(result[..., channel], expected, atol=1e-5)
@@ -145,7 +145,7 @@ def test_tiles_with_enough_overlap_leave_no_trace(height, width, tile, outscale,
 
 def test_tiles_of_one_pixel_are_legal(tiny_network):
     image = random_image((3, 4), np.float32)
-    result = esr.upscale(image, tiny_network, tile=1)
+    result = esr.upscale(image, tiny_network, data_range="type", tile=1)
     assert np.allclose(result, by_hand(tiny_network, image), atol=1e-5)
 
 
@@ -191,7 +191,9 @@ def test_ensemble_is_the_mean_of_the_eight_flips_and_rotations(tiny_network):
             y = np.rot90(by_hand(tiny_network, variant), -turns)
             results.append(y[:, ::-1] if flipped else y)
     expected = np.mean(results, 0)
-    assert np.allclose(esr.upscale(image, tiny_network, ensemble=True), expected, atol=1e-5)
+    assert np.allclose(
+        esr.upscale(image, tiny_network, data_range="type", ensemble=True), expected, atol=1e-5
+    )
     assert np.std(results, 0).max() > 1e-3  # the eight do differ
 
 
@@ -200,7 +202,7 @@ def test_nan_pixels_come_back_as_nan_and_spread_no_further(tiny_network):
     holed = stack.copy()
     holed[0, 3:5, 6] = np.nan
     with pytest.warns(RuntimeWarning, match="2 NaN pixels") as caught:
-        result = esr.upscale(holed, tiny_network, tile=7)
+        result = esr.upscale(holed, tiny_network, data_range="type", tile=7)
     assert len(caught) == 1
     expected = np.kron(np.isnan(holed), np.ones((1, 4, 4), bool))
     assert np.array_equal(np.isnan(result), expected)
@@ -227,7 +229,7 @@ def test_infinite_pixels_are_an_error_before_any_work(tiny_network):
 
 def test_values_beyond_the_network_are_an_error_not_garbage(tiny_network):
     with pytest.raises(esr.ImageError, match="not finite"):
-        esr.upscale(np.full((4, 4), 3e38), tiny_network)
+        esr.upscale(np.full((4, 4), 3e38), tiny_network, data_range="type")
 
 
 @pytest.mark.parametrize("dtype", [complex, object, "S4"])
@@ -282,7 +284,7 @@ def test_fp16_overflow_is_computed_again_in_fp32():
     network.conv_last.weight.mul_(1e-6)
     image = random_image((8, 8, 3), np.float32)
     with pytest.warns(RuntimeWarning, match="overflowed"):
-        result = esr.upscale(image, network, precision="fp16", device="cpu")
+        result = esr.upscale(image, network, data_range="type", precision="fp16", device="cpu")
     assert np.allclose(result, by_hand(network, image), rtol=1e-3, atol=1e-3)
 
 

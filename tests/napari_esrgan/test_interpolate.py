@@ -206,7 +206,7 @@ def test_a_mix_that_is_one_of_the_two(make_request, model_file, other_model_file
     data = RNG.integers(0, 255, (12, 14), np.uint8)
     request = make_request(data, model=Mix(model_file, other_model_file, 0.0))
     array, _ = mixing.preview(request, mixing.Mixer(), nothing, never)
-    expected = esr.upscale(data, model_file, data_range="auto", device="cpu")
+    expected = esr.upscale(data, model_file, data_range="minmax", device="cpu")
     np.testing.assert_array_equal(array, expected)
 
 

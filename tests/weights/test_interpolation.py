@@ -215,7 +215,7 @@ def test_no_models_are_refused() -> None:
 
 
 def test_foreign_modules_are_refused() -> None:
-    with pytest.raises(OptionError, match="got a Conv2d"):
+    with pytest.raises(OptionError, match="not Conv2d"):
         interpolate(torch.nn.Conv2d(3, 3, 1), make_network(), 0.5)
 
 

@@ -5,40 +5,32 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
+import dask
 import dask.array as da
 import numpy as np
-import torch
-from dask import threaded
+from dask import delayed, threaded
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from esrgan_ext.forks import in_forked_child
-from esrgan_ext.inference import arrays
-from esrgan_ext.inference.arrays import DataRange, ValueMap
+from esrgan_ext.inference import arrays, ranges
+from esrgan_ext.inference.arrays import Layout, ValueMap
+from esrgan_ext.inference.consistency import block_factor
 from esrgan_ext.inference.large import model_cache
 from esrgan_ext.inference.large import sizes as planning
-from esrgan_ext.inference.large.compute import upscale_window
+from esrgan_ext.inference.large.compute import compute_chunk
 from esrgan_ext.inference.large.grid import Chunk, Grid
 from esrgan_ext.inference.large.model_cache import Settings
+from esrgan_ext.inference.options import OptionValues, UpscaleOptions
+from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.tiles import Rect
-from esrgan_ext.inference.upscaler import Model, Upscaler, whole_number
+from esrgan_ext.inference.upscaler import Model, Upscaler
+from esrgan_ext.weights.choice import AUTO, choose_model, is_auto
 
 
-def upscale_lazy(
-    array: Any,
-    model: Model = "realesrgan-x4plus",
-    outscale: float | None = None,
-    tile: int | str = "auto",
-    overlap: int | str = "auto",
-    device: str | torch.device = "auto",
-    precision: str = "auto",
-    data_range: DataRange = None,
-    channel_axis: int | bool | None = None,
-    ensemble: bool = False,
-    denoise: float | None = None,
-) -> da.Array:
+def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues]) -> da.Array:
     """Upscale an array chunk by chunk, when and where dask computes it.
 
     Any of dask's schedulers gives the same bits, and they differ from `Upscaler`'s by at most one
@@ -52,16 +44,12 @@ def upscale_lazy(
         chunk reads what it needs by itself, so its store must be reachable where work is done.
     model : str, path or SRNetwork
         A name or a path must be found in every process. A network made in memory goes to others
-        through a temporary file: on this machine only.
-    outscale, overlap, device, precision, ensemble, denoise
-        See `Upscaler`. Of several GPUs each process takes one.
-    tile : int or 'auto'
-        Side in input pixels of what is computed at a time. 'auto' is what fits into a worker of 3
-        GB, at most 1024.
-    data_range : (float, float), 'auto' or None
-        See `Upscaler`. 'auto' reads the whole array once, now.
-    channel_axis : int, None or False
-        See `Upscaler`.
+        through a temporary file: on this machine only. 'auto' chooses as `Upscaler` does.
+    **options
+        The fields of `UpscaleOptions`, two of them with a meaning of their own here. ``tile``: side
+        in input pixels of what is computed at a time; 'auto' is what fits into a worker of 3 GB, at
+        most 1024. ``data_range``: one that follows the data (the default for more than 8 bits and
+        for floats) reads the whole array once, now. Of several GPUs each process takes one.
 
     Returns
     -------
@@ -76,20 +64,19 @@ def upscale_lazy(
     ModelError, DownloadError, DeviceError
         See `Upscaler`.
     """
+    chosen = UpscaleOptions(**options)
     if not hasattr(array, "dtype") or not hasattr(array, "shape"):
         array = np.asarray(array)
-    layout = arrays.layout_of(tuple(array.shape), channel_axis)
-    side = whole_number("tile", tile, smallest=1)
-    reference, network = model_cache.refer(model, denoise)
-    first = Upscaler(network, outscale, overlap=overlap, device=device, precision=precision)
-    settings = Settings(
-        reference,
-        first.outscale,
-        first.overlap,
-        str(device),
-        first.device.precision,
-        bool(ensemble),
-    )
+    layout = arrays.layout_of(tuple(array.shape), chosen.channel_axis)
+    if is_auto(model):
+        model = choose_model(np.dtype(array.dtype), layout.together).model
+    side = chosen.tile_side
+    reference, network = model_cache.refer(model, chosen.denoise)
+    first = Upscaler(network, **{**options, "denoise": None})  # type: ignore[typeddict-item]
+    settings = Settings.of(reference, chosen, first.overlap)
+    settings = settings.with_precision(first.device.precision)
+    if chosen.consistent:
+        block_factor((layout.height, layout.width), first.output_size(layout.height, layout.width))
     needs = planning.needs_of(settings, layout.together)
     if side is None:
         side = planning.tile_for(needs, planning.MEMORY_LIMIT)
@@ -99,7 +86,7 @@ def upscale_lazy(
     lazily = array if isinstance(array, da.Array) else None
     if lazily is None and isinstance(array, np.ndarray):
         lazily = da.from_array(array, chunks=_source_chunks(grid, side))
-    values = _value_map(array, lazily, data_range)
+    values = _value_map(array, lazily, chosen.data_range, layout)
     # Two zarr arrays in memory look alike to a hash: such a source gets a name of its own.
     token = tokenize(settings, grid, values, lazily.name if lazily is not None else uuid.uuid4())
     name = f"upscale-{token}"
@@ -119,33 +106,6 @@ def upscale_lazy(
     graph = HighLevelGraph.from_collections(name, layer, dependencies=dependencies)
     meta = np.empty((0,) * len(layout.shape), values.dtype)
     return da.Array(graph, name, _result_chunks(grid), meta=meta)
-
-
-def compute_chunk(
-    pixels: np.ndarray, settings: Settings, grid: Grid, values: ValueMap, chunk: Chunk
-) -> np.ndarray:
-    """One chunk of the result out of the pixels that `Grid.seen` names.
-
-    Parameters
-    ----------
-    pixels : ndarray, shape (C, h, w)
-
-    Returns
-    -------
-    ndarray, shape (C, H, W)
-    """
-    upscaler = model_cache.upscaler(settings)
-    size = (grid.layout.height, grid.layout.width)
-    with model_cache.inference_lock(upscaler.device.device):
-        return upscale_window(
-            upscaler.engine,
-            pixels,
-            grid.seen(chunk),
-            grid.target(chunk),
-            size,
-            grid.result_size,
-            values,
-        )
 
 
 def _from_array(
@@ -235,21 +195,19 @@ def _chunks(shape: tuple[int, ...], grid: Grid, side: int) -> tuple[tuple[int, .
     return tuple(chunks)
 
 
-def _value_map(array: Any, lazily: da.Array | None, data_range: DataRange) -> ValueMap:
-    """As `arrays.value_map`, with the extent of the whole found chunk by chunk."""
-    sample = np.empty((0,), array.dtype)
-    if not (isinstance(data_range, str) and data_range == "auto"):
-        return arrays.value_map(sample, data_range)
-    arrays.value_map(sample, None)  # the dtype first: it may be one that has no extent
+def _value_map(
+    array: Any, lazily: da.Array | None, data_range: DataRange, layout: Layout
+) -> ValueMap:
+    """As `ranges.value_map`, with the range of the whole found block by block."""
+    dtype = np.dtype(array.dtype)
+    if not ranges.follows_data(dtype, data_range, layout.together):
+        return ranges.fixed_map(dtype, data_range)
     source = lazily if lazily is not None else da.from_array(array)
-    if source.dtype.kind == "f":
-        source = da.where(da.isfinite(source), source, np.nan)
-        low, high = da.compute(da.nanmin(source), da.nanmax(source))
-    else:
-        low, high = da.compute(source.min(), source.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        low, high = 0.0, 1.0
-    return ValueMap(np.dtype(array.dtype), float(low), float(high))
+    tasks = [delayed(ranges.part_range)(block) for block in source.to_delayed().ravel()]
+    found = ranges.RobustRange()
+    for part in dask.compute(*tasks):
+        found.merge(part)
+    return ranges.data_map(dtype, data_range, found)
 
 
 def _start_anew() -> None:

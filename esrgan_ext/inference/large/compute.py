@@ -9,44 +9,39 @@ from __future__ import annotations
 import numpy as np
 
 from esrgan_ext.errors import OutOfMemory
-from esrgan_ext.inference import arrays
 from esrgan_ext.inference.arrays import ValueMap
-from esrgan_ext.inference.engine import Engine, is_out_of_memory, release_memory
-from esrgan_ext.inference.pieces import finished_pieces
-from esrgan_ext.inference.tiles import Rect
+from esrgan_ext.inference.engine import is_out_of_memory, release_memory
+from esrgan_ext.inference.large import model_cache
+from esrgan_ext.inference.large.grid import Chunk, Grid
+from esrgan_ext.inference.large.model_cache import Settings
+from esrgan_ext.inference.windows import Place, window_pieces
 from esrgan_ext.ops.eager import OnWork
 
 
-def upscale_window(
-    engine: Engine,
+def compute_chunk(
     pixels: np.ndarray,
-    seen: Rect,
-    wanted: Rect,
-    size: tuple[int, int],
-    result_size: tuple[int, int],
+    settings: Settings,
+    grid: Grid,
     values: ValueMap,
+    chunk: Chunk,
     on_work: OnWork = lambda macs: None,
 ) -> np.ndarray:
-    """Compute one chunk of a result.
+    """One chunk of the result out of the pixels that `Grid.seen` names.
 
     Parameters
     ----------
-    engine : Engine
-    pixels : ndarray, shape (C, seen.height, seen.width)
+    pixels : ndarray, shape (C, h, w)
         The channels of one image, C as `Engine.groups` takes it.
-    seen : Rect
-        Where these pixels lie in the image.
-    wanted : Rect
-        What to compute, in pixels of the image's result.
-    size, result_size : (int, int)
-        Height and width of the whole image and its result.
+    settings : Settings
+    grid : Grid
     values : ValueMap
+    chunk : Chunk
     on_work : callable
         Called several times a second; may raise to stop. Chunks are what progress is counted in.
 
     Returns
     -------
-    ndarray, shape (C, wanted.height, wanted.width), of the dtype of `values`
+    ndarray, shape (C, H, W), of the dtype of `values`
         NaN pixels come back as NaN.
 
     Raises
@@ -56,30 +51,29 @@ def upscale_window(
     OutOfMemory
         The window does not fit into the device's memory.
     """
+    upscaler = model_cache.upscaler(settings)
+    engine = upscaler.engine
+    seen, wanted = grid.seen(chunk), grid.target(chunk)
+    place = Place(seen, wanted, (grid.layout.height, grid.layout.width), grid.result_size)
     result = np.empty((len(pixels), wanted.height, wanted.width), values.dtype)
-    masks: list[np.ndarray | None] = [None] * len(pixels)
-    if arrays.check_finite(pixels):
-        filled = [arrays.fill_nan(plane) for plane in pixels]
-        masks = [mask for _, mask in filled]
-        if all(mask is not None and mask.all() for mask in masks):
-            result.fill(np.nan)
-            return result
-        pixels = np.stack([plane for plane, _ in filled])
-    try:
-        rows = engine.rows(values.normalise(pixels)[None], on_work)
-        for area, piece in finished_pieces(rows, seen, wanted, engine.scale, size, result_size):
-            restored = values.restore(piece[0])
-            for channel, mask in enumerate(masks):
-                if mask is not None:
-                    lost = arrays.nearest_mask(mask, result_size, area, size, (seen.y0, seen.x0))
-                    restored[channel][lost] = np.nan
-            result[:, area.y0 - wanted.y0 : area.y1 - wanted.y0] = restored
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        release_memory(engine.device)
-        raise OutOfMemory(
-            f"a window of {seen.height} x {seen.width} pixels does not fit into the memory of "
-            f"{engine.device.name}: choose a smaller tile or memory limit"
-        ) from error
+    with model_cache.inference_lock(upscaler.device.device):
+        try:
+            for piece in window_pieces(
+                engine,
+                pixels[None],
+                place,
+                values,
+                on_work,
+                consistent=settings.options.consistent,
+            ):
+                top = piece.area.y0 - wanted.y0
+                result[:, top : top + piece.area.height] = piece.pixels[0]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release_memory(engine.device)
+            raise OutOfMemory(
+                f"a window of {seen.height} x {seen.width} pixels does not fit into the memory of "
+                f"{engine.device.name}: choose a smaller tile or memory limit"
+            ) from error
     return result

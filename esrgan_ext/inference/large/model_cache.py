@@ -14,16 +14,18 @@ import tempfile
 import threading
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from esrgan_ext.errors import DeviceError, ModelError, OptionError
+from esrgan_ext.errors import DeviceError, ModelError
 from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import devices
 from esrgan_ext.inference.large.claims import claim_gpu
+from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import load_denoising, load_model, save_model
@@ -51,14 +53,38 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines how a window is computed; see `Upscaler`."""
+    """What determines how a window is computed.
+
+    Attributes
+    ----------
+    model : ModelReference
+    options : UpscaleOptions
+        The overlap resolved, the device by its name; what is settled before windows are computed
+        (tile, range, axes, denoising) left at its default.
+    """
 
     model: ModelReference
-    outscale: float | None
-    overlap: int
-    device: str
-    precision: str
-    ensemble: bool
+    options: UpscaleOptions
+
+    @classmethod
+    def of(cls, reference: ModelReference, options: UpscaleOptions, overlap: int) -> Settings:
+        """What windows need of a caller's options."""
+        return cls(
+            reference,
+            replace(
+                options,
+                overlap=overlap,
+                device=str(options.device),
+                tile="auto",
+                data_range=None,
+                channel_axis=None,
+                denoise=None,
+            ),
+        )
+
+    def with_precision(self, precision: str) -> Settings:
+        """With the precision that the workers' device takes."""
+        return replace(self, options=replace(self.options, precision=precision))
 
 
 _guard = threading.Lock()
@@ -92,11 +118,6 @@ def refer(model: Model, denoise: float | None = None) -> tuple[ModelReference, S
         See `esrgan_ext.load_model`.
     """
     network = load_denoising(model, denoise)
-    if not isinstance(network, SRNetwork):
-        raise OptionError(
-            "the model must be a catalogue name, a file or one of esrgan_ext.models' networks, "
-            f"not {type(network).__name__}"
-        )
     digest = digest_of(network)
     if isinstance(model, nn.Module) or denoise is not None:
         location = str(_spooled(network, digest))
@@ -123,19 +144,14 @@ def upscaler(settings: Settings) -> Upscaler:
     with _guard:
         found = _upscalers.get(settings)
         if found is None:
-            if settings.device != "cpu" and torch.cuda._is_in_bad_fork():
+            options = settings.options
+            if options.device != "cpu" and torch.cuda._is_in_bad_fork():
                 raise DeviceError(
                     "CUDA was in use before this process was forked: start workers by spawn "
                     "(dask's default), or give device='cpu'"
                 )
-            found = Upscaler(
-                _network(settings.model),
-                settings.outscale,
-                overlap=settings.overlap,
-                device=_device(settings.device),
-                precision=settings.precision,
-                ensemble=settings.ensemble,
-            )
+            values: Any = {**vars(options), "device": _device(str(options.device))}
+            found = Upscaler(_network(settings.model), **values)
         _keep(_upscalers, settings, found)
         return found
 
@@ -169,7 +185,6 @@ def _network(model: ModelReference) -> SRNetwork:
                 f"{place}: the weights here are not those of the same name where the run was "
                 "started: bring both machines to the same version"
             )
-        assert isinstance(loaded, SRNetwork)
         network = loaded
     _keep(_networks, model.digest, network)
     return network

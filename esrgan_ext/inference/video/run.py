@@ -214,10 +214,11 @@ def upscale_frames(
     """
     opened = open_source(source, start, end)
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model, **options)
+    upscaler = _for_frames(upscaler)
     last: tuple[np.ndarray, np.ndarray] | None = None
     for frame in opened.frames():
         if last is None or not np.array_equal(last[0], frame.pixels):
-            last = frame.pixels, upscaler.with_channel_axis(2)(frame.pixels)
+            last = frame.pixels, upscaler(frame.pixels)
         yield float(frame.time * opened.clip.time_base), last[1]
 
 
@@ -230,6 +231,14 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
         raise OptionError(f"{target}: the result would take the place of its source")
     if target.exists() and not overwrite:
         raise OptionError(f"{target} exists: give another name, or --overwrite")
+
+
+def _for_frames(upscaler: Upscaler) -> Upscaler:
+    """One for frames: colours last, and one range for all of them, where none is given."""
+    frames = upscaler.with_channel_axis(-1)
+    if frames.data_range is None:
+        frames.data_range = "type"
+    return frames
 
 
 def _segment_length(upscaler: Upscaler, height: int, width: int) -> int:
@@ -250,7 +259,7 @@ class _Work:
         progress: FrameProgress | None,
     ) -> None:
         self._source, self._encoding = source, encoding
-        self._upscaler = upscaler.with_channel_axis(-1)
+        self._upscaler = _for_frames(upscaler)
         self._folder, self._length, self._progress = folder, length, progress
         self._batch = 1 if upscaler.device.is_cpu else _GPU_FRAMES
         self._last: tuple[np.ndarray, np.ndarray] | None = None

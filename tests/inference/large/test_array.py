@@ -11,8 +11,7 @@ import pytest
 import zarr
 
 from esrgan_ext import ImageError, Upscaler, upscale_lazy
-from esrgan_ext.inference.large import array as lazy_array
-from esrgan_ext.inference.large import model_cache
+from esrgan_ext.inference.large import compute, model_cache
 from tests.conftest import make_network
 from tests.inference.large.conftest import lively, one_level_at_most
 
@@ -106,20 +105,20 @@ def test_the_network_does_not_travel_with_tasks():
 
 def test_one_inference_at_a_time_on_a_device(network, monkeypatch):
     running, most, lock = 0, 0, threading.Lock()
-    real = lazy_array.upscale_window
+    real = compute.window_pieces
 
-    def watched(*arguments):
+    def watched(*arguments, **options):
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         try:
-            return real(*arguments)
+            yield from real(*arguments, **options)
         finally:
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(lazy_array, "upscale_window", watched)
+    monkeypatch.setattr(compute, "window_pieces", watched)
     image = np.zeros((60, 60), np.uint8)
     upscale_lazy(image, network, device="cpu", tile=15).compute(scheduler="threads", num_workers=4)
     assert most == 1

@@ -15,12 +15,13 @@ from filelock import FileLock
 from esrgan_ext import ModelError, upscale_lazy
 from esrgan_ext.inference.large import claims, model_cache
 from esrgan_ext.inference.large.model_cache import ModelReference, Settings
+from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.weights import save_model
 from tests.conftest import ROOT, make_network
 
 
 def settings(reference: ModelReference) -> Settings:
-    return Settings(reference, None, 8, "cpu", "fp32", False)
+    return Settings(reference, UpscaleOptions(overlap=8, device="cpu", precision="fp32"))
 
 
 def test_the_digest_is_of_the_weights_not_of_the_file(tmp_path):
@@ -42,7 +43,8 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
     shutil.copy(save_model(make_network(8), tmp_path / "other.safetensors"), path)
     program = (
         "from esrgan_ext.inference.large import model_cache as r\n"
-        f"r.upscaler(r.Settings(r.{reference!r}, None, 8, 'cpu', 'fp32', False))"
+        f"o = r.UpscaleOptions(overlap=8, device='cpu', precision='fp32')\n"
+        f"r.upscaler(r.Settings(r.{reference!r}, o))"
     )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True,

@@ -179,7 +179,7 @@ def test_two_runs_at_once_are_refused(run, tmp_path):
 
 
 def test_failed_chunks_are_retried(run, whole, tmp_path, monkeypatch):
-    real, failures = tasks.upscale_window, []
+    real, failures = tasks.compute_chunk, []
 
     def sometimes(*arguments):
         if len(failures) < 3:
@@ -187,7 +187,7 @@ def test_failed_chunks_are_retried(run, whole, tmp_path, monkeypatch):
             raise RuntimeError("a cosmic ray")
         return real(*arguments)
 
-    monkeypatch.setattr(tasks, "upscale_window", sometimes)
+    monkeypatch.setattr(tasks, "compute_chunk", sometimes)
     events = Recorder()
     assert run(tmp_path / "out.zarr", events=events).failures == ()
     assert sum(outcome.error is not None for _, outcome in events.outcomes) == 3

@@ -16,6 +16,7 @@ from skimage.measure import block_reduce
 from esrgan_ext.inference.large.sizes import needs_of
 from esrgan_ext.inference.large.store import prepare, resume, tasks
 from esrgan_ext.inference.large.store import pyramid as level_pixels
+from esrgan_ext.inference.ranges import fixed_map
 from esrgan_ext.inference.tiles import Rect
 from tests.inference.large.conftest import (
     SCALE,
@@ -229,5 +230,5 @@ def test_an_imagej_stack(run, in_memory, tmp_path):
 def test_a_task_is_small(slide, options):
     request = prepare.prepare(slide, options)
     needs = needs_of(request.settings, 1)
-    job, _ = prepare.planned(request, needs, request.value_map(None), "/tmp/x.unfinished")
+    job, _ = prepare.planned(request, needs, fixed_map(request.dtype, None), "/tmp/x.unfinished")
     assert len(pickle.dumps(partial(tasks.write_chunk, job))) < 4096

@@ -47,14 +47,16 @@ def test_defaults_of_the_range():
 def test_a_time_series_has_one_range(make_request, model_file):
     series = np.stack([words((12, 14), 100, 200), words((12, 14), 100, 4000)])
     axes = Axes(("plane", "y", "x"))
-    expected = esr.upscale(series, model_file, channel_axis=False, data_range="auto", device="cpu")
+    expected = esr.upscale(
+        series, model_file, channel_axis=False, data_range="minmax", device="cpu"
+    )
     assert_same_levels(run(make_request(series, axes=axes)), expected)
 
 
 def test_each_channel_has_its_own_range(make_request, model_file):
     image = np.stack([words((12, 14), 100, 200), words((12, 14), 1000, 4000)])
     axes = Axes(("channel", "y", "x"))
-    expected = [esr.upscale(c, model_file, data_range="auto", device="cpu") for c in image]
+    expected = [esr.upscale(c, model_file, data_range="minmax", device="cpu") for c in image]
     np.testing.assert_array_equal(run(make_request(image, axes=axes)), expected)
 
 
@@ -94,7 +96,9 @@ def test_space_may_be_any_axes(make_request, model_file):
     stack = words((14, 3, 12))  # x, plane, y
     result = run(make_request(stack, axes=Axes(("x", "plane", "y"))))
     turned = np.moveaxis(stack, (2, 0), (-2, -1))
-    expected = esr.upscale(turned, model_file, channel_axis=False, data_range="auto", device="cpu")
+    expected = esr.upscale(
+        turned, model_file, channel_axis=False, data_range="minmax", device="cpu"
+    )
     assert_same_levels(result, np.moveaxis(expected, (-2, -1), (2, 0)))
 
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from esrgan_ext.errors import OptionError
-from esrgan_ext.inference.arrays import DataRange
 from esrgan_ext.inference.large.images.image import Channels
 from esrgan_ext.inference.large.sizes import MEMORY_LIMIT
+from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.inference.upscaler import Model
+from esrgan_ext.weights.choice import AUTO
 
 
-@dataclass(frozen=True)
-class StoreOptions:
-    """Options of `upscale_store`.
+@dataclass(frozen=True, kw_only=True)
+class StoreOptions(UpscaleOptions):
+    """Options of `upscale_store`: those of `UpscaleOptions`, and more.
+
+    A tile is what one task computes; 'auto' is the largest that fits into `memory_limit`, at most
+    1024. A range that follows the data (the default for more than 8 bits and for floats) reads the
+    region once before. In place of `channel_axis` there is `channels`.
 
     Attributes
     ----------
-    model, outscale, tile, overlap, device, precision, data_range, ensemble, denoise
-        See `Upscaler`. A tile is what one task computes; 'auto' is the largest that fits into
-        `memory_limit`, at most 1024. data_range='auto' reads the region once before.
+    model : str, path or SRNetwork
+        See `Upscaler`; 'auto' takes the model that is true to the data.
     level : int
         Of the source's pyramid; 0 is the finest.
     region : Rect or None
@@ -42,15 +46,7 @@ class StoreOptions:
         How often a chunk that failed is tried again, after all others.
     """
 
-    model: Model = "realesrgan-x4plus"
-    outscale: float | None = None
-    tile: int | str = "auto"
-    overlap: int | str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    data_range: DataRange = None
-    ensemble: bool = False
-    denoise: float | None = None
+    model: Model = AUTO
     level: int = 0
     region: Rect | None = None
     channels: Channels = "auto"
@@ -60,6 +56,15 @@ class StoreOptions:
     memory_limit: int = MEMORY_LIMIT
     overwrite: bool = False
     retries: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channel_axis is not None:
+            raise OptionError("a store's axes have names: give channels, not channel_axis")
+
+    def upscaling(self) -> UpscaleOptions:
+        """Those that images in memory have too."""
+        return UpscaleOptions(**{f.name: getattr(self, f.name) for f in fields(UpscaleOptions)})
 
 
 def parse_region(text: str) -> Rect:

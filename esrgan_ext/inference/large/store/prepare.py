@@ -11,8 +11,9 @@ import numpy as np
 
 from esrgan_ext import __version__
 from esrgan_ext.errors import ResumeError
-from esrgan_ext.inference import arrays
-from esrgan_ext.inference.arrays import DataRange, Layout, ValueMap
+from esrgan_ext.inference import arrays, ranges
+from esrgan_ext.inference.arrays import Layout, ValueMap
+from esrgan_ext.inference.consistency import block_factor
 from esrgan_ext.inference.large import model_cache, sizes
 from esrgan_ext.inference.large.grid import Grid
 from esrgan_ext.inference.large.images import ome_zarr, tiff
@@ -23,9 +24,12 @@ from esrgan_ext.inference.large.sizes import Needs
 from esrgan_ext.inference.large.store import pyramid
 from esrgan_ext.inference.large.store.options import StoreOptions, within
 from esrgan_ext.inference.large.store.tasks import Job
+from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.tiles import Rect, split
-from esrgan_ext.inference.upscaler import Upscaler, whole_number
+from esrgan_ext.inference.upscaler import Upscaler
 from esrgan_ext.models import SRNetwork
+from esrgan_ext.weights import info_of
+from esrgan_ext.weights.choice import Choice, choose_model, is_auto
 
 # Pixels that are read at a time where nothing is computed.
 _READ_SIDE = 2048
@@ -59,6 +63,8 @@ class Request:
     tile : int or None
     memory_limit : int
     data_range : as in `StoreOptions`
+    choice : Choice or None
+        Which model was chosen and why, where that was left to us.
     """
 
     scene: Scene
@@ -74,6 +80,7 @@ class Request:
     tile: int | None
     memory_limit: int
     data_range: DataRange
+    choice: Choice | None = None
 
     @property
     def source(self) -> Source:
@@ -84,19 +91,17 @@ class Request:
         return [str(axis["name"]) for axis in self.scene.axes]
 
     @property
-    def needs_extent(self) -> bool:
-        return self.data_range == "auto"
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.source.dtype)
+
+    @property
+    def follows_data(self) -> bool:
+        """Whether the range has to be looked for in the data."""
+        return ranges.follows_data(self.dtype, self.data_range, self.layout.together)
 
     def resolved(self, precision: str) -> Request:
         """With the precision that the workers' device takes."""
-        return replace(self, settings=replace(self.settings, precision=precision))
-
-    def value_map(self, extent: tuple[float, float] | None) -> ValueMap:
-        """The range of values, given the extent where it was asked for."""
-        empty = np.empty((0,), self.source.dtype)
-        if extent is not None:
-            return ValueMap(empty.dtype, *extent)
-        return arrays.value_map(empty, self.data_range)
+        return replace(self, settings=self.settings.with_precision(precision))
 
     def parts(self) -> tuple[tuple[slice, ...], ...]:
         """Indices that cover the region once, in pieces of 2048 x 2048 pyramid."""
@@ -128,20 +133,23 @@ def prepare(source: Path, options: StoreOptions) -> Request:
     ------
     ImageFileError, ImageError, OptionError, ModelError, DownloadError
     """
-    tile = whole_number("tile", options.tile, smallest=1)
     is_tiff = source.is_file()
     scene = tiff.read_scene(source) if is_tiff else ome_zarr.read_scene(source)
     scene = with_version(scene, options.version)
     level = scene.level(options.level)
-    # The dtype can be upscaled, and the range is one.
-    given = None if options.data_range == "auto" else options.data_range
-    arrays.value_map(np.empty((0,), level.source.dtype), given)
+    dtype = np.dtype(level.source.dtype)
+    ranges.fixed_map(dtype, None)  # it can be upscaled
     layout = arrays.layout_of(level.source.shape, scene.channel_axis(options.channels, level))
     region = within(options.region, layout.height, layout.width)
-    reference, network = model_cache.refer(options.model, options.denoise)
+    model, choice = options.model, None
+    if is_auto(model):
+        kind = "TIFF" if is_tiff else "OME-Zarr"
+        choice = choose_model(dtype, layout.together, scientific=kind)
+        model = choice.model
+    reference, network = model_cache.refer(model, options.denoise)
     # On the CPU, whatever the workers run on: it checks the options and knows sizes.
     upscaler = Upscaler(
-        network, options.outscale, overlap=options.overlap, device="cpu", precision="fp32"
+        network, outscale=options.outscale, overlap=options.overlap, device="cpu", precision="fp32"
     )
     upscaler.engine.groups(layout.together)
     height, width = upscaler.output_size(layout.height, layout.width)
@@ -151,19 +159,13 @@ def prepare(source: Path, options: StoreOptions) -> Request:
         round(region.x0 * width / layout.width),
         max(round(region.x1 * width / layout.width), 1),
     )
-    settings = Settings(
-        reference,
-        upscaler.outscale,
-        upscaler.overlap,
-        options.device,
-        options.precision,
-        options.ensemble,
-    )
-    info = getattr(network, "info", None)
+    if options.consistent:
+        block_factor((layout.height, layout.width), (height, width))
+    settings = Settings.of(reference, options.upscaling(), upscaler.overlap)
     return Request(
         scene, level, options.level, layout, area, region, (height, width), network,
-        str(getattr(info, "name", "custom")), settings, tile, options.memory_limit,
-        options.data_range,
+        info_of(network).name, settings, options.tile_side, options.memory_limit,
+        options.data_range, choice,
     )  # fmt: skip
 
 
@@ -186,6 +188,7 @@ def planned(
         "side": grid.side,
         "stored": stored,
         "values": [values.low, values.high],
+        "why_this_model": None if request.choice is None else request.choice.reason,
     }
     return _job(request, needs, grid.side, stored, values, folder), plan
 
@@ -213,7 +216,7 @@ def resumed(
             "Give the same options to go on with it, or overwrite it"
         )
     low, high = plan["values"]
-    values = ValueMap(np.dtype(request.source.dtype), low, high)
+    values = ValueMap(request.dtype, low, high)
     return _job(request, needs, plan["side"], plan["stored"], values, folder), plan
 
 
@@ -235,9 +238,10 @@ def _identity(request: Request) -> dict[str, Any]:
         "colour": request.layout.together > 1,
         "result": list(request.result_size),
         "tile": request.tile or "auto",
-        "overlap": settings.overlap,
-        "precision": settings.precision,
-        "ensemble": settings.ensemble,
+        "overlap": settings.options.overlap,
+        "precision": settings.options.precision,
+        "ensemble": settings.options.ensemble,
+        "consistent": settings.options.consistent,
         "data_range": list(data_range) if isinstance(data_range, tuple) else data_range,
         "ome_zarr": request.scene.version,
     }

@@ -20,6 +20,7 @@ import zarr
 from filelock import FileLock, Timeout
 
 from esrgan_ext.errors import ImageFileError, OptionError, SchedulerError
+from esrgan_ext.inference import ranges
 from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.large import sizes
 from esrgan_ext.inference.large.images import ome_zarr
@@ -152,6 +153,8 @@ class _Run:
             request.settings.model.digest,
         ) as executor:
             self._events.note(f"runs on {executor.name}")
+            if request.choice is not None:
+                self._events.note(f"model: {request.choice}")
             if executor.dashboard:
                 self._events.note(f"dashboard: {executor.dashboard}")
             job, plan = self._begin(executor)
@@ -242,30 +245,32 @@ class _Run:
             )
 
     def _values(self, executor: Executor, request: Request) -> ValueMap:
-        """The range of values; for 'auto' a pass over the region."""
-        if not request.needs_extent:
-            return request.value_map(None)
+        """The range of values; where it follows the data, a pass over the region."""
+        if not request.follows_data:
+            return ranges.fixed_map(request.dtype, request.data_range)
         parts = request.parts()
-        extents: list[tuple[float, float]] = []
+        found = ranges.RobustRange()
         failed: list[Outcome] = []
 
         def on_outcome(outcome: Outcome) -> bool:
             self._events.outcome(outcome)
             if outcome.error is not None:
                 failed.append(outcome)
-            elif outcome.extent is not None:
-                extents.append(outcome.extent)
+            elif outcome.found is not None:
+                found.merge(outcome.found)
             return not failed
 
         self._events.phase("value range", len(parts), 0, 1.0)
         executor.run(
-            partial(tasks.find_extent, request.source, parts), range(len(parts)), on_outcome
+            partial(tasks.look_at_part, request.source, parts),
+            range(len(parts)),
+            on_outcome,
         )
         if failed:
             raise ImageFileError(f"{request.scene.path}: {failed[0].error}")
-        low = min((extent[0] for extent in extents), default=0.0)
-        high = max((extent[1] for extent in extents), default=1.0)
-        return request.value_map((low, high))
+        values = ranges.data_map(request.dtype, request.data_range, found)
+        self._events.note(f"values: {values.low:g} is black, {values.high:g} is white")
+        return values
 
     def _recorded(self, job: Job) -> list[set[int]]:
         """Chunks of each level that are on disk."""

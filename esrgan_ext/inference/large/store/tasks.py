@@ -16,12 +16,12 @@ import numpy as np
 
 from esrgan_ext.errors import EsrganError, UpscaleCancelled
 from esrgan_ext.inference.arrays import ValueMap
-from esrgan_ext.inference.large import model_cache
-from esrgan_ext.inference.large.compute import upscale_window
+from esrgan_ext.inference.large.compute import compute_chunk
 from esrgan_ext.inference.large.grid import Grid
 from esrgan_ext.inference.large.images.source import Source, describe
 from esrgan_ext.inference.large.model_cache import Settings
 from esrgan_ext.inference.large.store import pyramid, resume
+from esrgan_ext.inference.ranges import RobustRange, part_range
 from esrgan_ext.inference.tiles import Rect
 
 # After these no other chunk can be written either, and going on would be work for nothing.
@@ -76,8 +76,8 @@ class Outcome:
         Why it failed.
     hopeless : bool
         Nothing else can be written either.
-    extent : (float, float) or None
-        Of `find_extent`.
+    found : RobustRange or None
+        Of `look_at_part`.
     """
 
     number: int
@@ -86,7 +86,7 @@ class Outcome:
     seconds: float = 0.0
     error: str | None = None
     hopeless: bool = False
-    extent: tuple[float, float] | None = None
+    found: RobustRange | None = None
 
 
 #: Set where threads of this process should leave their chunks: the run has ended early.
@@ -106,18 +106,7 @@ def write_chunk(job: Job, number: int) -> Outcome:
     try:
         seen = job.grid.seen(chunk)
         source = job.grid.layout.read(job.source, chunk.image, seen)  # type: ignore[arg-type]
-        upscaler = model_cache.upscaler(job.settings)
-        with model_cache.inference_lock(upscaler.device.device):
-            result = upscale_window(
-                upscaler.engine,
-                source,
-                seen,
-                job.grid.target(chunk),
-                (job.grid.layout.height, job.grid.layout.width),
-                job.grid.result_size,
-                job.values,
-                _heed_stop,
-            )
+        result = compute_chunk(source, job.settings, job.grid, job.values, chunk, _heed_stop)
         _put(job, 0, number, result)
     except Exception as error:
         return _failed(job, 0, number, error)
@@ -143,15 +132,13 @@ def write_coarser(job: Job, level: int, number: int) -> Outcome:
     return Outcome(number, _named(job, level, number), place.pixels, seconds)
 
 
-def find_extent(source: Source, indices: tuple[tuple[slice, ...], ...], number: int) -> Outcome:
-    """Minimum and maximum of the finite values of one part of the source."""
+def look_at_part(source: Source, indices: tuple[tuple[slice, ...], ...], number: int) -> Outcome:
+    """The values of one part of the source, for the range of all."""
     try:
-        part = source[indices[number]]
-        finite = part[np.isfinite(part)] if part.dtype.kind == "f" else part
-        extent = (float(finite.min()), float(finite.max())) if finite.size else None
+        found = part_range(source[indices[number]])
     except Exception as error:
         return Outcome(number, describe(indices[number]), error=_reason(error))
-    return Outcome(number, extent=extent)
+    return Outcome(number, found=found)
 
 
 def sees(folder: str, token: str) -> bool:

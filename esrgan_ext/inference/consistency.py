@@ -1,0 +1,148 @@
+"""Projects a result onto what was measured, so that averaging it down gives the image back.
+
+A pixel of a detector is the mean over its area. Of all results whose blocks of f x f pixels have
+the image's pixels as their means, the projection is the one nearest to the network's: each block is
+shifted by the difference of the two means,
+
+    y' = y + U (x - A y),
+
+A the mean over blocks and U its repetition, since A A^T = 1 / f^2 and U = f^2 A^T. Where the shift
+would leave the values that the type can hold, the nearest result within them is a shift that is
+clipped, found by bisection. What an original image was averaged from lies in that set too, which is
+convex: no projection onto it can take the result further away from the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from esrgan_ext.errors import OptionError
+from esrgan_ext.inference.arrays import ValueMap
+from esrgan_ext.inference.tiles import Rect
+
+# Halvings of the interval that a clipped shift lies in: 2^-40 of the range, far below rounding.
+_HALVINGS = 40
+
+
+def block_factor(size: tuple[int, int], result_size: tuple[int, int]) -> int:
+    """Pixels of the result along a side of a pixel of the image.
+
+    Raises
+    ------
+    OptionError
+        It is no whole number, or not the same along both sides.
+    """
+    factor = result_size[0] // size[0]
+    if factor < 1 or (size[0] * factor, size[1] * factor) != tuple(result_size):
+        raise OptionError(
+            "consistent needs a whole number of output pixels per input pixel: give a whole "
+            f"outscale ({size[1]} x {size[0]} pixels become {result_size[1]} x {result_size[0]})"
+        )
+    return factor
+
+
+def projected(
+    pieces: Iterator[tuple[Rect, np.ndarray]],
+    window: np.ndarray,
+    seen: Rect,
+    size: tuple[int, int],
+    result_size: tuple[int, int],
+    values: ValueMap,
+) -> Iterator[tuple[Rect, np.ndarray]]:
+    """Project finished pieces, in whole blocks.
+
+    Parameters
+    ----------
+    pieces : iterator of (Rect, ndarray of shape (N, C or 2 C, h, w))
+        From the top down, as wide as what is wanted; channels beyond C are passed on as they are.
+    window : ndarray, shape (N, C, seen.height, seen.width)
+        The image's pixels as they are stored, without NaN.
+    seen : Rect
+        Where they lie in the image.
+    size, result_size : (int, int)
+        Of the whole image and of its result.
+    values : ValueMap
+
+    Yields
+    ------
+    (Rect, ndarray)
+        In [0, 1] of `values`, rounding not yet done.
+    """
+    factor = block_factor(size, result_size)
+    channels = window.shape[1]
+    waiting: np.ndarray | None = None
+    top = 0
+    for area, piece in pieces:
+        if waiting is None:
+            waiting, top = piece, area.y0
+        else:
+            waiting = np.concatenate((waiting, piece), 2)
+        whole = waiting.shape[2] // factor * factor
+        if not whole:
+            continue
+        block, waiting = waiting[:, :, :whole], waiting[:, :, whole:]
+        rows = slice(top // factor - seen.y0, (top + whole) // factor - seen.y0)
+        columns = slice(area.x0 // factor - seen.x0, area.x1 // factor - seen.x0)
+        measured = window[:, :, rows, columns].astype(np.float64)
+        measured = (measured - values.low) / ((values.high - values.low) or 1.0)
+        result = project(block[:, :channels], measured, factor, *_limits(values))
+        if block.shape[1] > channels:
+            result = np.concatenate((result, block[:, channels:]), 1)
+        yield Rect(top, top + whole, area.x0, area.x1), result
+        top += whole
+
+
+def project(
+    result: np.ndarray, measured: np.ndarray, factor: int, low: float, high: float
+) -> np.ndarray:
+    """The nearest result whose blocks have the measured means.
+
+    Parameters
+    ----------
+    result : ndarray, shape (..., factor * h, factor * w)
+    measured : ndarray, shape (..., h, w)
+        Within `low` and `high`.
+    factor : int
+        Side of a block.
+    low, high : float
+        Bounds of the result's values; infinite for none.
+
+    Returns
+    -------
+    ndarray, float64, of the result's shape
+    """
+    *front, height, width = measured.shape
+    blocks = result.astype(np.float64).reshape(*front, height, factor, width, factor)
+    target = measured[..., :, None, :, None]
+    shifted = blocks + (target - blocks.mean((-3, -1), keepdims=True))
+    outside = ((shifted < low) | (shifted > high)).any((-3, -1))
+    if outside.any():
+        chosen = np.moveaxis(blocks, -3, -2)[outside].reshape(-1, factor * factor)
+        shifted = np.moveaxis(shifted, -3, -2)
+        shifted[outside] = _clipped_shift(chosen, measured[outside], low, high).reshape(
+            -1, factor, factor
+        )
+        shifted = np.moveaxis(shifted, -2, -3)
+    return shifted.reshape(result.shape)
+
+
+def _clipped_shift(blocks: np.ndarray, means: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Shift each row of `blocks` so that it has its mean after it is clipped."""
+    least = low - blocks.max(1, keepdims=True)
+    most = high - blocks.min(1, keepdims=True)
+    wanted = means[:, None]
+    for _ in range(_HALVINGS):
+        middle = (least + most) / 2
+        below = np.clip(blocks + middle, low, high).mean(1, keepdims=True) < wanted
+        least, most = np.where(below, middle, least), np.where(below, most, middle)
+    return np.clip(blocks + (least + most) / 2, low, high)
+
+
+def _limits(values: ValueMap) -> tuple[float, float]:
+    """What the type can hold, in [0, 1] of `values`."""
+    if values.dtype.kind not in "iu":
+        return -np.inf, np.inf
+    limits, span = np.iinfo(values.dtype), (values.high - values.low) or 1.0
+    return (limits.min - values.low) / span, (limits.max - values.low) / span

@@ -1,0 +1,172 @@
+"""One window of an image through the network, to finished pieces of the result.
+
+The one way there: images in memory, chunks of stores and of dask arrays, live layers and previews.
+NaN is filled for the network and put back, pixels go to [0, 1] and back, and what is asked for
+beside (consistency, spread) is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from esrgan_ext.inference import arrays
+from esrgan_ext.inference.arrays import ValueMap
+from esrgan_ext.inference.consistency import projected
+from esrgan_ext.inference.engine import Engine
+from esrgan_ext.inference.pieces import finished_pieces
+from esrgan_ext.inference.tiles import Rect
+from esrgan_ext.ops.eager import OnWork
+
+# Pixels brought to [0, 1] between two heartbeats: some 20 ms.
+NORMALISED_PIXELS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a window lies.
+
+    Attributes
+    ----------
+    seen : Rect
+        The window, in pixels of the image.
+    wanted : Rect
+        What is computed of it, in pixels of the image's result.
+    size, result_size : (int, int)
+        Height and width of the whole image and of its result.
+    """
+
+    seen: Rect
+    wanted: Rect
+    size: tuple[int, int]
+    result_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A finished piece of the result.
+
+    Attributes
+    ----------
+    area : Rect
+        In pixels of the image's result.
+    pixels : ndarray, shape (N, C, h, w), of the image's dtype
+    std : ndarray, shape (N, C, h, w), float32, or None
+        The spread, in the image's units.
+    """
+
+    area: Rect
+    pixels: np.ndarray
+    std: np.ndarray | None = None
+
+
+def window_pieces(
+    engine: Engine,
+    window: np.ndarray,
+    place: Place,
+    values: ValueMap,
+    on_work: OnWork,
+    *,
+    converted: bool = False,
+    consistent: bool = False,
+    spread: bool = False,
+) -> Iterator[Piece]:
+    """Compute what is wanted of a window.
+
+    Parameters
+    ----------
+    engine : Engine
+    window : ndarray, shape (N, C, seen.height, seen.width)
+        Pixels as they are stored, of one window of N images, C as `Engine.groups` takes it.
+    place : Place
+    values : ValueMap
+    on_work : callable
+        Called with multiply-accumulates, several times a second; may raise to stop.
+    converted : bool
+        The engine takes and gives pixels as they are stored (`Engine.converts`).
+    consistent : bool
+        Project onto what was measured, see `consistency`.
+    spread : bool
+        Give the spread over flips and rotations too.
+
+    Raises
+    ------
+    ImageError
+        The pixels hold infinities, or the network's result is not finite.
+    OptionError
+        The result cannot be consistent, see `consistency`.
+    """
+    window, masks = _filled(window)
+    if masks is not None and all(mask is not None and mask.all() for mask in masks):
+        shape = (*window.shape[:2], place.wanted.height, place.wanted.width)
+        lost = np.full(shape, np.nan, values.dtype)
+        yield Piece(place.wanted, lost, lost.astype(np.float32) if spread else None)
+        return
+    scale, channels = engine.scale, window.shape[1]
+    if converted:
+        rows = engine.converted_rows(window, values, on_work)
+        for area, piece in _cut(rows, place, scale):
+            yield Piece(area, piece)
+        return
+    planes = _normalised(window, values, on_work)
+    rows = engine.spread_rows(planes, on_work) if spread else engine.rows(planes, on_work)
+    pieces = _cut(rows, place, scale)
+    if consistent:
+        pieces = projected(pieces, window, place.seen, place.size, place.result_size, values)
+    for area, piece in pieces:
+        restored = values.restore(piece[:, :channels])
+        std = None
+        if spread:
+            std = (piece[:, channels:] * np.float32(values.high - values.low)).astype(np.float32)
+        if masks is not None:
+            _put_back(masks, place, area, restored, std)
+        yield Piece(area, restored, std)
+
+
+def _cut(
+    rows: Iterator[tuple[int, np.ndarray]], place: Place, scale: int
+) -> Iterator[tuple[Rect, np.ndarray]]:
+    return finished_pieces(rows, place.seen, place.wanted, scale, place.size, place.result_size)
+
+
+def _filled(window: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None] | None]:
+    """The window without NaN, and where it was in each plane; None where there was none."""
+    if not arrays.check_finite(window):
+        return window, None
+    filled = [arrays.fill_nan(plane) for plane in window.reshape(-1, *window.shape[2:])]
+    planes = np.stack([plane for plane, _ in filled]).reshape(window.shape)
+    return planes, [mask for _, mask in filled]
+
+
+def _put_back(
+    masks: list[np.ndarray | None],
+    place: Place,
+    area: Rect,
+    pixels: np.ndarray,
+    std: np.ndarray | None,
+) -> None:
+    """NaN at the pixels of the result that are nearest to NaN of the image."""
+    origin = (place.seen.y0, place.seen.x0)
+    for number, mask in enumerate(masks):
+        if mask is None:
+            continue
+        lost = arrays.nearest_mask(mask, place.result_size, area, place.size, origin)
+        index = divmod(number, pixels.shape[1])
+        pixels[index][lost] = np.nan
+        if std is not None:
+            std[index][lost] = np.nan
+
+
+def _normalised(window: np.ndarray, values: ValueMap, on_work: OnWork) -> np.ndarray:
+    """The window as the network wants it; in strips with a heartbeat after each, since a large
+    image takes seconds."""
+    height, width = window.shape[2:]
+    planes = np.empty(window.shape, np.float32)
+    rows = max(1, NORMALISED_PIXELS // max(width, 1))
+    for top in range(0, height, rows):
+        strip = slice(top, top + rows)
+        planes[:, :, strip] = values.normalise(window[:, :, strip])
+        on_work(0)
+    return planes
