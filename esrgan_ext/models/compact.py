@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from esrgan_ext.models.network import SRNetwork
 from esrgan_ext.ops import cpu, eager
+from esrgan_ext.ops.cuda import FusedNetwork
 from esrgan_ext.ops.eager import OnWork
+from esrgan_ext.ops.torch_fused import TorchNetwork
 
 Activation = Literal["prelu", "relu", "leakyrelu"]
 
@@ -197,6 +199,11 @@ class SRVGGNetCompact(SRNetwork):
         if on_work is None and inference and valid and self._runs_natively(x):
             return cpu.run(self._native_shape(), self._packed(), x)
         return super().forward(x, on_work)
+
+    def fused(self) -> FusedNetwork | None:
+        if self.convolutions()[0].weight.device.type != "cuda":
+            return None
+        return TorchNetwork(self._native_shape(), self, self.strips)  # type: ignore[arg-type]
 
     def _native_shape(self) -> cpu.CompactShape:
         c = self.config
