@@ -75,6 +75,13 @@ def command(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits on a GPU each time; slower.")
     ] = False,
+    resident: Annotated[
+        bool | None,
+        typer.Option(
+            "--resident/--no-resident",
+            help="Images on the device, steps without a loader. Default: on a GPU.",
+        ),
+    ] = None,
 ) -> None:
     """Train a network. The same command goes on where a run was stopped or killed.
 
@@ -115,6 +122,7 @@ def command(
         validate_every=validate_every,
         log_every=log_every,
         deterministic=deterministic,
+        resident=resident,
     )
     folders = Folders(tuple(hr), lr, validation, cache)
     weights = train(chosen, folders, options, init=init, features=features, fresh=fresh, say=say)

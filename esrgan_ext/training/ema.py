@@ -32,8 +32,13 @@ class ExponentialMovingAverage:
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the weights after the given step, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = decay_at(self.decay, step)
         averages: list[torch.Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, list(network.parameters()), 1 - decay)
         for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(buffer)
+
+
+def decay_at(decay: float, step: int) -> float:
+    """Share of the average that stays at a step, counted from 0: less early on."""
+    return min(decay, (1 + step) / (10 + step))

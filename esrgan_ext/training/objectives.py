@@ -47,8 +47,12 @@ class PixelObjective:
         sr, hr : Tensor, shape (N, 3, H, W)
             RGB in [0, 1].
         """
-        l1 = F.l1_loss(sr, hr)
-        return self._weights.l1 * l1, {"l1": l1.detach()}
+        l1 = F.l1_loss(sr.float(), hr)
+        rounding = self._weights.rounding
+        if not rounding:
+            return self._weights.l1 * l1, {"l1": l1.detach()}
+        rounded = (torch.sqrt((sr.float() - hr).square() + rounding**2) - rounding).mean()
+        return self._weights.l1 * rounded, {"l1": l1.detach()}
 
     def discriminator_loss(self, sr: Tensor, hr: Tensor) -> tuple[Tensor, Parts]:
         """The discriminator's loss for detached SR images; only where there is one."""

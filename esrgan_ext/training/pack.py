@@ -56,6 +56,11 @@ class PackedImages:
         self._path, self._scale = path, scale
         self._pixels = np.memmap(path, np.uint8, "r")
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """All of the file, flat, uint8, read-only."""
+        return self._pixels
+
     def hr(self, image: Placed) -> np.ndarray:
         """HR pixels, shape (H, W, 3), uint8, read-only."""
         return self._view(image.hr_offset, image.height, image.width)

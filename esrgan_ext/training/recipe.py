@@ -57,14 +57,55 @@ class DataOptions:
     flip, rotate
         Mirror left to right, and turn by multiples of 90 degrees, at random.
     degradation
-        "bicubic" (MATLAB's imresize of whole images) or "real-esrgan" (blind, second order).
+        "bicubic" (MATLAB's imresize of whole images), "real-esrgan" (blind, second order) or
+        "exposure" (single channels as a camera measures them; see `ExposureOptions`).
     """
 
     patch: int = 128
     batch: int = 16
     flip: bool = True
     rotate: bool = True
-    degradation: Literal["bicubic", "real-esrgan"] = "bicubic"
+    degradation: Literal["bicubic", "real-esrgan", "exposure"] = "bicubic"
+
+
+@dataclass(frozen=True)
+class ExposureOptions:
+    """How exposures of single-channel images vary, patch by patch.
+
+    Attributes
+    ----------
+    area
+        Share whose LR patches are averages over scale x scale pixels; the others are bicubic.
+    clean
+        Share without noise.
+    photons
+        Fewest and most photons in the brightest pixels (log-uniform between them).
+    read_noise
+        Standard deviation of the camera's read noise in electrons.
+    least_gain
+        Patches are darkened by a factor between this and 1 (log-uniform).
+    largest_offset
+        And raised by up to this much.
+    colour
+        Share whose three channels are of three places; the others are gray.
+    """
+
+    area: float = 0.8
+    clean: float = 1.0
+    photons: tuple[float, float] = (20.0, 2000.0)
+    read_noise: float = 1.6
+    least_gain: float = 0.4
+    largest_offset: float = 0.1
+    colour: float = 0.2
+
+    def __post_init__(self) -> None:
+        shares = (self.area, self.clean, self.colour)
+        if not all(0 <= share <= 1 for share in shares) or not 0 < self.least_gain <= 1:
+            raise OptionError(
+                "area, clean and colour must be from 0 to 1, least_gain above 0 and at most 1"
+            )
+        if not 0 < self.photons[0] <= self.photons[1] or min(self.read_noise, 0) < 0:
+            raise OptionError("photons must be two rising numbers above 0, read_noise at least 0")
 
 
 @dataclass(frozen=True)
@@ -100,6 +141,9 @@ class LossOptions:
     ----------
     l1, perceptual, adversarial
         Weights.
+    rounding
+        L1's corner is rounded below this difference, as sqrt(d^2 + rounding^2) - rounding
+        (Charbonnier); 0 is L1 itself.
     gan
         "relativistic" (relativistic average, ESRGAN) or "plain" (SRGAN).
     features
@@ -111,6 +155,7 @@ class LossOptions:
     """
 
     l1: float = 1.0
+    rounding: float = 0.0
     perceptual: float = 0.0
     adversarial: float = 0.0
     gan: Literal["relativistic", "plain"] = "relativistic"
@@ -166,6 +211,7 @@ class Recipe:
     steps: int = 1_000_000
     generator: GeneratorOptions = field(default_factory=GeneratorOptions)
     data: DataOptions = field(default_factory=DataOptions)
+    exposure: ExposureOptions = field(default_factory=ExposureOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     losses: LossOptions = field(default_factory=LossOptions)
     discriminator: DiscriminatorOptions = field(default_factory=DiscriminatorOptions)

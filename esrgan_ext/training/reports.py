@@ -49,6 +49,8 @@ class Report:
 
     def rolled_back(self, failed: int, resumed: int) -> None: ...
 
+    def said(self, line: str) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -75,6 +77,9 @@ class Lines(Report):
 
     def rolled_back(self, failed: int, resumed: int) -> None:
         self._say(f"step {failed + 1}: a gradient was not finite; back to step {resumed}")
+
+    def said(self, line: str) -> None:
+        self._say(line)
 
 
 class JsonLog(Report):
@@ -126,6 +131,10 @@ class Several(Report):
     def rolled_back(self, failed: int, resumed: int) -> None:
         for r in self._reports:
             r.rolled_back(failed, resumed)
+
+    def said(self, line: str) -> None:
+        for r in self._reports:
+            r.said(line)
 
     def close(self) -> None:
         for r in self._reports:

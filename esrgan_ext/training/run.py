@@ -14,11 +14,13 @@ from esrgan_ext.inference.devices import choose_device
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.training import checkpoint, distributed, tensorboard
 from esrgan_ext.training.distributed import Group
+from esrgan_ext.training.exposures import ExposurePatches, read_planes
 from esrgan_ext.training.generators import build_generator
 from esrgan_ext.training.objectives import build_objective
 from esrgan_ext.training.pack import PackedImages, pack
 from esrgan_ext.training.recipe import Recipe
 from esrgan_ext.training.reports import JsonLog, Lines, Report, Several
+from esrgan_ext.training.resident import PhotoPatches, ResidentPatches
 from esrgan_ext.training.trainer import CHECKPOINT, RunOptions, Trainer
 from esrgan_ext.training.validation import validation_pairs
 from esrgan_ext.weights import ModelInfo, load_model
@@ -122,8 +124,7 @@ def _train(
     with warnings.catch_warnings():
         if not group.is_main:  # it has been said once
             warnings.simplefilter("ignore")
-        images = _packed(recipe, folders, options)
-    say(f"{len(images.images)} images, {len(images.skipped)} skipped")
+        images = _images(recipe, folders, options, group, say)
     report: Report = Report()
     if group.is_main:
         report = _reports(options, say, state["step"] if state else 0)
@@ -148,6 +149,50 @@ def _reports(options: RunOptions, say: Callable[[str], object], step: int) -> Re
 
 def _nothing(line: str) -> None:
     """The other processes leave speaking to the main one."""
+
+
+def _images(
+    recipe: Recipe,
+    folders: Folders,
+    options: RunOptions,
+    group: Group,
+    say: Callable[[str], object],
+) -> PackedImages | ResidentPatches:
+    """Images of the folders, packed for a loader or on the device."""
+    degradation = recipe.data.degradation
+    why_not = None
+    if group.world > 1:
+        why_not = "several processes share a batch"
+    elif options.precision == "fp16":
+        why_not = "fp16 needs its scale checked after each step (take bf16 or fp32)"
+    elif degradation == "real-esrgan":
+        why_not = "this degradation runs on the CPU"
+    if degradation == "exposure":
+        if folders.lr is not None:
+            raise OptionError("exposures are made of the HR images: leave --lr out")
+        if why_not or options.resident is False:
+            raise OptionError(
+                f"exposures are drawn on the device only: {why_not or 'leave --no-resident out'}"
+            )
+        planes = read_planes(folders.hr, recipe.generator.scale, recipe.data.patch)
+        say(f"{len(planes.images)} images, {len(planes.skipped)} skipped")
+        return ExposurePatches(planes, recipe, options.device)
+    packed = _packed(recipe, folders, options)
+    say(f"{len(packed.images)} images, {len(packed.skipped)} skipped")
+    if options.resident and why_not:
+        raise OptionError(f"--resident cannot be had: {why_not}")
+    on_device = options.resident
+    if on_device is None:
+        on_device = options.device.type == "cuda" and not why_not and _fit(packed, options)
+    if not on_device:
+        return packed
+    return PhotoPatches(packed, recipe.data, recipe.generator.scale, options.device)
+
+
+def _fit(packed: PackedImages, options: RunOptions) -> bool:
+    """Whether the pixels take at most half of a GPU's free memory."""
+    free, _ = torch.cuda.mem_get_info(options.device)
+    return packed.pixels.nbytes <= free // 2
 
 
 def _packed(recipe: Recipe, folders: Folders, options: RunOptions) -> PackedImages:

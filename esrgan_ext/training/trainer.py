@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,12 +24,14 @@ from esrgan_ext.models import SRNetwork
 from esrgan_ext.training import checkpoint
 from esrgan_ext.training.dataset import PatchPairs, StepBatches, as_images, batches
 from esrgan_ext.training.distributed import Group
-from esrgan_ext.training.ema import ExponentialMovingAverage
+from esrgan_ext.training.ema import ExponentialMovingAverage, decay_at
 from esrgan_ext.training.objectives import PixelObjective
 from esrgan_ext.training.pack import PackedImages
 from esrgan_ext.training.recipe import Recipe
 from esrgan_ext.training.reports import Report, StepReport
+from esrgan_ext.training.resident import ResidentPatches
 from esrgan_ext.training.schedule import learning_rate
+from esrgan_ext.training.steps import Gradients, ResidentSteps, own_random_numbers, paired
 from esrgan_ext.training.validation import Pair, validate
 from esrgan_ext.weights import save_model
 
@@ -61,6 +64,9 @@ class RunOptions:
         In steps; 0 is never, but for the log.
     deterministic : bool
         Ask torch for deterministic algorithms on a GPU too, at some cost in speed.
+    resident : bool or None
+        The images lie on the device and a step never leaves it: on a GPU in one CUDA graph. None:
+        on a GPU where the recipe and its memory allow it, and always for exposures.
     """
 
     out: Path
@@ -72,6 +78,7 @@ class RunOptions:
     validate_every: int = 1000
     log_every: int = 100
     deterministic: bool = False
+    resident: bool | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -93,7 +100,8 @@ class Trainer:
     generator : SRNetwork
         With its initial weights, on the CPU.
     objective : PixelObjective
-    images : PackedImages
+    images : PackedImages or ResidentPatches
+        Packed: a loader draws patches. Resident: they are drawn on the device.
     validation : list of Pair
         Empty for none.
     group : Group
@@ -112,7 +120,7 @@ class Trainer:
         options: RunOptions,
         generator: SRNetwork,
         objective: PixelObjective,
-        images: PackedImages,
+        images: PackedImages | ResidentPatches,
         validation: list[Pair],
         group: Group,
         report: Report,
@@ -135,8 +143,17 @@ class Trainer:
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
         trained = [p for p in network.parameters() if p.requires_grad]
-        rate = self.recipe.schedule.learning_rate
-        return torch.optim.Adam(trained, lr=rate, betas=self.recipe.betas, fused=True)
+        rate: float | Tensor = self.recipe.schedule.learning_rate
+        if self._in_graph:
+            rate = torch.tensor(rate, device=self.options.device)
+        return torch.optim.Adam(
+            trained, lr=rate, betas=self.recipe.betas, fused=True, capturable=self._in_graph
+        )
+
+    @property
+    def _in_graph(self) -> bool:
+        """Whether steps may be captured: rates and counts lie on the device then."""
+        return not isinstance(self._images, PackedImages) and self.options.device.type == "cuda"
 
     @property
     def best_network(self) -> SRNetwork:
@@ -166,16 +183,20 @@ class Trainer:
             if self.step == 0:
                 self.save()  # what an early rollback goes back to
             while self.step < last:
-                if self._train(last):
+                if isinstance(self._images, PackedImages):
+                    done = self._train(last, self._images)
+                else:
+                    done = self._train_resident(last, self._images)
+                if done:
                     break
                 self._roll_back()
             self.save()
 
-    def _train(self, last: int) -> bool:
+    def _train(self, last: int, images: PackedImages) -> bool:
         """Step until `last`; False as soon as a step was not finite."""
         options = self.options
         clock, averages = _Clock(), _Averages()
-        for lr, hr in self._loader(last):
+        for lr, hr in self._loader(last, images):
             report = self.train_step(lr, hr)
             if report is None:
                 return False
@@ -197,10 +218,52 @@ class Trainer:
             bool(self._validation) and every > 0 and (self.step % every == 0 or self.step == last)
         )
 
-    def _loader(self, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _train_resident(self, last: int, patches: ResidentPatches) -> bool:
+        """Step until `last` on the device; False if a gradient was not finite meanwhile."""
+        options, schedule = self.options, self.recipe.schedule
+        steps = self._resident_steps(patches)
+        clock = _Clock()
+        with own_random_numbers(options.device):
+            while self.step < last:
+                rate = learning_rate(schedule, self.step, self.recipe.steps)
+                decay = 1.0 if self.ema is None else decay_at(self.ema.decay, self.step)
+                steps.advance(_seed(options.seed, self._rollbacks, self.step), rate, decay)
+                self.step += 1
+                clock.count()
+                saves = options.checkpoint_every and self.step % options.checkpoint_every == 0
+                logs = self.step % options.log_every == 0 or self.step == last
+                validates = self._is_due_for_validation(last)
+                if not (saves or logs or validates):
+                    continue
+                if steps.failed():
+                    return False
+                if logs:
+                    losses, norm = steps.take()
+                    report = StepReport(self.step, self.recipe.steps, rate, losses, norm)
+                    self._report.step(report, clock.steps_per_second())
+                if saves:
+                    self.save()
+                if validates:
+                    self.validate()
+                    clock = _Clock()
+        steps.wait()
+        return True
+
+    def _resident_steps(self, patches: ResidentPatches) -> ResidentSteps:
+        averages = [] if self.ema is None else paired(self.generator, self.ema.network)
+
+        def compute() -> Gradients:
+            low, high = patches.draw()
+            parts, norms = self._gradients(low, high)
+            return Gradients(parts, norms)
+
+        device = self.options.device
+        return ResidentSteps(compute, self._optimizers, averages, device, self._report.said)
+
+    def _loader(self, last: int, images: PackedImages) -> Iterator[tuple[Tensor, Tensor]]:
         recipe, options = self.recipe, self.options
         seed = (options.seed, self._rollbacks)  # after a rollback other patches come
-        patches = PatchPairs(self._images, recipe.data, recipe.generator.scale, seed)
+        patches = PatchPairs(images, recipe.data, recipe.generator.scale, seed)
         sampler = StepBatches(
             self.step, last, recipe.data.batch, self._group.rank, self._group.world
         )
@@ -235,6 +298,16 @@ class Trainer:
         device = self.options.device
         low, high = as_images(lr, device), as_images(hr, device)
         rate = learning_rate(self.recipe.schedule, self.step, self.recipe.steps)
+        parts, norms = self._gradients(low, high)
+        if not self._update(rate, norms):
+            return None
+        if self.ema is not None:
+            self.ema.update(self.generator, self.step)
+        self.step += 1
+        return StepReport(self.step, self.recipe.steps, rate, parts, norms[0])
+
+    def _gradients(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Losses of a batch, and the norms of the gradients that it leaves behind."""
         discriminator = self.objective.discriminator
         if discriminator is not None:
             discriminator.requires_grad_(False)
@@ -248,17 +321,15 @@ class Trainer:
                 loss, more = self.objective.discriminator_loss(sr.detach(), high)
             parts = {**parts, **more}
             norms.append(self._backward(1, loss, discriminator))
-        if not self._update(rate, norms):
-            return None
-        if self.ema is not None:
-            self.ema.update(self.generator, self.step)
-        self.step += 1
-        return StepReport(self.step, self.recipe.steps, rate, parts, norms[0])
+        return parts, norms
 
     def _autocast(self) -> torch.autocast:
         precision = self.options.precision
         return torch.autocast(
-            self.options.device.type, PRECISIONS[precision], enabled=precision != "fp32"
+            self.options.device.type,
+            PRECISIONS[precision],
+            enabled=precision != "fp32",
+            cache_enabled=not self._in_graph,  # a replay casts anew, whatever was cached
         )
 
     def _backward(self, k: int, loss: Tensor, network: nn.Module) -> Tensor:
@@ -350,7 +421,10 @@ class Trainer:
             if discriminator is not None:
                 discriminator.load_state_dict(state["discriminator"])
             for optimizer, content in zip(self._optimizers, state["optimizers"], strict=True):
+                own = [(group["lr"], group["capturable"]) for group in optimizer.param_groups]
                 optimizer.load_state_dict(content)
+                for group, (rate, capturable) in zip(optimizer.param_groups, own, strict=True):
+                    group["lr"], group["capturable"] = rate, capturable  # of this device
             for scaler, content in zip(self._scalers, state["scalers"], strict=True):
                 scaler.load_state_dict(content)
         except (RuntimeError, ValueError) as error:
@@ -369,16 +443,25 @@ class Trainer:
 def _modes_of_torch(options: RunOptions) -> Iterator[None]:
     """What a run sets for the whole process, until the run's end."""
     deterministic = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
     flushing = bool(torch.tensor(1e-310, dtype=torch.float64) * 1 == 0)  # torch does not tell
     try:
         if options.deterministic:
             torch.use_deterministic_algorithms(True)
+        if options.device.type == "cuda":
+            torch.backends.cudnn.benchmark = not options.deterministic  # sizes do not change
         if options.device.type == "cpu":
             torch.set_flush_denormal(True)  # near-zero gradients else take 100 times as long
         yield
     finally:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_flush_denormal(flushing)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def _seed(seed: int, rollbacks: int, step: int) -> int:
+    """Of a step's random numbers: other ones after a rollback, the same after resuming."""
+    return int(np.random.SeedSequence((seed, rollbacks, step)).generate_state(1, np.uint32)[0])
 
 
 class _Clock:
