@@ -95,6 +95,15 @@ def command(
         int, typer.Option("--quality", "-q", help="Of JPEG, AVIF and lossy WebP, 1 to 100.")
     ] = 95,
     max_pixels: options.MaxPixels = None,
+    series: Annotated[
+        int | None,
+        typer.Option(
+            "--series",
+            min=0,
+            metavar="N",
+            help="Of a TIFF that holds several images: the one to upscale, from 0. Default: all.",
+        ),
+    ] = None,
     scheduler: store.Scheduler = None,
     workers: store.Workers = None,
     memory_limit: store.MemoryLimit = None,
@@ -210,15 +219,18 @@ def command(
     )
     if is_auto(model) and any(_may_be_a_photo(job.source) for job in plan.jobs):
         upscaler.for_model(PHOTO, load(PHOTO, out))  # downloaded here, with a bar
+    upscale = batch.FileUpscaler(upscaler)
     outcomes: list[Outcome] = []
     try:
         with display.shown(out) as shown:
             outcomes = batch.run(
                 plan.jobs,
-                batch.FileUpscaler(upscaler),
+                upscale,
                 _Counting(shown, outcomes),
                 max_pixels=limit,
                 quality=quality,
+                series=series,
+                check=upscale.check,
             )
     except KeyboardInterrupt:
         done = sum(outcome.state == "done" for outcome in outcomes)

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from esrgan_ext.errors import EsrganError, UpscaleCancelled
-from esrgan_ext.inference.files import ImageFile, read_image, write_image
+from esrgan_ext.inference.capacity import check_space, check_target
+from esrgan_ext.inference.files import ImageFile, facts_of, read_image, write_image
 from esrgan_ext.inference.folder import FileJob
 from esrgan_ext.inference.headers import MAX_PIXELS
 from esrgan_ext.inference.progress import Progress
@@ -42,6 +44,9 @@ class Upscaled:
 Upscale = Callable[[ImageFile, Progress], Upscaled]
 """Upscales one image."""
 
+Check = Callable[[ImageFile, Path], None]
+"""Looks at an image and the file that its result goes to."""
+
 
 class FileUpscaler:
     """Upscales the images of files with one `Upscaler`, whichever their channel axis is.
@@ -53,13 +58,9 @@ class FileUpscaler:
         self._upscaler = upscaler
 
     def __call__(self, image: ImageFile, progress: Progress) -> Upscaled:
-        upscaler, notes, axis = self._upscaler, [], image.channel_axis
+        axis = image.channel_axis
         channels = 1 if axis is False else image.pixels.shape[axis]
-        if upscaler.model is None:
-            scientific = "TIFF" if image.format == "tiff" else None
-            choice = choose_model(image.pixels.dtype, channels, scientific=scientific)
-            upscaler = upscaler.for_model(choice.model)
-            notes.append(str(choice))
+        upscaler, notes = self._chosen(image, channels)
         values = upscaler.value_map(image.pixels, channel_axis=axis)
         given: DataRange = upscaler.data_range
         if follows_data(image.pixels.dtype, given, channels):
@@ -67,6 +68,25 @@ class FileUpscaler:
             given = (values.low, values.high) if values.low < values.high else given
         pixels = upscaler(image.pixels, data_range=given, channel_axis=axis, progress=progress)
         return Upscaled(pixels, "; ".join(notes))
+
+    def _chosen(self, image: ImageFile, channels: int) -> tuple[Upscaler, list[str]]:
+        """The upscaler, and what was chosen where the model is left to it."""
+        if self._upscaler.model is not None:
+            return self._upscaler, []
+        scientific = "TIFF" if image.format == "tiff" else None
+        choice = choose_model(image.pixels.dtype, channels, scientific=scientific)
+        return self._upscaler.for_model(choice.model), [str(choice)]
+
+    def check(self, image: ImageFile, target: Path) -> None:
+        """Raise ImageFileError if the result could not be written to `target`."""
+        results = []
+        for one in (image, *image.further):
+            axis = one.channel_axis
+            upscaler, _ = self._chosen(one, 1 if axis is False else one.pixels.shape[axis])
+            shape = upscaler.output_shape(one.pixels.shape, channel_axis=axis)
+            results.append(facts_of(shape, one))
+        check_target(target, results)
+        check_space(target, results)
 
 
 @dataclass(frozen=True)
@@ -101,6 +121,8 @@ def run(
     *,
     max_pixels: int = MAX_PIXELS,
     quality: int = 95,
+    series: int | None = None,
+    check: Check | None = None,
 ) -> list[Outcome]:
     """Do the jobs, one after the other; the files of the next and the previous one are read and
     written meanwhile.
@@ -112,8 +134,10 @@ def run(
     ----------
     upscale
         From a file's pixels to the result's.
-    max_pixels, quality
+    max_pixels, quality, series
         See `read_image` and `write_image`.
+    check
+        Raises EsrganError for a result that its file could not hold, before any work.
 
     Returns
     -------
@@ -134,7 +158,9 @@ def run(
         def read(number: int) -> Future[ImageFile] | None:
             if number >= len(jobs):
                 return None
-            return reading.submit(read_image, jobs[number].source, max_pixels=max_pixels)
+            return reading.submit(
+                read_image, jobs[number].source, max_pixels=max_pixels, series=series
+            )
 
         upcoming = read(0)
         try:
@@ -148,7 +174,9 @@ def run(
                     current.exception()
                     upcoming = read(number + 1)
                     image = current.result()
-                    result = upscale(image, progress)
+                    if check is not None:
+                        check(image, job.target)
+                    results = _upscaled(image, upscale, progress)
                 except UpscaleCancelled:
                     raise
                 except _EXPECTED as error:
@@ -158,8 +186,8 @@ def run(
                     events.finished(outcomes[-1])
                     continue
                 writer.report(wait=True)
-                writer.start(job, result, image, quality, time.monotonic() - begin)
-                del current, image, result
+                writer.start(job, results, image, quality, time.monotonic() - begin)
+                del current, image, results
         finally:
             writer.report(wait=True)
     return outcomes
@@ -174,16 +202,24 @@ class _Writer:
         self._current: tuple[Outcome, Future[None]] | None = None
 
     def start(
-        self, job: FileJob, result: Upscaled, image: ImageFile, quality: int, seconds: float
+        self,
+        job: FileJob,
+        results: list[Upscaled],
+        image: ImageFile,
+        quality: int,
+        seconds: float,
     ) -> None:
-        pixels = result.pixels
+        pixels = results[0].pixels
         rows = pixels.ndim - (3 if image.channel_axis is not False else 2)
-        outcome = Outcome(
-            job, "done", "", seconds, (pixels.shape[rows + 1], pixels.shape[rows]), result.note
+        size = pixels.shape[rows + 1], pixels.shape[rows]
+        outcome = Outcome(job, "done", "", seconds, size, results[0].note)
+        pairs = zip(image.further, results[1:], strict=True)
+        further = [(one, result.pixels) for one, result in pairs]
+        future = self._pool.submit(
+            write_image, job.target, pixels, like=image, quality=quality, further=further
         )
-        future = self._pool.submit(write_image, job.target, pixels, like=image, quality=quality)
         self._current = outcome, future
-        if pixels.nbytes > _OVERLAP_BYTES:
+        if sum(result.pixels.nbytes for result in results) > _OVERLAP_BYTES:
             self.report(wait=True)
 
     def report(self, *, wait: bool) -> None:
@@ -199,6 +235,23 @@ class _Writer:
             outcome = replace(outcome, state="failed", reason=_reason(error, outcome.job))
         self._outcomes.append(outcome)
         self._events.finished(outcome)
+
+
+def _upscaled(image: ImageFile, upscale: Upscale, progress: Progress) -> list[Upscaled]:
+    """The results of all images of a file; progress runs over all of them."""
+    images = (image, *image.further)
+    if len(images) == 1:
+        return [upscale(image, progress)]
+    sizes = [one.pixels.size for one in images]
+    results = []
+    for number, one in enumerate(images):
+        before = sum(sizes[:number])
+
+        def part(done: int, total: int, before: int = before, size: int = one.pixels.size) -> Any:
+            return progress(before + size * done // max(total, 1), sum(sizes))
+
+        results.append(upscale(one, part))
+    return results
 
 
 def _reason(error: BaseException, job: FileJob) -> str:

@@ -3,10 +3,11 @@ never a half-written file. What each format's bytes mean is the format modules' 
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Literal
 import numpy as np
 
 from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.formats import avif, exif, jpeg, opencv, tiff, tiff_write, webp
+from esrgan_ext.inference.capacity import Facts, can_hold, check_target
+from esrgan_ext.inference.formats import avif, exif, opencv, tiff, tiff_write
 from esrgan_ext.inference.formats.metadata import Metadata
 from esrgan_ext.inference.headers import (
     MAX_PIXELS,
@@ -52,6 +54,8 @@ class ImageFile:
         Whether the file keeps pixels exactly.
     tiff
         How a TIFF was laid out.
+    further
+        The other images of a file that holds several (a TIFF's further series).
     """
 
     path: Path
@@ -61,49 +65,20 @@ class ImageFile:
     format: Format
     lossless: bool = True
     tiff: tiff.TiffLayout | None = None
+    further: tuple[ImageFile, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Capacity:
-    """What a format can hold: an alpha channel, bits a sample, pixels a side."""
-
-    alpha: bool
-    bits: int
-    side: int
-
-
-_CAPACITY: dict[Format, _Capacity] = {
-    "png": _Capacity(True, 16, 2**31 - 1),
-    "jpeg": _Capacity(False, 8, jpeg.MAX_SIDE),
-    "webp": _Capacity(True, 8, webp.MAX_SIDE),
-    "bmp": _Capacity(True, 8, 2**31 - 1),
-    "avif": _Capacity(True, 8, 65536),
-    "jp2": _Capacity(True, 16, 2**31 - 1),
-    "pnm": _Capacity(False, 16, 2**31 - 1),
-}
+def facts_of(shape: tuple[int, ...], image: ImageFile) -> Facts:
+    """A result of this shape, made from `image`."""
+    last = 1 if image.channel_axis is False else shape[-1]
+    rows = len(shape) - (2 if image.channel_axis is False else 3)
+    planes = math.prod(shape[:rows])
+    return Facts(shape[rows + 1], shape[rows], last, image.pixels.dtype, planes)
 
 
-def can_hold(suffix: str, *, alpha: bool, bits: int, width: int, height: int) -> bool:
-    """Whether a file of this suffix can hold such an image without loss of depth or alpha.
-
-    GIF cannot hold any: 256 colours are not enough for a photograph. Nor can PBM's one bit.
-    """
-    if suffix.lower() == ".pbm":
-        return False
-    format = SUFFIXES.get(suffix.lower())
-    if format == "tiff":
-        return True
-    if format is None or format not in _CAPACITY:
-        return False
-    capacity = _CAPACITY[format]
-    return (
-        (capacity.alpha or not alpha)
-        and bits <= capacity.bits
-        and max(width, height) <= capacity.side
-    )
-
-
-def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> ImageFile:
+def read_image(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, series: int | None = None
+) -> ImageFile:
     """Read an image file.
 
     Parameters
@@ -113,6 +88,9 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         content decides, not the suffix.
     max_pixels
         Files whose header claims more pixels (a plane) are turned down before decoding.
+    series
+        Of a TIFF that holds several images: the number of the one to read, from 0. By default all
+        are read, the others into `further`.
 
     Returns
     -------
@@ -130,7 +108,9 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     try:
         check_pixels(header, max_pixels)
         if header.format == "tiff":
-            return _read_tiff(path)
+            return _read_tiff(path, max_pixels, series)
+        if series:
+            raise ImageFileError(f"it holds one image (series 0); there is no series {series}")
         with open(path, "rb") as file:
             data = file.read()
         if header_of_bytes(data).animated or _frames(data, header.format) > 1:
@@ -170,6 +150,7 @@ def write_image(
     metadata: Metadata | None = None,
     channel_axis: int | Literal[False] | None = None,
     quality: int = 95,
+    further: Sequence[tuple[ImageFile, np.ndarray]] = (),
 ) -> None:
     """Write an image file, all or nothing: a file of this name appears when it is complete.
 
@@ -189,6 +170,8 @@ def write_image(
         `like`, else the last of three axes with 2, 3 or 4 entries.
     quality
         1 to 100, for JPEG, AVIF and WebP; a WebP that comes from a lossless WebP stays lossless.
+    further
+        More images for the same TIFF, each with the one it comes from.
 
     Raises
     ------
@@ -210,11 +193,15 @@ def write_image(
         metadata = replace(metadata, exif=exif.updated(metadata.exif, width, height))
     try:
         if format == "tiff":
-            factor = _factor(like, width, height)
-            layout = like.tiff if like is not None else None
+            pages = [_page(pixels, like, metadata, colour)]
+            if further:
+                pages += [_further_page(one, result) for one, result in further]
             with replacing(path) as part:
-                tiff_write.write(part, pixels, metadata, layout, colour=colour, factor=factor)
+                notes = tiff_write.write(part, pages)
+            _tell(path, notes)
             return
+        if further:
+            raise ImageFileError(f"only TIFF can hold {len(further) + 1} images")
         data, notes = _encoded(path, format, pixels, metadata, colour, quality, like)
         with replacing(path) as part, open(part, "xb") as file:
             file.write(data)
@@ -222,8 +209,28 @@ def write_image(
         raise ImageFileError(f"{path}: {error}") from error
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    _tell(path, notes)
+
+
+def _tell(path: Path, notes: tuple[str, ...]) -> None:
     for note in notes:
-        warnings.warn(f"{path}: {note}", stacklevel=2)
+        warnings.warn(f"{path}: {note}", stacklevel=3)
+
+
+def _page(
+    pixels: np.ndarray, like: ImageFile | None, metadata: Metadata, colour: bool
+) -> tiff_write.Page:
+    height, width = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
+    layout = like.tiff if like is not None else None
+    return tiff_write.Page(pixels, metadata, layout, colour, _factor(like, width, height))
+
+
+def _further_page(like: ImageFile, pixels: np.ndarray) -> tiff_write.Page:
+    metadata, colour = like.metadata, like.channel_axis is not False
+    if metadata.exif is not None:
+        height, width = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
+        metadata = replace(metadata, exif=exif.updated(metadata.exif, width, height))
+    return _page(pixels, like, metadata, colour)
 
 
 @contextmanager
@@ -255,37 +262,28 @@ def _encoded(
     quality: int,
     like: ImageFile | None,
 ) -> tuple[bytes, tuple[str, ...]]:
-    if format is None or format == "gif":
-        known = ", ".join(s for s, f in SUFFIXES.items() if f != "gif")
-        raise ImageFileError(f"no format to write for the suffix {path.suffix!r} (known: {known})")
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageFileError(f"{format.upper()} cannot hold {pixels.dtype} pixels; TIFF can")
-    if pixels.ndim != (3 if colour else 2):
-        raise ImageFileError(f"{format.upper()} cannot hold a stack of planes; TIFF can")
-    channels = pixels.shape[2] if colour else 1
-    if channels not in (1, 2, 3, 4):
-        raise ImageFileError(f"{format.upper()} cannot hold {channels} channels; TIFF can")
-    if channels == 1 and colour:
-        pixels = pixels[..., 0]
-    height, width = pixels.shape[:2]
-    bits = 8 * pixels.dtype.itemsize
-    alpha = channels in (2, 4)
-    if not can_hold(path.suffix, alpha=alpha, bits=bits, width=width, height=height):
-        raise ImageFileError(
-            f"{format.upper()} cannot hold {width} x {height} pixels of {bits} bits"
-            f"{' with alpha' if alpha else ''}; PNG can"
-        )
+    if colour and pixels.shape[-1] == 1:
+        pixels, colour = pixels[..., 0], False
+    height, width = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
+    channels = pixels.shape[-1] if colour else 1
+    planes = math.prod(pixels.shape[: pixels.ndim - (3 if colour else 2)])
+    check_target(path, [Facts(width, height, channels, pixels.dtype, planes)])
+    assert format is not None
     lossless = like is not None and like.format == format == "webp" and like.lossless
     return opencv.encode(pixels, format, metadata, quality=quality, lossless=lossless)
 
 
-def _read_tiff(path: Path) -> ImageFile:
-    pixels, metadata, layout = tiff.read(path)
-    axis: int | Literal[False] = pixels.ndim - 1 if layout.axes.endswith("S") else False
-    image = ImageFile(path, pixels, axis, metadata, "tiff", True, layout)
-    return _upright(image, layout.orientation)
+def _read_tiff(path: Path, max_pixels: int, series: int | None) -> ImageFile:
+    images = []
+    for one in tiff.read(path, series=series, max_pixels=max_pixels):
+        for note in one.notes:
+            warnings.warn(f"{path}: {note}", stacklevel=3)
+        axis: int | Literal[False] = one.pixels.ndim - 1 if one.layout.axes[-1] == "S" else False
+        image = ImageFile(path, one.pixels, axis, one.metadata, "tiff", True, one.layout)
+        images.append(_upright(image, one.layout.orientation))
+    return replace(images[0], further=tuple(images[1:]))
 
 
 def _upright(image: ImageFile, orientation: int) -> ImageFile:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esrgan_ext.errors import ImageFileError, OptionError
-from esrgan_ext.inference.files import can_hold
+from esrgan_ext.inference.capacity import Facts, check_target, holds
 from esrgan_ext.inference.headers import SUFFIXES, ImageHeader, read_header
 
 #: Suffixes that `--format` takes.
@@ -107,6 +107,7 @@ def plan(
     elif not target.is_dir() and target.suffix.lower() in SUFFIXES:
         if naming.format is not None or naming.suffix:
             raise OptionError("the result is named already: leave out --format and --suffix")
+        _check_named(source, target, factor)
         jobs = [FileJob(source, target)]
     else:
         jobs = [FileJob(source, _result_path(source, target / source.name, naming, factor))]
@@ -171,13 +172,29 @@ def _result_path(source: Path, place: Path, naming: Naming, factor: float) -> Pa
 
 
 def _fits(suffix: str, header: ImageHeader, factor: float) -> bool:
-    return can_hold(
-        suffix,
-        alpha=bool(header.has_alpha),
-        bits=header.bits or 8,
-        width=round(header.width * factor),
-        height=round(header.height * factor),
+    return holds(suffix, _facts(header, factor))
+
+
+def _facts(header: ImageHeader, factor: float) -> Facts:
+    return Facts(
+        max(round(header.width * factor), 1),
+        max(round(header.height * factor), 1),
+        4 if header.has_alpha else 3,
+        header.dtype,
+        2 if header.stack else 1,
     )
+
+
+def _check_named(source: Path, target: Path, factor: float) -> None:
+    """Say at once that a result cannot have the name it was given."""
+    try:
+        header = read_header(source)
+    except ImageFileError:
+        return  # reading it will fail and say why
+    try:
+        check_target(target, [_facts(header, factor)])
+    except ImageFileError as error:
+        raise OptionError(f"{target}: {error}") from error
 
 
 def _without_results(jobs: list[FileJob]) -> list[FileJob]:

@@ -5,17 +5,26 @@ it before any memory is asked for."""
 from __future__ import annotations
 
 import io
-import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-import imagesize
+import numpy as np
 import tifffile
 
 from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.formats import avif, bmp, jpeg, png, webp
+from esrgan_ext.inference.formats import (
+    avif,
+    bmp,
+    jp2,
+    jpeg,
+    png,
+    pnm,
+    tiff_chain,
+    tiff_colour,
+    webp,
+)  # fmt: skip
 
 Format = Literal["png", "jpeg", "webp", "bmp", "tiff", "avif", "jp2", "gif", "pnm"]
 
@@ -38,11 +47,18 @@ SUFFIXES: dict[str, Format] = {
     ".tiff": "tiff",
     ".avif": "avif",
     ".jp2": "jp2",
+    ".j2k": "jp2",
+    ".j2c": "jp2",
+    ".jpc": "jp2",
+    ".jpf": "jp2",
+    ".jpx": "jp2",
     ".gif": "gif",
     ".pbm": "pnm",
     ".pgm": "pnm",
     ".ppm": "pnm",
     ".pnm": "pnm",
+    ".pam": "pnm",
+    ".pfm": "pnm",
 }
 
 # PNG's text chunks and JPEG's EXIF and profiles come before what is looked for here; a camera's
@@ -65,6 +81,10 @@ class ImageHeader:
         Bits a sample; None where the header alone does not tell.
     animated
         More than one frame in time.
+    sample
+        "u" for unsigned integers, "i" for signed ones, "f" for floats.
+    stack
+        More than one plane, or image.
     """
 
     format: Format
@@ -73,6 +93,15 @@ class ImageHeader:
     has_alpha: bool | None = None
     bits: int | None = None
     animated: bool = False
+    sample: str = "u"
+    stack: bool = False
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type that its samples are read as."""
+        if self.sample != "u":
+            return np.dtype(f"{self.sample}{max(self.bits or 32, 8) // 8}")
+        return np.dtype(np.uint8 if (self.bits or 8) <= 8 else np.uint16)
 
 
 def sniff(head: bytes) -> Format | None:
@@ -87,13 +116,13 @@ def sniff(head: bytes) -> Format | None:
         return "tiff"
     if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
         return "avif"
-    if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+    if head.startswith((jp2.BOX_SIGNATURE, jp2.CODESTREAM_SIGNATURE)):
         return "jp2"
     if head[:6] in (b"GIF87a", b"GIF89a"):
         return "gif"
     if head[:2] == b"BM" and len(head) > 6 and head[6:10] == b"\0\0\0\0":
         return "bmp"
-    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+    if pnm.is_pnm(head):
         return "pnm"
     return None
 
@@ -159,58 +188,51 @@ def _of_format(head: bytes, format: Format, file: BinaryIO) -> ImageHeader:
         )
     if format == "bmp":
         bitmap = bmp.inspect(head)
-        return ImageHeader("bmp", bitmap.width, bitmap.height, bitmap.bits == 32, 8)
+        alpha = bmp.has_alpha(head)
+        return ImageHeader("bmp", bitmap.width, bitmap.height, alpha, 8)
     if format == "gif":
         width, height = struct.unpack_from("<HH", head, 6)
         return ImageHeader("gif", width, height, False, 8)  # OpenCV drops its transparency
     if format == "avif":
         found = avif.inspect(head)
         return ImageHeader("avif", found.width, found.height, found.has_alpha, found.bits)
+    if format == "jp2":
+        coded = jp2.inspect(head)
+        bits = 8 if coded.palette else max(coded.bits, default=8)
+        return ImageHeader("jp2", coded.width, coded.height, coded.alpha is not None, bits)
+    if format == "pnm":
+        net = pnm.inspect(head)
+        sample = "u" if net.largest else "f"
+        alpha = net.channels in (2, 4)
+        return ImageHeader("pnm", net.width, net.height, alpha, net.bits, sample=sample)
     file.seek(0)
-    if format == "tiff":
-        return _tiff(file)
-    try:
-        width, height = imagesize.get(file, exif_rotation=False)
-    except Exception as error:  # it raises whatever its parsing meets
-        raise ImageFileError(f"the {format.upper()} has a damaged header") from error
-    if width < 0 or height < 0:
-        raise ImageFileError(f"the {format.upper()} has a damaged header")
-    alpha, bits = _jp2_samples(head) if format == "jp2" else (False, _pnm_bits(head))
-    return ImageHeader(format, int(width), int(height), alpha, bits)
+    return _tiff(file)
 
 
 def _tiff(file: BinaryIO) -> ImageHeader:
+    tiff_chain.survey(file, first_only=True)
     try:
         with tifffile.TiffFile(file) as tif:
             page = tif.pages.first
+            bits, kind = page.bitspersample, page.dtype.kind if page.dtype is not None else "u"
+            colours = tiff_colour.colours_of(page)
+            extra = [int(code) for code in page.extrasamples]
+            details = tif.imagej_metadata or {} if tif.is_imagej else {}
             return ImageHeader(
                 "tiff",
                 int(page.imagewidth),
                 int(page.imagelength),
-                bool(page.extrasamples),
-                int(page.bitspersample),
+                any(code in (1, 2) for code in extra),
+                int(bits) if isinstance(bits, int) else 8,
+                sample=kind if kind in "if" else "u",
+                stack=(colours == 1 and len(extra) > 1)
+                or int(details.get("images", 1)) > 1
+                or (len(tif.pages) > 1 and not tif.pages[1].is_reduced),
             )
     except Exception as error:  # tifffile raises whatever its parsing of a damaged file meets
         raise ImageFileError("the TIFF is truncated or damaged: its header cannot be read") from (
             error
         )
-
-
-def _jp2_samples(head: bytes) -> tuple[bool | None, int | None]:
-    """Whether there is alpha, and bits a sample: JP2's image header box (ISO 15444-1, I.5.3.1)."""
-    at = head.find(b"ihdr")
-    if at < 0 or at + 15 > len(head):  # a bare codestream
-        return None, None
-    channels, depth = struct.unpack_from(">HB", head, at + 12)
-    return channels in (2, 4), (depth & 0x7F) + 1
-
-
-def _pnm_bits(head: bytes) -> int:
-    """8, or 16 where the largest value needs it."""
-    tokens = re.sub(rb"#[^\n]*", b"", head[:4096]).split(maxsplit=4)
-    if tokens[0] in (b"P1", b"P4") or len(tokens) < 4 or not tokens[3].isdigit():
-        return 8
-    return 16 if int(tokens[3]) > 255 else 8
 
 
 def _png(head: bytes) -> ImageHeader:

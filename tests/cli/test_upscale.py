@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from esrgan_ext.inference import Upscaler
@@ -118,11 +120,53 @@ def test_a_header_that_claims_too_much_and_the_limit(upscale, photos, tmp_path) 
     assert upscale(photos / "a.png", tmp_path / "out", "--max-pixels", "72").exit_code == 0
 
 
-def test_stacks_cannot_become_png(upscale, tmp_path) -> None:
+def test_stacks_become_tiff_where_the_format_cannot_hold_them(upscale, tmp_path) -> None:
     write_image(tmp_path / "stack.tif", np.zeros((3, 4, 5), np.uint8), channel_axis=False)
     result = upscale(tmp_path / "stack.tif", tmp_path / "out", "--format", "png")
+    assert result.exit_code == 0
+    assert names(tmp_path / "out") == ["stack.tif"]
+
+
+class TestRefusedBeforeTheWork:
+    @pytest.fixture(autouse=True)
+    def no_work(self, monkeypatch) -> None:
+        def called(*arguments: object, **options: object) -> None:
+            raise AssertionError("the network was called")
+
+        monkeypatch.setattr("esrgan_ext.inference.upscaler.Upscaler.__call__", called)
+
+    def test_alpha_into_a_jpeg_that_is_named(self, upscale, photos, tmp_path) -> None:
+        result = upscale(photos / "a.png", tmp_path / "out.jpg")
+        assert result.exit_code == 2
+        assert "JPEG cannot hold 36 x 32 pixels of 8 bits with alpha; PNG can" in result.stderr
+
+    def test_floats_and_stacks_into_a_png_that_is_named(self, upscale, tmp_path) -> None:
+        write_image(tmp_path / "f.tif", np.zeros((4, 5), np.float32))
+        write_image(tmp_path / "s.tif", np.zeros((3, 4, 5), np.uint8), channel_axis=False)
+        for name, word in (("f.tif", "float32 pixels"), ("s.tif", "a stack of planes")):
+            result = upscale(tmp_path / name, tmp_path / "out.png")
+            assert result.exit_code == 2
+            assert f"{word}; TIFF can" in result.stderr
+
+    def test_a_disk_without_room(self, upscale, photos, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+        result = upscale(photos, tmp_path / "out")
+        assert result.exit_code == 1
+        assert "has 0 MB free: make room" in result.stderr
+
+
+def test_one_of_several_images(upscale, tmp_path) -> None:
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        writer.write(np.zeros((4, 5), np.uint8))
+        writer.write(np.zeros((6, 7), np.uint8))
+    assert upscale(tmp_path / "in.tif", tmp_path / "all.tif").exit_code == 0
+    assert upscale(tmp_path / "in.tif", tmp_path / "one.tif", "--series", "1").exit_code == 0
+    with tifffile.TiffFile(tmp_path / "all.tif") as tif:
+        assert [one.shape for one in tif.series] == [(16, 20), (24, 28)]
+    assert tifffile.imread(tmp_path / "one.tif").shape == (24, 28)
+    result = upscale(tmp_path / "in.tif", tmp_path / "none.tif", "--series", "2")
     assert result.exit_code == 1
-    assert "stack of planes; TIFF can" in result.stderr
+    assert "it has series 0 to 1" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -193,12 +193,37 @@ def test_truncated(tmp_path, compression, keep) -> None:
         read_image(tmp_path / "in.tif")
 
 
-def test_images_of_different_shapes_in_one_file(tmp_path) -> None:
-    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
-        writer.write(noise((10, 10)))
-        writer.write(noise((20, 20)))
-    with pytest.raises(ImageFileError, match="2 images of different shapes"):
-        read_image(tmp_path / "in.tif")
+@pytest.mark.parametrize("ome", [False, True])
+@pytest.mark.parametrize(
+    "shapes", [[(10, 12), (20, 24)], [(10, 12, 3), (10, 12)], [(3, 10, 12), (11, 12), (8, 8, 4)]]
+)
+def test_several_images_in_one_file(tmp_path, shapes, ome) -> None:
+    images = [noise(shape) for shape in shapes]
+    with tifffile.TiffWriter(tmp_path / "in.tif", ome=ome) as writer:
+        for image in images:
+            kind = "rgb" if image.shape[-1] in (3, 4) else "minisblack"
+            writer.write(image, photometric=kind)
+
+    found = read_image(tmp_path / "in.tif")
+    doubled = [one.pixels.repeat(2, -1) if one.channel_axis is False else one.pixels
+               for one in (found, *found.further)]  # fmt: skip
+    write_image(
+        tmp_path / "out.tif", doubled[0], like=found,
+        further=list(zip(found.further, doubled[1:], strict=True)),
+    )  # fmt: skip
+
+    assert len(found.further) == len(images) - 1
+    for one, image in zip((found, *found.further), images, strict=True):
+        np.testing.assert_array_equal(one.pixels, image)
+    with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+        assert tif.is_ome == ome
+        assert len(tif.series) == len(images)
+        for series, pixels in zip(tif.series, doubled, strict=True):
+            np.testing.assert_array_equal(series.asarray().squeeze(), pixels)
+    for number, image in enumerate(images):
+        np.testing.assert_array_equal(read_image(tmp_path / "in.tif", series=number).pixels, image)
+    with pytest.raises(ImageFileError, match=f"there is no series {len(images)}"):
+        read_image(tmp_path / "in.tif", series=len(images))
 
 
 def test_a_reduced_copy_is_no_image_of_its_own(tmp_path) -> None:

@@ -25,6 +25,11 @@ class Metadata:
     png_colour
         PNG's own colour chunks (``gAMA``, ``cHRM``, ``sRGB``) as (type, data): they mean
         something only in another PNG.
+    iptc
+        An IPTC record (IIM), from its first 0x1C.
+    texts
+        (keyword, text) in the order of the file: PNG's text chunks, and JPEG's comments with the
+        keyword "Comment".
     """
 
     exif: bytes | None = None
@@ -33,6 +38,8 @@ class Metadata:
     cicp: bytes | None = None
     dpi: tuple[float, float] | None = None
     png_colour: tuple[tuple[bytes, bytes], ...] = ()
+    iptc: bytes | None = None
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 def fitting_profile(icc: bytes | None, *, gray: bool) -> bytes | None:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.formats import avif, bmp, exif, jpeg, png, webp
+from esrgan_ext.inference.formats import avif, bmp, depth, exif, jp2, jpeg, png, pnm, webp
 from esrgan_ext.inference.formats.metadata import Metadata, fitting_profile
 
 _EXIF, _XMP, _ICC, _CICP = (
@@ -33,15 +33,13 @@ _WRITTEN = {
     "webp": (_EXIF, _ICC, _XMP),
     "avif": (_EXIF, _ICC, _XMP),
 }
-# The suffix by which OpenCV chooses its encoder. PNM's is ".pgm" for gray.
+# The suffix by which OpenCV chooses its encoder.
 _ENCODERS = {
     "png": ".png",
     "jpeg": ".jpg",
     "webp": ".webp",
     "bmp": ".bmp",
     "avif": ".avif",
-    "jp2": ".jp2",
-    "pnm": ".ppm",
 }
 _CODEC_LINE = re.compile(
     rb"^(libpng (warning|error)|\[ ?[A-Z]+:\d+@|Corrupt JPEG|Premature end of JPEG|Invalid SOS"
@@ -139,6 +137,13 @@ def decode(data: bytes, format: str) -> Decoded:
     elif format == "avif":
         container = avif.inspect(data)
         icc, bits = container.icc, container.bits
+    elif format == "jp2":
+        pixels, notes = jp2.decode(data)
+        return Decoded(pixels, Metadata(icc=jp2.inspect(data).icc), lossless, notes)
+    elif format == "pnm":
+        return _decoded_pnm(data)
+    if format == "bmp" and bmp.has_masks(data):
+        return Decoded(bmp.decode_masks(data), Metadata(dpi=dpi), lossless)
 
     try:
         with codec_messages() as messages:
@@ -158,10 +163,8 @@ def decode(data: bytes, format: str) -> Decoded:
     if any("premature end" in message.lower() for message in messages):
         raise ImageFileError("the JPEG is damaged: its pixels end before the picture does")
     if pixels.dtype == np.uint16 and bits < 16:
-        # OpenCV leaves AVIF's 10 and 12 bits at the low end; repeating the upper bits below
-        # takes 0 to 0 and the largest value to 65535.
-        wide: np.ndarray = np.asarray(pixels, np.uint16)
-        pixels = (wide << (16 - bits)) | (wide >> (2 * bits - 16))
+        # OpenCV leaves AVIF's 10 and 12 bits at the low end.
+        pixels = depth.widened(np.asarray(pixels, np.uint16), (1 << bits) - 1)
     notes = tuple(f"the decoder says: {message}" for message in messages if "JPEG" in message)
     found = {int(kind): block.tobytes() for kind, block in zip(kinds, blocks, strict=False)}
     xmp = xmp or found.get(_XMP)
@@ -179,6 +182,23 @@ def decode(data: bytes, format: str) -> Decoded:
         png_colour=colour,
     )
     return Decoded(_rgb(pixels, png_info), metadata, lossless, notes)
+
+
+def _decoded_pnm(data: bytes) -> Decoded:
+    info, pixels = pnm.inspect(data), pnm.decode(data)
+    # A file of one bit has but black and white, in whatever type.
+    told = info.largest not in (0, 1, 255, 65535)
+    return Decoded(
+        pixels,
+        Metadata(),
+        True,
+        (
+            f"its largest value {info.largest} is scaled to {np.iinfo(pixels.dtype).max}, and so "
+            "is the result's",
+        )
+        if told
+        else (),
+    )
 
 
 def count_frames(data: bytes) -> int:
@@ -212,7 +232,11 @@ def encode(
         OpenCV cannot encode these pixels in this format.
     """
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    suffix = ".pgm" if format == "pnm" and channels == 1 else _ENCODERS[format]
+    if format == "pnm":
+        return pnm.encode(pixels), ()
+    if format == "jp2":
+        return jp2.encode(pixels), ()
+    suffix = _ENCODERS[format]
     notes: list[str] = []
     icc = fitting_profile(metadata.icc, gray=channels <= 2)
     exif_block, dpi = metadata.exif, metadata.dpi
@@ -321,8 +345,6 @@ def _options(format: str, quality: int, lossless: bool) -> list[int]:
         return [cv2.IMWRITE_WEBP_QUALITY, quality]
     if format == "avif":
         return [cv2.IMWRITE_AVIF_QUALITY, quality]
-    if format == "jp2":
-        return [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
     return []
 
 

@@ -1,27 +1,31 @@
-"""Reads TIFF through tifffile: single images, stacks of pages, ImageJ and OME files. OpenCV drops
-a TIFF's metadata, so it only decodes the colour spaces that tifffile does not convert; writing is
-`tiff_write`'s."""
+"""Reads TIFF through tifffile: single images, stacks of pages, ImageJ and OME files, every image of
+a file that holds several. What samples mean is `tiff_colour`'s, writing `tiff_write`'s."""
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import tifffile
 
 from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.formats import exif
+from esrgan_ext.inference.formats import exif, tiff_chain, tiff_colour
 from esrgan_ext.inference.formats.metadata import Metadata
-from esrgan_ext.inference.formats.opencv import codec_messages
+from esrgan_ext.inference.formats.tiff_details import geo_tags, imagej_details, ome_details
 
 ICC_TAG, XMP_TAG, IPTC_TAG = 34675, 700, 33723
 _UNCOMPRESSED = 1
-_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_JPEG = 7
+_WHOLE = (8, 16, 32, 64)
 UNIT_PER_INCH = {2: 1.0, 3: 2.54}
+# A resolution is two 32-bit numbers.
+_MAX_RESOLUTION = float(2**32 - 1)
+
+# tifffile comments on damaged files by logging, which would go to stderr; what matters is a note.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class TiffLayout:
     Attributes
     ----------
     axes
-        tifffile's letters, one an array axis ("YX", "YXS", "ZCYX", ...).
+        tifffile's letters, one an array axis ("YX", "YXS", "ZCYX", ...); "SYX": samples that are
+        channels each by itself.
     kind
         "plain", "imagej" or "ome".
     compressed
@@ -42,8 +47,8 @@ class TiffLayout:
         (x, y, unit) as in the tags; unit 1 means none.
     details
         ImageJ's or OME's own metadata: spacing, unit, channel names, pixel size.
-    iptc
-        An IPTC record.
+    geo
+        GeoTIFF's tags as (tag, type, values), of the source's pixel grid.
     orientation
         How the stored pixels lie, in EXIF's numbers; never written.
     """
@@ -54,35 +59,82 @@ class TiffLayout:
     associated_alpha: bool = False
     resolution: tuple[float, float, int] | None = None
     details: dict[str, Any] = field(default_factory=dict)
-    iptc: bytes | None = None
+    geo: tuple[tuple[int, int, Any], ...] = ()
     orientation: int = 1
 
 
-def read(path: Path) -> tuple[np.ndarray, Metadata, TiffLayout]:
-    """Read the (first) image or stack of a TIFF file.
+@dataclass(frozen=True, eq=False)
+class TiffImage:
+    """One image, or stack of them, of a file.
 
-    Returns
-    -------
+    Attributes
+    ----------
     pixels
-        ..., H, W or ..., H, W, C where the layout's axes end in "S"; gray is black at 0,
-        palettes are looked up. The orientation is not applied yet.
+        ..., H, W or ..., H, W, C where the layout's axes end in "S"; gray is black at 0, palettes
+        are looked up, samples fill their type. The orientation is not applied yet.
     metadata
     layout
+    notes
+        What the user should hear about it.
+    """
+
+    pixels: np.ndarray
+    metadata: Metadata
+    layout: TiffLayout
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path, *, series: int | None = None, max_pixels: int) -> list[TiffImage]:
+    """Read the images of a TIFF file; reduced copies (pyramids, thumbnails) are none of their own.
+
+    Parameters
+    ----------
+    series
+        The number of the only one to read, from 0; None: all of them.
+    max_pixels
+        A plane with more is refused before it is decoded.
 
     Raises
     ------
     ImageFileError
-        The file is truncated, damaged, or of a kind that is not read.
+        The file is truncated, damaged, or of a kind that is not read, or has no such series.
     """
     try:
+        with open(path, "rb") as file:
+            chain = tiff_chain.survey(file)
         with tifffile.TiffFile(path) as tif:
-            return _read(tif, path)
+            return _read(tif, path, chain, series, max_pixels)
     except (ImageFileError, MemoryError):
         raise
     except OSError as error:
         raise ImageFileError(f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # tifffile raises whatever its parsing of a damaged file meets
         raise ImageFileError(f"the TIFF is damaged: {_first_line(error)}") from error
+
+
+def images_of(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """The series that are images of their own."""
+    found = list(tif.series)
+    if not found:
+        raise ImageFileError("the TIFF is damaged: it has no image")
+    return [one for n, one in enumerate(found) if n == 0 or not one.keyframe.is_reduced]
+
+
+def chosen(
+    found: list[tifffile.TiffPageSeries], number: int | None
+) -> list[tifffile.TiffPageSeries]:
+    """All of them, or the one asked for.
+
+    Raises
+    ------
+    ImageFileError
+        There is no such series.
+    """
+    if number is None:
+        return found
+    if not 0 <= number < len(found):
+        raise ImageFileError(f"it has series 0 to {len(found) - 1}; there is no series {number}")
+    return [found[number]]
 
 
 def check_piecewise(
@@ -97,12 +149,16 @@ def check_piecewise(
     """
     page = series.keyframe
     _check_complete(series, path)
-    layout = _layout(tif, page)
-    photometric = int(page.photometric)
-    jpeg_colour = photometric == _YCBCR and int(page.compression) == _JPEG  # comes as RGB
-    if not jpeg_colour and photometric not in (_MINISBLACK, _RGB):
+    layout, _ = _layout(tif, page, series)
+    photometric = tiff_colour.photometric_of(page)
+    plain = photometric in (tiff_colour.MINISBLACK, tiff_colour.RGB)
+    if not (plain or tiff_colour.is_jpeg_colour(page)):
         raise ImageFileError(
             f"only gray and RGB TIFFs are read by pieces, not {page.photometric!r}"
+        )
+    if page.dtype is not None and page.dtype.kind == "u" and page.bitspersample not in _WHOLE:
+        raise ImageFileError(
+            f"only TIFFs of 8, 16 or 32 bits are read by pieces, not of {page.bitspersample}"
         )
     if layout.orientation != 1:
         raise ImageFileError("a TIFF with an orientation is not read by pieces: turn it first")
@@ -121,90 +177,111 @@ def _check_complete(series: tifffile.TiffPageSeries, path: Path) -> None:
             )
 
 
-def _read(tif: tifffile.TiffFile, path: Path) -> tuple[np.ndarray, Metadata, TiffLayout]:
-    if not tif.series:
-        raise ImageFileError("the TIFF is damaged: it has no image")
-    series = tif.series[0]
-    # Reduced copies of the first image (pyramids, thumbnails) are not images of their own.
-    others = [other for other in tif.series[1:] if not other.keyframe.is_reduced]
-    if others:
-        raise ImageFileError(
-            f"the TIFF holds {len(others) + 1} images of different shapes; split it first"
-        )
+def _read(
+    tif: tifffile.TiffFile,
+    path: Path,
+    chain: tiff_chain.Chain,
+    number: int | None,
+    max_pixels: int,
+) -> list[TiffImage]:
+    found = images_of(tif)
+    cut_stack = _cut_imagej_stack(tif, path)
+    if cut_stack is not None:
+        return [cut_stack]
+    cut: tuple[str, ...] = ()
+    if chain.cut and not tif.is_ndpi:
+        cut = (f"the file is cut off behind page {chain.pages}: the pages after it are lost",)
+    images = []
+    for one in chosen(found, number):
+        image = _read_series(tif, path, one, len(images), max_pixels)
+        images.append(replace(image, notes=cut + image.notes))
+        cut = ()
+    return images
+
+
+def _read_series(
+    tif: tifffile.TiffFile,
+    path: Path,
+    series: tifffile.TiffPageSeries,
+    number: int,
+    max_pixels: int,
+) -> TiffImage:
     page = series.keyframe
-    _check_complete(series, path)
-    axes = series.axes
-    photometric = int(page.photometric)
-    layout = _layout(tif, page)
-    jpeg_colour = photometric == _YCBCR and int(page.compression) == _JPEG  # comes as RGB
-    if jpeg_colour or photometric in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE):
-        pixels = series.asarray()
-    else:
-        pixels, axes = _decode_with_opencv(path.read_bytes(), page, axes, series.shape)
-        photometric, layout = _MINISBLACK, replace(layout, orientation=1)
-    if photometric == _MINISWHITE:
-        pixels = _inverted(pixels)
-    elif photometric == _PALETTE and page.colormap is not None:
-        # The map has 16 bits a colour; 8 are what palettes are made of.
-        pixels = np.moveaxis((page.colormap >> 8).astype(np.uint8)[:, pixels], 0, -1)
-        axes += "S"
-    if "S" in axes and not axes.endswith("S"):  # planar configuration: one plane a sample
-        pixels = np.moveaxis(pixels, axes.index("S"), -1)
-        axes = axes.replace("S", "") + "S"
-    if not axes.rstrip("S").endswith("YX"):
-        raise ImageFileError(f"the TIFF's axes {axes!r} do not end in rows and columns")
-    if pixels.size == 0:
-        raise ImageFileError(f"the image has no pixels (shape {pixels.shape})")
-    return pixels, _metadata(tif, page, path), replace(layout, axes=axes)
-
-
-def _decode_with_opencv(
-    data: bytes, page: Any, axes: str, shape: tuple[int, ...]
-) -> tuple[np.ndarray, str]:
-    """Decode pages of another colour space (CMYK, YCbCr, Lab).
-
-    Returns
-    -------
-    pixels
-        Upright: OpenCV applies the orientation.
-    axes
-        One letter an axis.
-    """
-    cmyk = int(page.photometric) == _CMYK
-    if page.extrasamples and not cmyk:
+    if page.imagewidth * page.imagelength > max_pixels:
         raise ImageFileError(
-            f"a TIFF with alpha in {page.photometric.name} colours is not supported; save it as RGB"
+            f"a page has {page.imagewidth} x {page.imagelength} pixels, more than the limit of "
+            f"{max_pixels}; if that is right, raise the limit (--max-pixels, max_pixels=)"
         )
-    with codec_messages() as messages:
-        done, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    stack = [(n, axis) for n, axis in zip(shape, axes, strict=True) if axis not in "YXS"]
-    number = int(np.prod([n for n, _ in stack]))
-    if not done or len(pages) < number:
-        raise _damaged(messages)
-    colour = pages[0].ndim == 3 and pages[0].shape[2] > 1
-    if colour:
-        # CMYK comes with an opaque alpha.
-        code = cv2.COLOR_BGR2RGB if pages[0].shape[2] == 3 else cv2.COLOR_BGRA2RGB
-        pages = [cv2.cvtColor(one, code) for one in pages[:number]]
-    pixels = np.stack(pages[:number]).reshape(*(n for n, _ in stack), *pages[0].shape)
-    return pixels, "".join(axis for _, axis in stack) + ("YXS" if colour else "YX")
+    _check_complete(series, path)
+    notes = list(_missing_planes(series))
+    by_opencv = tiff_colour.photometric_of(page) == tiff_colour.YCBCR
+    by_opencv &= not tiff_colour.is_jpeg_colour(page)
+    # OpenCV counts pages from the first of the file.
+    data = path.read_bytes() if by_opencv and page.index == 0 else None
+    converted = tiff_colour.convert(page, series, data)
+    layout, more = _layout(tif, page, series)
+    layout = replace(
+        layout,
+        axes=converted.axes,
+        associated_alpha=converted.associated,
+        orientation=1 if converted.upright else layout.orientation,
+    )
+    notes += [*converted.notes, *more]
+    return TiffImage(converted.pixels, _metadata(tif, page, path, layout), layout, tuple(notes))
 
 
-def _damaged(messages: list[str]) -> ImageFileError:
-    reason = f": {messages[-1]}" if messages else ""
-    return ImageFileError(f"the TIFF is damaged or of a kind not supported{reason}")
+def _missing_planes(series: tifffile.TiffPageSeries) -> tuple[str, ...]:
+    """OME-XML may promise planes that no page of this file holds: tifffile makes them black."""
+    missing = [number for number, page in enumerate(series.pages) if page is None]
+    if not missing:
+        return ()
+    return (
+        f"{len(missing)} of its {len(series.pages)} planes are not in this file, the first of them "
+        f"plane {missing[0] + 1}: black in the result",
+    )
 
 
-def _inverted(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.bool_:
-        return ~pixels
-    if pixels.dtype.kind == "u":
-        return np.iinfo(pixels.dtype).max - pixels
-    return pixels
+def _cut_imagej_stack(tif: tifffile.TiffFile, path: Path) -> TiffImage | None:
+    """The whole planes of an ImageJ stack whose file ends too early, or None.
+
+    ImageJ's planes follow one another behind the first directory; the others' directories stand
+    at the end, and may be lost or were never written.
+    """
+    details = tif.imagej_metadata if tif.is_imagej else None
+    page = tif.pages.first
+    promised = (details or {}).get("images", 1)
+    if not isinstance(promised, int) or int(page.compression) != _UNCOMPRESSED or not page.nbytes:
+        return None
+    if not page.dataoffsets or page.dtype is None:
+        return None
+    there = (path.stat().st_size - page.dataoffsets[0]) // page.nbytes
+    if promised <= 1 or there >= promised:
+        return None
+    if there < 1:
+        raise ImageFileError("the TIFF is truncated: the pixels of page 1 end beyond the file")
+    order = page.dtype.newbyteorder(tif.byteorder)
+    planes = np.fromfile(
+        path, order, there * page.nbytes // order.itemsize, offset=page.dataoffsets[0]
+    )
+    planes = planes.astype(page.dtype).reshape(there, *page.shape)
+    layout, notes = _layout(tif, page, tif.series[0])
+    long = [
+        axis for axis, name in (("T", "frames"), ("Z", "slices"), ("C", "channels"))
+        if (details or {}).get(name, 1) > 1
+    ]  # fmt: skip
+    if len(long) == 1:
+        layout = replace(layout, axes=long[0] + page.axes)
+    else:  # which plane is which is no longer a grid
+        layout = replace(layout, kind="plain", axes="Q" + page.axes, details={})
+    cut = (
+        f"the stack is cut off behind page {there} of {promised}: the pages after it are lost, "
+        f"page {there + 1} the first"
+    )
+    return TiffImage(planes, _metadata(tif, page, path, layout), layout, (cut, *notes))
 
 
-def _metadata(tif: tifffile.TiffFile, page: Any, path: Path) -> Metadata:
-    resolution = _resolution(page)
+def _metadata(tif: tifffile.TiffFile, page: Any, path: Path, layout: TiffLayout) -> Metadata:
+    resolution = layout.resolution
     dpi = None
     if resolution is not None and resolution[2] in UNIT_PER_INCH:
         per_inch = UNIT_PER_INCH[resolution[2]]
@@ -213,6 +290,7 @@ def _metadata(tif: tifffile.TiffFile, page: Any, path: Path) -> Metadata:
         exif=_exif_block(tif, path),
         icc=_bytes(page, ICC_TAG),
         xmp=_bytes(page, XMP_TAG),
+        iptc=_bytes(page, IPTC_TAG),
         dpi=dpi,
     )
 
@@ -232,27 +310,31 @@ def _exif_block(tif: tifffile.TiffFile, path: Path) -> bytes | None:
     return exif.block_from(exif.Directory(fields, whole.below))
 
 
-def _layout(tif: tifffile.TiffFile, page: Any) -> TiffLayout:
+def _layout(
+    tif: tifffile.TiffFile, page: Any, series: tifffile.TiffPageSeries
+) -> tuple[TiffLayout, list[str]]:
+    """How a series is laid out, and what of its metadata cannot be kept."""
     kind: Literal["plain", "imagej", "ome"] = "plain"
     details: dict[str, Any] = {}
+    resolution, notes = _resolution(page)
     if tif.is_imagej:
         kind = "imagej"
-        kept = ("spacing", "unit", "finterval", "fps", "loop", "mode", "Info", "Labels", "LUTs")
-        details = {k: v for k, v in (tif.imagej_metadata or {}).items() if k in kept}
+        details, told = imagej_details(tif)
+        notes += told
     elif tif.is_ome:
         kind = "ome"
-        details = _ome_details(tif)
-    extra = tuple(int(sample) for sample in page.extrasamples)
-    return TiffLayout(
-        axes="",
+        details, told = ome_details(tif, series)
+        notes += told
+    layout = TiffLayout(
+        axes=series.axes,
         kind=kind,
         compressed=int(page.compression) != _UNCOMPRESSED,
-        associated_alpha=extra[:1] == (1,),
-        resolution=_resolution(page),
+        resolution=resolution,
         details=details,
-        iptc=_bytes(page, IPTC_TAG),
+        geo=geo_tags(page),
         orientation=_orientation(page),
     )
+    return layout, notes
 
 
 def _orientation(page: Any) -> int:
@@ -261,29 +343,24 @@ def _orientation(page: Any) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _ome_details(tif: tifffile.TiffFile) -> dict[str, Any]:
-    """Pixel size and channel names out of OME-XML."""
-    image = tifffile.xml2dict(tif.ome_metadata or "<OME/>").get("OME", {}).get("Image", {})
-    image = image[0] if isinstance(image, list) else image
-    found = image.get("Pixels", {}) if isinstance(image, dict) else {}
-    details = {k: v for k, v in found.items() if k.startswith(("PhysicalSize", "TimeIncrement"))}
-    channels = found.get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
-    names = [channel.get("Name") for channel in channels]
-    if names and all(names):
-        details["Channel"] = {"Name": names}
-    return details
-
-
-def _resolution(page: Any) -> tuple[float, float, int] | None:
+def _resolution(page: Any) -> tuple[tuple[float, float, int] | None, list[str]]:
+    """(x, y, unit) as in the tags where they make sense, and a note where they do not."""
+    if exif.X_RESOLUTION not in page.tags or exif.Y_RESOLUTION not in page.tags:
+        return None, []
+    unit_tag = page.tags.get(exif.RESOLUTION_UNIT)
     try:
         (xa, xb), (ya, yb) = page.tags[exif.X_RESOLUTION].value, page.tags[exif.Y_RESOLUTION].value
-        unit = (
-            int(page.tags[exif.RESOLUTION_UNIT].value) if exif.RESOLUTION_UNIT in page.tags else 2
-        )
-        return (xa / xb, ya / yb, unit) if xa and ya else None
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
+        unit = int(unit_tag.value) if unit_tag is not None else 2
+        x, y = xa / xb, ya / yb
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None, ["its resolution makes no sense (a division by zero, or no number): left out"]
+    if unit not in (1, 2, 3):
+        return None, [f"its resolution has an unknown unit ({unit}): left out"]
+    if x == 0 and y == 0:
+        return None, []  # what writers put that know none
+    if not all(math.isfinite(v) and 0 < v <= _MAX_RESOLUTION for v in (x, y)):
+        return None, [f"its resolution of {x:g} x {y:g} makes no sense: left out"]
+    return (x, y, unit), []
 
 
 def _bytes(page: Any, tag: int) -> bytes | None:

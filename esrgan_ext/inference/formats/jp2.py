@@ -1,0 +1,177 @@
+"""JPEG 2000, as a JP2 file or a bare codestream, through imagecodecs (OpenJPEG): OpenCV leaves
+depths between 8 and 16 bits at the low end, and knows neither gray+alpha nor small images.
+Reference: ISO/IEC 15444-1, annexes A (codestream) and I (JP2)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import imagecodecs
+import numpy as np
+
+from esrgan_ext.errors import ImageFileError
+from esrgan_ext.inference.formats import depth
+
+BOX_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
+CODESTREAM_SIGNATURE = b"\xff\x4f\xff\x51"
+_CMYK, _LAB = 12, 14  # enumerated colour spaces (I.5.3.3 and 15444-2)
+
+
+@dataclass(frozen=True)
+class Jp2Info:
+    """What boxes and codestream say.
+
+    Attributes
+    ----------
+    bits
+        Bits a sample of each component as coded.
+    signed
+        Whether any component is.
+    alpha
+        The number of the channel that is opacity, or None. Without a channel definition the last
+        of two or four is taken for it, as every reader does.
+    palette
+        Samples are numbers of palette entries; the decoder looks them up, as 8 bits.
+    icc
+        A profile, whole.
+    colour_space
+        The enumerated colour space (16 sRGB, 17 gray, 18 YCC), or None.
+    """
+
+    width: int
+    height: int
+    bits: tuple[int, ...]
+    signed: bool
+    alpha: int | None
+    palette: bool = False
+    icc: bytes | None = None
+    colour_space: int | None = None
+
+
+def inspect(data: bytes | memoryview) -> Jp2Info:
+    """Read the boxes and the codestream's SIZ segment.
+
+    Raises
+    ------
+    ImageFileError
+        There is no codestream, or its header is cut off.
+    """
+    view = memoryview(data)
+    definition: dict[int, int] | None = None
+    palette, icc, colour_space = False, None, None
+    codestream: memoryview | None = view
+    if view[:12] == BOX_SIGNATURE:
+        codestream = None
+        for kind, body in _boxes(view):
+            if kind == b"jp2h":
+                for inner, content in _boxes(body):
+                    if inner == b"cdef":
+                        definition = _definition(content)
+                    elif inner == b"pclr":
+                        palette = True
+                    elif inner == b"colr" and len(content) > 3:
+                        if content[0] == 1 and len(content) >= 7:
+                            (colour_space,) = struct.unpack_from(">I", content, 3)
+                        elif content[0] == 2:
+                            icc = bytes(content[3:])
+            elif kind == b"jp2c":
+                codestream = body
+                break
+    if codestream is None or codestream[:4] != CODESTREAM_SIGNATURE:
+        raise ImageFileError("the JPEG 2000 file is truncated or damaged: it has no codestream")
+    try:
+        x1, y1, x0, y0 = struct.unpack_from(">4I", codestream, 8)
+        (count,) = struct.unpack_from(">H", codestream, 40)
+        depths = [codestream[42 + 3 * k] for k in range(count)]
+    except (struct.error, IndexError) as error:
+        raise ImageFileError("the JPEG 2000 file is truncated: its header is cut off") from error
+    if definition is not None:
+        alpha = next((channel for channel, kind in definition.items() if kind in (1, 2)), None)
+    else:
+        alpha = count - 1 if count in (2, 4) and colour_space not in (_CMYK, _LAB) else None
+    return Jp2Info(
+        max(x1 - x0, 0), max(y1 - y0, 0), tuple((d & 0x7F) + 1 for d in depths),
+        any(d & 0x80 for d in depths), alpha, palette, icc, colour_space,
+    )  # fmt: skip
+
+
+def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The pixels (H, W or H, W, C of uint8 or uint16 over all of their range) and notes.
+
+    Raises
+    ------
+    ImageFileError
+        The file is damaged or of a kind that is not read.
+    """
+    info = inspect(data)
+    if info.colour_space in (_CMYK, _LAB):
+        name = "CMYK" if info.colour_space == _CMYK else "CIELAB"
+        raise ImageFileError(f"a JPEG 2000 file in {name} is not read: save it as RGB")
+    bits = max(info.bits, default=0)
+    if not info.bits or len(set(info.bits)) > 1 or bits > 16:
+        raise ImageFileError(
+            f"a JPEG 2000 file with components of {', '.join(map(str, info.bits))} bits is not "
+            "read; all must have the same, up to 16"
+        )
+    try:
+        pixels = np.asarray(imagecodecs.jpeg2k_decode(data))
+    except Exception as error:  # whatever OpenJPEG says of damaged bytes
+        raise ImageFileError(f"the JPEG 2000 file is truncated or damaged: {error}") from error
+    if info.signed:
+        pixels = (pixels.astype(np.int32) + (1 << bits - 1)).astype(np.uint32)
+    largest = 255 if info.palette else (1 << bits) - 1
+    pixels = depth.widened(pixels, largest)
+    kept, notes = pixels, []
+    if not info.palette and bits not in (8, 16):
+        notes.append(depth.note(bits, pixels.dtype))
+    if pixels.ndim == 3:
+        channels = pixels.shape[2]
+        colours = 3 if channels - (info.alpha is not None) >= 3 else 1
+        wanted = list(range(colours))
+        if info.alpha is not None and info.alpha < channels:
+            wanted.append(info.alpha)
+        if len(wanted) < channels:
+            notes.append(
+                f"{channels - len(wanted)} of its {channels} components are neither colour nor "
+                "opacity: left out"
+            )
+        kept = pixels[..., 0] if wanted == [0] else pixels[..., wanted]
+    return np.ascontiguousarray(kept), tuple(notes)
+
+
+def encode(pixels: np.ndarray) -> bytes:
+    """A lossless JP2 of H, W or H, W, C with C = 2, 3, 4, of uint8 or uint16."""
+    return bytes(
+        imagecodecs.jpeg2k_encode(np.ascontiguousarray(pixels), reversible=True, codecformat="jp2")
+    )
+
+
+def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """(type, content) of the boxes side by side; a box that is cut off has what there is."""
+    position = 0
+    while position + 8 <= len(view):
+        (length,) = struct.unpack_from(">I", view, position)
+        kind = bytes(view[position + 4 : position + 8])
+        start = position + 8
+        if length == 1 and position + 16 <= len(view):
+            (length,) = struct.unpack_from(">Q", view, start)
+            start += 8
+        end = len(view) if length == 0 else position + length
+        if end < start:
+            return
+        yield kind, view[start : min(end, len(view))]
+        position = end
+
+
+def _definition(content: memoryview) -> dict[int, int]:
+    """Channel number to type (0 colour, 1 opacity, 2 premultiplied opacity)."""
+    if len(content) < 2:
+        return {}
+    (count,) = struct.unpack_from(">H", content, 0)
+    found = {}
+    for number in range(min(count, (len(content) - 2) // 6)):
+        channel, kind, _ = struct.unpack_from(">3H", content, 2 + 6 * number)
+        found[channel] = kind
+    return found
