@@ -181,5 +181,8 @@ def _conclude(report: Report) -> None:
         if len(report.failures) > _LISTED:
             say_error(f"and {len(report.failures) - _LISTED} more", label="  ")
         raise typer.Exit(FAILED)
+    if report.images > 1:
+        say(f"{report.target} ({report.images} images, {report.seconds:.1f} s)")
+        return
     shape = " x ".join(map(str, report.shape))
     say(f"{report.target} ({shape}, {report.chunks} chunks, {report.seconds:.1f} s)")

@@ -164,6 +164,7 @@ def command(
                     denoise=denoise,
                     consistent=consistent,
                     overwrite=overwrite,
+                    series=series,
                 ),
                 arguments,
             )

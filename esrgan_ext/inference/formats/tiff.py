@@ -149,6 +149,17 @@ def check_piecewise(
     """
     page = series.keyframe
     _check_complete(series, path)
+    promised = (tif.imagej_metadata or {}).get("images", 1) if tif.is_imagej else 1
+    planes = math.prod(
+        n for n, axis in zip(series.shape, series.axes, strict=True) if axis in "TZCIQ"
+    )
+    if isinstance(promised, int) and promised > planes:
+        raise ImageFileError(
+            f"the ImageJ stack is cut off: {planes} of its {promised} planes are there"
+        )
+    missing = _missing_planes(series)
+    if missing:
+        raise ImageFileError(missing[0])
     layout, _ = _layout(tif, page, series)
     photometric = tiff_colour.photometric_of(page)
     plain = photometric in (tiff_colour.MINISBLACK, tiff_colour.RGB)

@@ -61,6 +61,12 @@ def colours_of(page: Any) -> int:
     return _COLOURS.get(photometric_of(page), 1)
 
 
+def is_colour_image(page: Any) -> bool:
+    """Whether all its samples together are one image: gray, RGB or YCbCr, and at most an alpha."""
+    extra = int(page.samplesperpixel) - colours_of(page)
+    return extra == 0 or (extra == 1 and _codes(page)[:1] in ([_ASSOCIATED], [_UNASSOCIATED]))
+
+
 def is_jpeg_colour(page: Any) -> bool:
     """Whether the decoder turns its YCbCr into RGB."""
     return photometric_of(page) == YCBCR and int(page.compression) == _JPEG

@@ -163,7 +163,7 @@ def test_a_truncated_tiff(run, tmp_path):
     with pytest.raises(ImageFileError, match="truncated"):
         run(tmp_path / "out.zarr", path)
     path.write_bytes(b"not a TIFF")
-    with pytest.raises(ImageFileError, match="damaged"):
+    with pytest.raises(ImageFileError, match=r"truncated|damaged"):
         run(tmp_path / "out.zarr", path)
 
 

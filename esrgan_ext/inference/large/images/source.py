@@ -14,6 +14,7 @@ import zarr
 
 from esrgan_ext.errors import ImageFileError
 from esrgan_ext.forks import in_forked_child
+from esrgan_ext.inference.formats import tiff
 
 # Open files a process keeps: the level that is upscaled, and that of a run before.
 _KEPT = 2
@@ -42,6 +43,8 @@ class Source:
     modified : int
         When the file, or the array's metadata, was changed last (ns): a resumed run must find the
         same.
+    series : int
+        The number of the image in a TIFF that holds several.
     """
 
     kind: Literal["zarr", "tiff"]
@@ -51,6 +54,7 @@ class Source:
     shape: tuple[int, ...]
     dtype: str
     modified: int = 0
+    series: int = 0
 
     def __getitem__(self, index: Index) -> np.ndarray:
         array = opened(self)
@@ -107,7 +111,7 @@ def _opened(source: Source) -> Any:
         if source.kind == "zarr":
             return zarr.open_array(source.path, path=source.component, mode="r")
         file = tifffile.TiffFile(source.path)
-        store = file.series[0].aszarr(level=int(source.component))
+        store = tiff.images_of(file)[source.series].aszarr(level=int(source.component))
         return zarr.open_array(store, mode="r", zarr_format=2)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

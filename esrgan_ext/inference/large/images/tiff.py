@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tifffile
 
 from esrgan_ext.errors import ImageError, ImageFileError
-from esrgan_ext.inference.formats import tiff
+from esrgan_ext.inference.formats import tiff, tiff_chain, tiff_colour
 from esrgan_ext.inference.large.images.image import Level, Scene, check_names, check_shape
 from esrgan_ext.inference.large.images.source import Source
+
+Result = TypeVar("Result")
 
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
@@ -26,8 +29,19 @@ _UNITS = {
 _PER_UNIT = {2: "inch", 3: "centimeter"}
 
 
-def read_scene(path: Path) -> Scene:
-    """What a TIFF says about its (first) image.
+def count(path: Path) -> int:
+    """The images of a TIFF, pyramids and thumbnails left out.
+
+    Raises
+    ------
+    ImageFileError
+        As `read_scene`.
+    """
+    return _opened(path, lambda file: len(tiff.images_of(file)))
+
+
+def read_scene(path: Path, number: int = 0) -> Scene:
+    """What a TIFF says about one of its images, the first by default.
 
     Raises
     ------
@@ -37,11 +51,24 @@ def read_scene(path: Path) -> Scene:
         Its axes are none that can be upscaled.
     """
     path = path.resolve()
+    return _opened(path, lambda file: _scene(path, file, number))
+
+
+def _opened(path: Path, look: Callable[[tifffile.TiffFile], Result]) -> Result:
     try:
+        with open(path, "rb") as raw:
+            chain = tiff_chain.survey(raw)
         with tifffile.TiffFile(path) as file:
-            return _scene(path, file)
-    except (ImageError, ImageFileError):
-        raise
+            if chain.cut and not file.is_ndpi:
+                raise ImageFileError(
+                    f"{path}: the TIFF is cut off behind page {chain.pages}; into a TIFF instead "
+                    "of a .zarr what is there is upscaled"
+                )
+            return look(file)
+    except (ImageError, ImageFileError) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # tifffile raises whatever its parsing of a damaged file meets
@@ -49,14 +76,9 @@ def read_scene(path: Path) -> Scene:
         raise ImageFileError(f"{path}: the TIFF is damaged: {reason[0]}") from error
 
 
-def _scene(path: Path, file: tifffile.TiffFile) -> Scene:
-    if not file.series:
-        raise ImageFileError(f"{path}: the TIFF is damaged: it has no image")
-    series = file.series[0]
-    try:
-        layout = tiff.check_piecewise(path, file, series)
-    except ImageFileError as error:
-        raise ImageFileError(f"{path}: {error}") from error
+def _scene(path: Path, file: tifffile.TiffFile, chosen: int) -> Scene:
+    series = tiff.chosen(tiff.images_of(file), chosen)[0]
+    layout = tiff.check_piecewise(path, file, series)
     stored = [_ALIASES.get(letter, letter.lower()) for letter in series.axes]
     if len(set(stored)) < len(stored) or not set(stored) <= set("tczyx"):
         raise ImageError(f"{path}: the TIFF's axes {series.axes!r} are not understood")
@@ -74,7 +96,9 @@ def _scene(path: Path, file: tifffile.TiffFile) -> Scene:
         ratio = [whole / part for whole, part in zip(finest, shape, strict=True)]
         scale = tuple(s * r for s, r in zip(size[0], ratio, strict=True))
         middle = tuple(s * (r - 1) / 2 for s, r in zip(size[0], ratio, strict=True))
-        source = Source("tiff", str(path), str(number), order, shape, str(level.dtype), modified)
+        source = Source(
+            "tiff", str(path), str(number), order, shape, str(level.dtype), modified, chosen
+        )
         levels.append(Level(source, scale, middle))
     axes = [{"name": name, "type": _TYPES[name]} for name in names]
     for axis, unit in zip(axes, size[1], strict=True):
@@ -87,7 +111,7 @@ def _scene(path: Path, file: tifffile.TiffFile) -> Scene:
         version="0.5",
         name=path.name.split(".")[0],
         omero=_omero(layout, names, levels[0].source),
-        colour="S" in series.axes,
+        colour="S" in series.axes and tiff_colour.is_colour_image(series.keyframe),
     )
 
 

@@ -28,6 +28,9 @@ class StoreOptions(UpscaleOptions):
         See `Upscaler`; 'auto' takes the model that is true to the data.
     level : int
         Of the source's pyramid; 0 is the finest.
+    series : int or None
+        Of a TIFF that holds several images: the one to upscale, from 0; None: all of them, each
+        into a group of its own ("0", "1", ...), as bioformats2raw lays them out.
     region : Rect or None
         The part of that level to upscale, in its pixels. The network sees what lies around it.
     channels : {'auto', 'rgb', 'separate'}
@@ -48,6 +51,7 @@ class StoreOptions(UpscaleOptions):
 
     model: Model = AUTO
     level: int = 0
+    series: int | None = None
     region: Rect | None = None
     channels: Channels = "auto"
     version: str | None = None

@@ -134,7 +134,7 @@ def prepare(source: Path, options: StoreOptions) -> Request:
     ImageFileError, ImageError, OptionError, ModelError, DownloadError
     """
     is_tiff = source.is_file()
-    scene = tiff.read_scene(source) if is_tiff else ome_zarr.read_scene(source)
+    scene = tiff.read_scene(source, options.series or 0) if is_tiff else ome_zarr.read_scene(source)
     scene = with_version(scene, options.version)
     level = scene.level(options.level)
     dtype = np.dtype(level.source.dtype)
@@ -182,7 +182,7 @@ def planned(
     tile = request.tile or sizes.tile_for(needs, request.memory_limit)
     grid, stored = sizes.make_grid(request.layout, request.result_size, request.area, needs, tile)
     plan = {
-        **_identity(request),
+        **identity(request),
         "token": secrets.token_hex(8),
         "esrgan_ext": __version__,
         "side": grid.side,
@@ -203,7 +203,7 @@ def resumed(
     ResumeError
         It was made by another model, from another source or with other options.
     """
-    asked = _identity(request)
+    asked = identity(request)
     different = [
         f"{key.replace('_', ' ')} {_short(plan.get(key))}, now {_short(value)}"
         for key, value in asked.items()
@@ -220,7 +220,7 @@ def resumed(
     return _job(request, needs, plan["side"], plan["stored"], values, folder), plan
 
 
-def _identity(request: Request) -> dict[str, Any]:
+def identity(request: Request) -> dict[str, Any]:
     """What a result depends on, as JSON gives it back."""
     source, settings = request.source, request.settings
     region = request.region
@@ -232,6 +232,7 @@ def _identity(request: Request) -> dict[str, Any]:
         "source_changed": source.modified,
         "level": request.level_number,
         "array": source.component,
+        "series": source.series,
         "shape": list(source.shape),
         "dtype": source.dtype,
         "region": [region.y0, region.y1, region.x0, region.x1],

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,8 +23,8 @@ from esrgan_ext.errors import ImageFileError, OptionError, SchedulerError
 from esrgan_ext.inference import ranges
 from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.large import sizes
-from esrgan_ext.inference.large.images import ome_zarr
-from esrgan_ext.inference.large.store import executors, prepare, pyramid, resume, tasks
+from esrgan_ext.inference.large.images import ome_zarr, tiff
+from esrgan_ext.inference.large.store import executors, prepare, pyramid, resume, several, tasks
 from esrgan_ext.inference.large.store.executors import Executor
 from esrgan_ext.inference.large.store.options import StoreOptions
 from esrgan_ext.inference.large.store.prepare import Request
@@ -61,6 +61,8 @@ class Report:
     failures : tuple of Outcome
         Chunks that could not be done; the result is then left unfinished.
     seconds : float
+    images : int
+        Of a file that holds several: how many are in the result; shape is the first one's.
     """
 
     target: Path
@@ -69,6 +71,7 @@ class Report:
     earlier: int
     failures: tuple[Outcome, ...]
     seconds: float
+    images: int = 1
 
 
 def upscale_store(
@@ -111,11 +114,60 @@ def upscale_store(
     ModelError, DownloadError, DeviceError
         See `Upscaler`.
     """
-    start = time.monotonic()
     options = options or StoreOptions()
-    target = Path(target).absolute()
-    _check_target(Path(source).absolute(), target, options.overwrite)
-    request = prepare.prepare(Path(source), options)
+    events = events or _Silent()
+    source, target = Path(source), Path(target).absolute()
+    images = tiff.count(source) if source.is_file() and options.series is None else 1
+    if images > 1:
+        return _upscale_several(source, target, options, events, images)
+    return _upscale_one(source, target, options, events)
+
+
+def _upscale_several(
+    source: Path, target: Path, options: StoreOptions, events: Events, images: int
+) -> Report:
+    """Every image of a file into a group of its own; the collection gets its name when all are
+    there."""
+    start = time.monotonic()
+    _check_target(source.absolute(), target, options.overwrite)
+    each = [replace(options, series=number, overwrite=False) for number in range(images)]
+    # All are looked at before the first is begun.
+    requests = [prepare.prepare(source, one) for one in each]
+    folder = several.begin(target, [prepare.identity(r) for r in requests], options.overwrite)
+    reports = []
+    for number, one in enumerate(each):
+        part = folder / str(number)
+        if part.exists():
+            events.note(f"image {number + 1} of {images} is there")
+            continue
+        events.note(f"image {number + 1} of {images}")
+        reports.append(_upscale_one(source, part, one, events))
+        if reports[-1].failures:
+            break
+    failures = reports[-1].failures if reports else ()
+    if not failures:
+        try:
+            several.finish(folder, target, images, requests[0].scene.version)
+        except OSError as error:
+            raise ImageFileError(
+                f"{target}: cannot be written: {error.strerror or error}"
+            ) from error
+    shape = reports[0].shape if reports else ()
+    return Report(
+        target,
+        shape,
+        sum(report.chunks for report in reports),
+        sum(report.earlier for report in reports),
+        failures,
+        time.monotonic() - start,
+        images,
+    )
+
+
+def _upscale_one(source: Path, target: Path, options: StoreOptions, events: Events) -> Report:
+    start = time.monotonic()
+    _check_target(source.absolute(), target, options.overwrite)
+    request = prepare.prepare(source, options)
     folder = resume.unfinished(target)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +178,7 @@ def upscale_store(
     except OSError as error:
         raise ImageFileError(f"{target}: cannot be written: {error.strerror or error}") from error
     try:
-        run = _Run(request, folder, target, options, events or _Silent())
+        run = _Run(request, folder, target, options, events)
         return run.run(start)
     finally:
         resume.forget(str(folder))
