@@ -37,7 +37,7 @@ def source(tmp_path, images) -> Path:
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_each_into_a_group_of_its_own(source, images, tmp_path, tiny_network, version) -> None:
-    options = StoreOptions(tiny_network, device="cpu", version=version, data_range=(0, 255))
+    options = StoreOptions(model=tiny_network, device="cpu", version=version, data_range=(0, 255))
     report = upscale_store(source, tmp_path / "out.zarr", options)
 
     assert report.images == 3
@@ -55,17 +55,17 @@ def test_each_into_a_group_of_its_own(source, images, tmp_path, tiny_network, ve
 
 
 def test_the_one_that_is_asked_for(source, images, tmp_path, tiny_network) -> None:
-    options = StoreOptions(tiny_network, device="cpu", series=2, data_range=(0, 255))
+    options = StoreOptions(model=tiny_network, device="cpu", series=2, data_range=(0, 255))
     upscale_store(source, tmp_path / "out.zarr", options)
     up = Upscaler(tiny_network, device="cpu", data_range=(0, 255))
     one_level_at_most(finest(tmp_path / "out.zarr"), up(images[2]))
-    options = StoreOptions(tiny_network, device="cpu", series=3)
+    options = StoreOptions(model=tiny_network, device="cpu", series=3)
     with pytest.raises(ImageFileError, match="series 0 to 2; there is no series 3"):
         upscale_store(source, tmp_path / "other.zarr", options)
 
 
 def test_a_run_that_was_killed_goes_on(source, tmp_path, tiny_network, monkeypatch) -> None:
-    options = StoreOptions(tiny_network, device="cpu", data_range=(0, 255))
+    options = StoreOptions(model=tiny_network, device="cpu", data_range=(0, 255))
     with monkeypatch.context() as patch:
         patch.setattr(several, "finish", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -75,7 +75,7 @@ def test_a_run_that_was_killed_goes_on(source, tmp_path, tiny_network, monkeypat
     shutil.rmtree(folder / "1")
     before = (folder / "0" / "zarr.json").stat().st_mtime_ns
 
-    other = StoreOptions(tiny_network, device="cpu", outscale=2, data_range=(0, 255))
+    other = StoreOptions(model=tiny_network, device="cpu", outscale=2, data_range=(0, 255))
     with pytest.raises(ResumeError, match="other options"):
         upscale_store(source, tmp_path / "out.zarr", other)
     report = upscale_store(source, tmp_path / "out.zarr", options)
@@ -90,7 +90,7 @@ def test_one_that_cannot_be_read_by_pieces_stops_all(source, tmp_path, tiny_netw
         writer.write(np.zeros((24, 30), np.uint8))
         writer.write(np.zeros((16, 20), np.uint8), photometric="miniswhite")
     with pytest.raises(ImageFileError, match="only gray and RGB"):
-        upscale_store(tmp_path / "in.tif", tmp_path / "out.zarr", StoreOptions(tiny_network))
+        upscale_store(tmp_path / "in.tif", tmp_path / "out.zarr", StoreOptions(model=tiny_network))
     assert not list(tmp_path.glob("out*"))
 
 
@@ -102,7 +102,7 @@ def test_samples_beside_rgb_that_are_no_alpha_are_channels_by_themselves(
     tifffile.imwrite(
         tmp_path / "in.tif", pixels, photometric="rgb", extrasamples=["unspecified"] * len(extra)
     )
-    options = StoreOptions(tiny_network, device="cpu", data_range=(0, 255))
+    options = StoreOptions(model=tiny_network, device="cpu", data_range=(0, 255))
     upscale_store(tmp_path / "in.tif", tmp_path / "out.zarr", options)
     up = Upscaler(tiny_network, device="cpu", data_range=(0, 255), channel_axis=False)
     one_level_at_most(finest(tmp_path / "out.zarr"), up(np.moveaxis(pixels, -1, 0)))
@@ -115,4 +115,4 @@ def test_a_truncated_stack_is_an_error_that_names_the_page(tmp_path, tiny_networ
         offset = tif.pages[3].offset
     (tmp_path / "in.tif").write_bytes(data[:offset])
     with pytest.raises(ImageFileError, match="cut off behind page 3"):
-        upscale_store(tmp_path / "in.tif", tmp_path / "out.zarr", StoreOptions(tiny_network))
+        upscale_store(tmp_path / "in.tif", tmp_path / "out.zarr", StoreOptions(model=tiny_network))
