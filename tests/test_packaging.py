@@ -31,7 +31,12 @@ def test_every_source_is_in_the_wheel_and_in_the_source_distribution(tmp_path):
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", "built", "sdist"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=280, env=os.environ)
     expected = sources(ROOT / "csrc")
-    assert {"cuda_ops.cpp", "cuda/network.h", "cuda/network.cu", "cuda/mainloop.cuh"} < expected
+    assert {
+        "torch/cuda_ops.cpp",
+        "cuda/network.h",
+        "cuda/network.cu",
+        "cuda/mainloop.cuh",
+    } < expected
     assert sources(tmp_path / "built" / "esrgan_ext" / "csrc") == expected
     (archive,) = (tmp_path / "dist").glob("*.tar.gz")
     with tarfile.open(archive) as file:
@@ -61,9 +66,9 @@ def architectures(module: ModuleType) -> list[str]:
         return []
     (extension,) = extensions
     assert extension.name == "esrgan_ext._C_cuda"
-    assert "csrc/cuda_ops.cpp" in extension.sources
+    assert "csrc/torch/cuda_ops.cpp" in extension.sources
     assert "csrc/cuda/network.cu" in extension.sources
-    assert "csrc/ops.cpp" not in extension.sources
+    assert "csrc/torch/cpu_ops.cpp" not in extension.sources
     flags = extension.extra_compile_args["nvcc"]
     return [flag.split(",code=")[1] for flag in flags if flag.startswith("-gencode")]
 

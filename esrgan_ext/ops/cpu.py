@@ -20,7 +20,7 @@ from esrgan_ext.ops.build import library, selfcheck
 # within 0.2 s, and small images should not wait for a look.
 _FIRST_LOOK, _LOOK = 0.002, 0.05
 
-# Words of the control tensor, see `rrdbnet_into` in csrc/ops.cpp.
+# Words of the control tensor, see `rrdbnet_into` in csrc/torch/cpu_ops.cpp.
 _CANCEL, _DONE, _ROWS, _TOTAL, _THREADS = range(5)
 
 
@@ -41,7 +41,7 @@ class Shape(Protocol):
         """The kernels' form of the parameters, float32 on the CPU."""
 
     def run_into(self, x: Tensor, packed: Tensor, out: Tensor, control: Tensor | None) -> None:
-        """Run the network; `control` as in csrc/ops.cpp."""
+        """Run the network; `control` as in csrc/torch/cpu_ops.cpp."""
 
 
 @dataclass(frozen=True)

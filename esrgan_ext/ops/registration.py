@@ -1,7 +1,7 @@
 """What torch needs to know of the compiled operators beside their kernels.
 
 Fake kernels (shapes without data, for torch.compile and torch.export) and gradients. The
-kernels themselves are in `csrc/ops.cpp` and `csrc/cuda_ops.cpp`.
+kernels themselves are in `csrc/torch/cpu_ops.cpp` and `csrc/torch/cuda_ops.cpp`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// The operators of csrc/cuda_ops.cpp on tensors of the CPU, with the emulated kernels behind them:
+// The operators of csrc/torch/cuda_ops.cpp on tensors of the CPU, with the emulated kernels behind them:
 // for a process that does not load the real extension. Torch's own memory comes from the emulator,
 // which starts it out as NaN and aborts on accesses outside of it.
 #include <ATen/Context.h>
@@ -16,13 +16,13 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "schemas.h"
+#include "torch/schemas.h"
 
 #undef TORCH_LIBRARY_IMPL
 #define TORCH_LIBRARY_IMPL(ns, key, m) _TORCH_LIBRARY_IMPL(ns, CPU, m, C10_UID)
 // A tensor of the CPU says -1; the emulated device is number 0.
 #define get_device() get_device() + 1
-#include "cuda_ops.cpp"
+#include "torch/cuda_ops.cpp"
 #undef get_device
 
 namespace {

@@ -48,7 +48,7 @@ def build(folder: Path) -> Path:
         assert result.returncode == 0, result.stderr
         return target
 
-    sources = [*sorted((CSRC / "cuda").glob("*.cu")), CSRC / "cuda_bindings.cpp"]
+    sources = [*sorted((CSRC / "cuda").glob("*.cu")), CSRC / "torch" / "cuda_bindings.cpp"]
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, [TESTS / "emulated_ops.cpp", *sources]))
     library = folder / "esrgan_emulated.so"

@@ -202,7 +202,7 @@ def _package() -> Path:
 def source_folder() -> Path | None:
     """The folder `csrc`: inside an installed package, or beside it in a checkout."""
     for folder in (_package() / "csrc", _package().parent / "csrc"):
-        if (folder / "ops.cpp").is_file():
+        if (folder / "torch" / "cpu_ops.cpp").is_file():
             return folder
     return None
 

@@ -55,7 +55,7 @@ class BuildError(Exception):
 
 def _is_cuda(path: Path, csrc: Path) -> bool:
     inside = path.relative_to(csrc)
-    return inside.parts[0] == "cuda" or (len(inside.parts) == 1 and inside.name.startswith("cuda_"))
+    return inside.parts[0] == "cuda" or inside.name.startswith("cuda_")
 
 
 def _files(csrc: Path) -> list[Path]:
@@ -68,7 +68,7 @@ def cpu_sources(csrc: Path) -> list[Path]:
 
 
 def cuda_sources(csrc: Path) -> list[Path]:
-    """The files to compile for the CUDA operators: `csrc/cuda` and `csrc/cuda_*.cpp`."""
+    """The files to compile for the CUDA operators: `csrc/cuda` and `csrc/torch/cuda_*.cpp`."""
     return [p for p in _files(csrc) if p.suffix in (".cpp", ".cu") and _is_cuda(p, csrc)]
 
 

@@ -116,7 +116,7 @@ def test_the_key_depends_on_sources_and_torch(tmp_path: Path, monkeypatch) -> No
 def test_a_checkout_notices_that_its_sources_changed(
     tmp_path: Path, monkeypatch, folder: str, age: float, older: bool
 ) -> None:
-    source = tmp_path / folder / "ops.cpp"
+    source = tmp_path / folder / "torch" / "cpu_ops.cpp"
     source.parent.mkdir(parents=True)
     built = tmp_path / "_C.so"
     for path in (source, built):

@@ -1,5 +1,5 @@
 // The Python module: build information, the weights' fingerprint, the machine's peak. No heavy
-// torch headers, so it compiles in seconds; the operators are in ops.cpp and reach Python through
+// torch headers, so it compiles in seconds; the operators are in cpu_ops.cpp and reach Python through
 // torch.ops.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/fingerprint.h"
-#include "cpu/kernels.h"
-#include "cpu/parallel_for.h"
+#include "../cpu/fingerprint.h"
+#include "../cpu/kernels.h"
+#include "../cpu/parallel_for.h"
 
 namespace {
 

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cuda/network.h"
+#include "../cuda/network.h"
 #include "cuda_plans.h"
 #include "dense_block.h"
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cuda/network.h"
+#include "../cuda/network.h"
 
 namespace esrgan {
 

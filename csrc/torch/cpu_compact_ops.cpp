@@ -1,5 +1,5 @@
 // The operators for SRVGGNetCompact on the CPU: checks of arguments, and the bridge from tensors to
-// csrc/cpu/compact.h. They join the library that ops.cpp defines.
+// csrc/cpu/compact.h. They join the library that cpu_ops.cpp defines.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/compact.h"
+#include "../cpu/compact.h"
 
 namespace {
 
@@ -82,7 +82,7 @@ esrgan::ImageView view(const Tensor& t, int64_t n) {
           static_cast<std::ptrdiff_t>(t.stride(3))};
 }
 
-// `control`: as of rrdbnet_into (ops.cpp).
+// `control`: as of rrdbnet_into (cpu_ops.cpp).
 void compact_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, Tensor& out,
                   const std::optional<Tensor>& control) {
   const esrgan::CompactShape s = compact_shape(shape);

@@ -14,8 +14,8 @@
 #include <string_view>
 #include <vector>
 
-#include "cpu/fingerprint.h"
-#include "cpu/network.h"
+#include "../cpu/fingerprint.h"
+#include "../cpu/network.h"
 #include "dense_block.h"
 #include "schemas.h"
 
