@@ -29,6 +29,7 @@ class AvifInfo:
     has_alpha: bool
     bits: int
     icc: bytes | None = None
+    xmp: bytes | None = None
 
 
 def inspect(data: bytes) -> AvifInfo:
@@ -54,7 +55,12 @@ def inspect(data: bytes) -> AvifInfo:
     mirror = re.search(rb"\0\0\0\x09imir(.)", data, re.DOTALL)
     key = (turns[1][0] & 3 if turns else 0, mirror[1][0] & 1 if mirror else None)
     alpha = b":auxiliary:alpha" in data or b":auxid:1\0" in data
-    return AvifInfo(width, height, _ORIENTATION[key], alpha, _bits(data), _profile(data))
+    # OpenCV writes XMP and does not read it; the item is stored as it is.
+    packet = re.search(rb"<x:xmpmeta\b.*?</x:xmpmeta>", data, re.DOTALL)
+    return AvifInfo(
+        width, height, _ORIENTATION[key], alpha, _bits(data), _profile(data),
+        packet[0] if packet else None,
+    )  # fmt: skip
 
 
 def _bits(data: bytes) -> int:

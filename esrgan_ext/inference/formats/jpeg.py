@@ -18,6 +18,9 @@ _ICC_HEADER = b"ICC_PROFILE\0"
 MAX_SEGMENT = 65533
 MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2
+_APP13, _COM = 0xED, 0xFE
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_IPTC = 0x0404
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}  # TEM and the restart markers have no length
 _FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # In entropy-coded data 0xFF is followed by a stuffed 0, a restart marker, or ends the scan.
@@ -33,6 +36,8 @@ class JpegInfo:
     bits: int
     components: int
     dpi: tuple[float, float] | None = None
+    comments: tuple[str, ...] = ()
+    iptc: bytes | None = None
 
 
 def segments(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -93,6 +98,8 @@ def inspect(data: bytes | memoryview, *, complete: bool = True) -> JpegInfo:
     """
     frame: tuple[int, int, int, int] | None = None
     dpi: tuple[float, float] | None = None
+    comments: list[str] = []
+    resources = b""
     for marker, body in segments(data):
         if marker in _FRAME_HEADERS and frame is None:
             if len(body) < 6:
@@ -101,11 +108,15 @@ def inspect(data: bytes | memoryview, *, complete: bool = True) -> JpegInfo:
             frame = width, height, bits, components
         elif marker == _APP0 and body[:5] == b"JFIF\0" and len(body) >= 12:
             dpi = _density(body)
+        elif marker == _COM and body:
+            comments.append(_decoded(bytes(body)))
+        elif marker == _APP13 and bytes(body[: len(_PHOTOSHOP)]) == _PHOTOSHOP:
+            resources += bytes(body[len(_PHOTOSHOP) :])
         elif marker == _SOS and not complete:
             break
     if frame is None:
         raise ImageFileError("the JPEG is damaged: it has no frame header")
-    return JpegInfo(*frame, dpi=dpi)
+    return JpegInfo(*frame, dpi, tuple(comments), _resource(resources, _IPTC))
 
 
 def with_density(data: bytes, dpi: tuple[float, float]) -> bytes:
@@ -134,6 +145,47 @@ def with_profile(data: bytes, icc: bytes) -> bytes:
     if data[2:4] == b"\xff\xe0":
         start = 4 + int.from_bytes(data[4:6], "big")
     return data[:start] + added + data[start:]
+
+
+def with_comments(data: bytes, comments: tuple[str, ...], iptc: bytes | None) -> bytes:
+    """The JPEG with comments and an IPTC record, behind its application segments.
+
+    What is longer than a segment is cut: comments at 65,533 bytes; an IPTC record of that size
+    is left out.
+    """
+    added = b"".join(_segment(_COM, text.encode()[:MAX_SEGMENT]) for text in comments)
+    if iptc is not None and len(iptc) <= MAX_SEGMENT - len(_PHOTOSHOP) - 13:
+        block = b"8BIM" + struct.pack(">HHI", _IPTC, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
+        added += _segment(_APP13, _PHOTOSHOP + block)
+    start = 2
+    while data[start] == 0xFF and 0xE0 <= data[start + 1] <= 0xEF:
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return data[:start] + added + data[start:]
+
+
+def _decoded(comment: bytes) -> str:
+    comment = comment.rstrip(b"\0")
+    try:
+        return comment.decode()
+    except UnicodeDecodeError:
+        return comment.decode("latin-1")
+
+
+def _resource(blocks: bytes, wanted: int) -> bytes | None:
+    """One of Photoshop's image resources: "8BIM", number, name, length, data."""
+    position = 0
+    while position + 12 <= len(blocks) and blocks[position : position + 4] == b"8BIM":
+        (number,) = struct.unpack_from(">H", blocks, position + 4)
+        name = blocks[position + 6] + 1
+        position += 6 + name + name % 2
+        if position + 4 > len(blocks):
+            return None
+        (length,) = struct.unpack_from(">I", blocks, position)
+        body = blocks[position + 4 : position + 4 + length]
+        if number == wanted:
+            return body if len(body) == length and body else None
+        position += 4 + length + length % 2
+    return None
 
 
 def _segment(marker: int, body: bytes) -> bytes:

@@ -17,6 +17,7 @@ import numpy as np
 
 from esrgan_ext.errors import ImageFileError
 from esrgan_ext.inference.formats import avif, bmp, depth, exif, jp2, jpeg, png, pnm, webp
+from esrgan_ext.inference.formats.kept import COMMENT, lost
 from esrgan_ext.inference.formats.metadata import Metadata, fitting_profile
 
 _EXIF, _XMP, _ICC, _CICP = (
@@ -120,6 +121,8 @@ def decode(data: bytes, format: str) -> Decoded:
     dpi: tuple[float, float] | None = None
     xmp: bytes | None = None
     colour: tuple[tuple[bytes, bytes], ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+    iptc: bytes | None = None
     lossless = format not in ("jpeg", "avif", "jp2")
     icc: bytes | None = None
     bits = 16
@@ -127,16 +130,19 @@ def decode(data: bytes, format: str) -> Decoded:
     if format == "png":
         png_info = png.inspect(data)
         dpi, xmp, colour = png_info.dpi, png_info.xmp, png_info.colour_chunks
+        texts = png_info.texts
         to_decode = png.pixel_chunks(data)
     elif format == "jpeg":
-        dpi = jpeg.inspect(data).dpi
+        jpeg_info = jpeg.inspect(data)
+        dpi, iptc = jpeg_info.dpi, jpeg_info.iptc
+        texts = tuple((COMMENT, text) for text in jpeg_info.comments)
     elif format == "webp":
         lossless = webp.inspect(data).lossless
     elif format == "bmp":
         dpi = bmp.inspect(data).dpi
     elif format == "avif":
         container = avif.inspect(data)
-        icc, bits = container.icc, container.bits
+        icc, bits, xmp = container.icc, container.bits, container.xmp
     elif format == "jp2":
         pixels, notes = jp2.decode(data)
         return Decoded(pixels, Metadata(icc=jp2.inspect(data).icc), lossless, notes)
@@ -180,6 +186,8 @@ def decode(data: bytes, format: str) -> Decoded:
         cicp=found.get(_CICP),
         dpi=dpi or exif.resolution(exif_block),
         png_colour=colour,
+        iptc=iptc,
+        texts=texts,
     )
     return Decoded(_rgb(pixels, png_info), metadata, lossless, notes)
 
@@ -232,12 +240,12 @@ def encode(
         OpenCV cannot encode these pixels in this format.
     """
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    notes = lost(format, metadata, gray=channels <= 2)
     if format == "pnm":
-        return pnm.encode(pixels), ()
+        return pnm.encode(pixels), tuple(notes)
     if format == "jp2":
-        return jp2.encode(pixels), ()
+        return jp2.encode(pixels), tuple(notes)
     suffix = _ENCODERS[format]
-    notes: list[str] = []
     icc = fitting_profile(metadata.icc, gray=channels <= 2)
     exif_block, dpi = metadata.exif, metadata.dpi
     if dpi is not None and format in ("webp", "avif"):
@@ -276,6 +284,8 @@ def encode(
             data = jpeg.with_density(data, dpi)
         if icc is not None and len(icc) > jpeg.MAX_SEGMENT - 14:
             data = jpeg.with_profile(data, icc)
+        comments = tuple(text for keyword, text in metadata.texts if keyword == COMMENT)
+        data = jpeg.with_comments(data, comments, metadata.iptc)
     elif format == "bmp" and dpi is not None:
         data = bmp.with_density(data, dpi)
     return data, tuple(notes)
@@ -290,7 +300,9 @@ def _finished_png(
     elif icc is not None:
         # With a profile an sRGB chunk must not be (PNG, 11.3.2.5).
         own = [(kind, body) for kind, body in own if kind != b"sRGB"]
-    return png.insert(data, dpi=metadata.dpi, xmp=metadata.xmp, colour_chunks=tuple(own))
+    return png.insert(
+        data, dpi=metadata.dpi, xmp=metadata.xmp, colour_chunks=tuple(own), texts=metadata.texts
+    )
 
 
 def _encode(

@@ -15,6 +15,8 @@ from esrgan_ext.errors import ImageFileError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
+# ImageMagick's EXIF, IPTC and XMP in hexadecimal: of the source's size and orientation.
+_RAW_PROFILE = "Raw profile type "
 _COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB")
 _INCH_IN_METRES = 0.0254
 # An XMP packet beyond this is no photograph's metadata but a decompression bomb.
@@ -31,6 +33,8 @@ class PngInfo:
     ----------
     bits
         Bits a sample (1, 2, 4, 8, 16).
+    texts
+        Keyword and text of the text chunks, but for XMP's.
     colour_type
         0 gray, 2 RGB, 3 palette, 4 gray+alpha, 6 RGBA.
     transparent_gray
@@ -49,6 +53,7 @@ class PngInfo:
     dpi: tuple[float, float] | None = None
     xmp: bytes | None = None
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 def chunks(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -106,6 +111,7 @@ def inspect(data: bytes | memoryview, *, complete: bool = True) -> PngInfo:
     dpi: tuple[float, float] | None = None
     xmp: bytes | None = None
     colour: list[tuple[bytes, bytes]] = []
+    texts: list[tuple[str, str]] = []
     for number, (kind, body) in enumerate(chunks(data)):
         if number == 0:
             if kind != b"IHDR" or len(body) != 13:
@@ -120,8 +126,12 @@ def inspect(data: bytes | memoryview, *, complete: bool = True) -> PngInfo:
             animated = True
         elif kind == b"pHYs" and len(body) == 9:
             dpi = _density(body) or dpi
-        elif kind == b"iTXt":
-            xmp = _xmp(bytes(body)) or xmp
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            text = _text(kind, bytes(body))
+            if text is not None and text[0] == _XMP_KEYWORD.decode():
+                xmp = text[1].encode() or xmp
+            elif text is not None and not text[0].startswith(_RAW_PROFILE):
+                texts.append(text)
         elif kind in _COLOUR_CHUNKS and len(body) <= 32:
             colour.append((kind, bytes(body)))
         elif kind == b"IDAT":
@@ -132,7 +142,7 @@ def inspect(data: bytes | memoryview, *, complete: bool = True) -> PngInfo:
         raise ImageFileError("the PNG is damaged: it has no pixels (no IDAT chunk)")
     return PngInfo(
         width, height, bits, colour_type, has_alpha, transparent_gray, animated, dpi, xmp,
-        tuple(colour),
+        tuple(colour), tuple(texts),
     )  # fmt: skip
 
 
@@ -149,8 +159,9 @@ def insert(
     dpi: tuple[float, float] | None = None,
     xmp: bytes | None = None,
     colour_chunks: tuple[tuple[bytes, bytes], ...] = (),
+    texts: tuple[tuple[str, str], ...] = (),
 ) -> bytes:
-    """The PNG with a resolution, an XMP packet and colour chunks added after its IHDR.
+    """The PNG with a resolution, an XMP packet, texts and colour chunks added after its IHDR.
 
     XMP goes into an iTXt chunk, as Adobe's specification (part 3, 1.1.5) demands; OpenCV writes
     it into a tEXt chunk, where other programs do not look. A chunk that the file has already is
@@ -164,7 +175,7 @@ def insert(
     if xmp is not None:
         added.append(_chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + xmp))
     after_ihdr = len(SIGNATURE) + 8 + 13 + 4
-    return data[:after_ihdr] + b"".join(added) + data[after_ihdr:]
+    return data[:after_ihdr] + b"".join(added) + text_chunks(texts) + data[after_ihdr:]
 
 
 def metadata_chunks(
@@ -233,18 +244,39 @@ def _density(body: memoryview) -> tuple[float, float] | None:
     return x * _INCH_IN_METRES, y * _INCH_IN_METRES
 
 
-def _xmp(body: bytes) -> bytes | None:
-    """The packet of an iTXt chunk: keyword, 0, compressed?, method, language, 0, keyword, 0."""
-    if not body.startswith(_XMP_KEYWORD + b"\0") or len(body) < len(_XMP_KEYWORD) + 3:
+def _text(kind: bytes, body: bytes) -> tuple[str, str] | None:
+    """Keyword and text of a tEXt, zTXt or iTXt chunk; None where it is damaged or a bomb.
+
+    iTXt: keyword, 0, compressed?, method, language, 0, translated keyword, 0, text in UTF-8.
+    """
+    keyword, separator, rest = body.partition(b"\0")
+    if not separator or not 1 <= len(keyword) <= 79:
         return None
-    compressed = body[len(_XMP_KEYWORD) + 1]
-    parts = body[len(_XMP_KEYWORD) + 3 :].split(b"\0", 2)
-    if len(parts) < 3:
-        return None
-    if not compressed:
-        return parts[2] or None
-    try:
-        unpacked = zlib.decompressobj().decompress(parts[2], _MAX_TEXT_BYTES)
-    except zlib.error:
-        return None
-    return unpacked or None
+    compressed = kind == b"zTXt"
+    encoding = "latin-1"
+    if compressed:
+        rest = rest[1:]  # the method
+    elif kind == b"iTXt":
+        parts = rest[2:].split(b"\0", 2)
+        if len(rest) < 2 or len(parts) < 3:
+            return None
+        compressed, rest, encoding = bool(rest[0]), parts[2], "utf-8"
+    if compressed:
+        try:
+            rest = zlib.decompressobj().decompress(rest, _MAX_TEXT_BYTES)
+        except zlib.error:
+            return None
+    return keyword.decode("latin-1"), rest.decode(encoding, errors="replace")
+
+
+def text_chunks(texts: tuple[tuple[str, str], ...]) -> bytes:
+    """Chunks for keywords and texts: tEXt for ASCII, else iTXt, which says that it is UTF-8."""
+    made = []
+    for keyword, text in texts:
+        name = keyword.encode("latin-1", errors="replace")[:79]
+        if text.isascii() and "\0" not in text:
+            made.append(_chunk(b"tEXt", name + b"\0" + text.encode()))
+        else:
+            body = text.replace("\0", "").encode()
+            made.append(_chunk(b"iTXt", name + b"\0\0\0\0\0" + body))
+    return b"".join(made)

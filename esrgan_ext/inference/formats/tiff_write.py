@@ -14,6 +14,7 @@ import tifffile
 
 from esrgan_ext.errors import ImageFileError
 from esrgan_ext.inference.formats import exif
+from esrgan_ext.inference.formats.kept import lost
 from esrgan_ext.inference.formats.metadata import Metadata, fitting_profile
 from esrgan_ext.inference.formats.tiff import IPTC_TAG, UNIT_PER_INCH, XMP_TAG, TiffLayout
 from esrgan_ext.inference.formats.tiff_details import scaled_geo, scaled_imagej, scaled_ome
@@ -69,9 +70,12 @@ def write(path: Path, images: Sequence[Page]) -> tuple[str, ...]:
     OSError
         The file cannot be written.
     """
+    first = images[0]
+    gray = not first.colour or first.pixels.shape[-1] <= 2
+    notes = tuple(lost("tiff", first.metadata, gray=gray))
     try:
         _write(path, images)
-        return ()
+        return notes
     except (OSError, MemoryError):
         raise
     except Exception:  # whatever absurd metadata make the writer do
@@ -83,7 +87,10 @@ def write(path: Path, images: Sequence[Page]) -> tuple[str, ...]:
         raise
     except Exception as error:
         raise ImageFileError(f"TIFF cannot hold these pixels: {error}") from error
-    return ("the source's metadata makes no sense to the TIFF writer: written without",)
+    return (
+        *notes,
+        "the source's metadata makes no sense to the TIFF writer: written without",
+    )
 
 
 def _bare(layout: TiffLayout | None) -> TiffLayout | None:
