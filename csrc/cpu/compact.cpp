@@ -244,9 +244,15 @@ class CompactJob : public Job {
 
   void convolve(const Task& task, const Scratch& scratch) const {
     Multiply m = product(task, scratch, shape_.nf);
+    const FeatureMap& out = maps_[static_cast<std::size_t>(task.stage)];
+    // What it writes to was last touched several groups ago.
+    tiling_.for_each_run(task.group, task.part, [&](const Run& run) {
+      for (int y = run.tile_row * kTileOutput; y < end_row_of(run); ++y)
+        m.add_next(out.row(y) + std::ptrdiff_t{run.first} * kTileOutput * shape_.nf,
+                   std::ptrdiff_t{columns_of(run)} * shape_.nf);
+    });
     fetch_next_input(task, m);
     kernels_.multiply(m);
-    const FeatureMap& out = maps_[static_cast<std::size_t>(task.stage)];
     OutputTransform o = output_of(task, shape_.nf);
     o.columns = width_;
     tiling_.for_each_run(task.group, task.part, [&](const Run& run) {

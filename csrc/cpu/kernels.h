@@ -51,7 +51,7 @@ struct Span {
   const float* first;
   int lines;  // of the cache
 };
-constexpr int kMaxSpans = 16;
+constexpr int kMaxSpans = 24;
 
 struct Multiply {
   const float* in[kMaxSegments];  // the segments' tiles, which may lie anywhere

@@ -28,12 +28,16 @@ constexpr int kTilePanel = kSums / (Vectors > 2 ? Vectors : 2);
 // enough that the body (4 * 24 FMAs) stays in the instruction cache.
 constexpr int kStep = 4;
 
+// Lines of `Multiply::next` that a turn fetches. Wider panels make half as many turns.
+template <int Vectors>
+constexpr int kSpanLines = kLanes == 16 && Vectors > 2 ? 2 : 1;
+
 // Where the multiplication looks ahead while it computes one panel.
 struct Ahead {
   std::ptrdiff_t next_panel;  // floats from this panel to the one that follows: into L1
   std::ptrdiff_t next_point;  // and to the same panel at the next point: into L2
   const float* next_weights;  // a piece of the next slab of weights: into L2
-  const float* next_span;     // a line of `Multiply::next` in each turn: into L2
+  const float* next_span;     // lines of `Multiply::next` in each turn: into L2
   std::ptrdiff_t next_line;   // floats between these
 };
 
@@ -41,9 +45,11 @@ struct Ahead {
 // fetched early they would be gone from L2, which a task's tiles and weights pass through.
 class NextSpans {
  public:
-  NextSpans(const Multiply& m, int panels, int turns)
-      : m_(m), turns_(turns), early_panels_(panels) {
-    for (int i = 0; i < m.next_spans; ++i) early_panels_ -= (m.next[i].lines + turns - 1) / turns;
+  // A panel makes so many turns and fetches so many lines in each.
+  NextSpans(const Multiply& m, int panels, int turns, int lines)
+      : m_(m), lines_a_panel_(turns * lines), lines_a_turn_(lines), early_panels_(panels) {
+    for (int i = 0; i < m.next_spans; ++i)
+      early_panels_ -= (m.next[i].lines + lines_a_panel_ - 1) / lines_a_panel_;
   }
   void deal(Ahead& ahead) {
     if (early_panels_-- > 0 || span_ == m_.next_spans) {
@@ -52,8 +58,8 @@ class NextSpans {
       return;
     }
     ahead.next_span = m_.next[span_].first + std::ptrdiff_t{line_} * kLineFloats;
-    ahead.next_line = kLineFloats;
-    line_ += turns_;
+    ahead.next_line = std::ptrdiff_t{lines_a_turn_} * kLineFloats;
+    line_ += lines_a_panel_;
     if (line_ >= m_.next[span_].lines) {
       line_ = 0;
       ++span_;
@@ -62,7 +68,7 @@ class NextSpans {
 
  private:
   const Multiply& m_;
-  int turns_, early_panels_, span_ = 0, line_ = 0;
+  int lines_a_panel_, lines_a_turn_, early_panels_, span_ = 0, line_ = 0;
 };
 
 // Adds the products of one input channel to all sums. Whichever there are fewer of, broadcast tiles
@@ -125,7 +131,9 @@ __attribute__((noinline)) void panel(const float* const* in, std::ptrdiff_t offs
         ESRGAN_UNROLL
         for (int i = 0; i < kWeightLinesPerTurn; ++i)
           __builtin_prefetch(ahead.next_weights + i * kLineFloats, 0, 2);
-        __builtin_prefetch(ahead.next_span, 0, 2);
+        ESRGAN_UNROLL
+        for (int i = 0; i < kSpanLines<Vectors>; ++i)
+          __builtin_prefetch(ahead.next_span + i * kLineFloats, 0, 2);
         ahead.next_span += ahead.next_line;
         prefetch += kLinesPerTurn * kLineFloats;
         ahead.next_weights += kWeightLinesPerTurn * kLineFloats;
@@ -167,7 +175,8 @@ void multiply(const Multiply& m) {
   const PanelFunction run_small = panel_function<Vectors, Channels>(small);
   const PanelFunction run_large = larger ? panel_function<Vectors, Channels>(small + 1) : nullptr;
   const std::ptrdiff_t slab = static_cast<std::ptrdiff_t>(m.segments) * Channels * kPanelOutputs;
-  NextSpans next(m, kPoints * (m.outputs / kPanelOutputs) * panels, m.segments * Channels / kStep);
+  NextSpans next(m, kPoints * (m.outputs / kPanelOutputs) * panels, m.segments * Channels / kStep,
+                 kSpanLines<Vectors>);
   const float* weights = m.weights;
   for (int point = 0; point < kPoints; ++point) {
     const std::ptrdiff_t plane = point * m.in_point_stride;
