@@ -124,7 +124,8 @@ def encoding_for(
             "the last row or column stands twice"
         )
     colour = clip.colour
-    container: Any = av.format.ContainerFormat(_container(target), "w")
+    global_header: Any = av.format.Flags.global_header.value
+    container = av.format.ContainerFormat(_container(target), "w")
     encoding = Encoding(
         codec=codec,
         pixel_format=pixel_format,
@@ -141,7 +142,7 @@ def encoding_for(
             colour.primaries,
             colour.transfer,
         ),
-        global_header=bool(container.flags & int(av.format.Flags.global_header.value)),
+        global_header=bool(container.flags & global_header),
         reordered=target.suffix.lower() != ".avi",
     )
     return encoding, notes
