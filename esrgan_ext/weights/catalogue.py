@@ -257,7 +257,7 @@ _ENTRIES = (
         overlap=64,
         bundled=BundledFile(
             file_name="lite-psnr-x4.safetensors",
-            sha256="cce1d326cf723944e7860dec479a7ebd03f51d85396e049480e4b3f5f1ced7f8",
+            sha256="5bf6a99ae2dfd34dde43fe3e4d636ac51decb96dd728080d5c6db8e494b8d21e",
             size_bytes=1_166_822,
         ),
     ),
