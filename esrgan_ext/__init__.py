@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from esrgan_ext.compat import accelerate
     from esrgan_ext.errors import (
         ArchitectureMismatch,
         DeviceError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
 
 _HOME = {
+    "accelerate": "esrgan_ext.compat",
     "Evaluation": "esrgan_ext.evaluation",
     "evaluate": "esrgan_ext.evaluation",
     "Upscaler": "esrgan_ext.inference",
@@ -86,6 +88,7 @@ __all__ = [
     "Upscaler",
     "VideoResult",
     "__version__",
+    "accelerate",
     "evaluate",
     "interpolate",
     "list_models",

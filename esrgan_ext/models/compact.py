@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esrgan_ext.models.network import SRNetwork
+from esrgan_ext.models.network import SRNetwork, records_operations
 from esrgan_ext.ops import cpu, eager
 from esrgan_ext.ops.cuda import FusedNetwork
 from esrgan_ext.ops.eager import OnWork
@@ -194,7 +194,9 @@ class SRVGGNetCompact(SRNetwork):
             )
 
     def forward(self, x: Tensor, on_work: OnWork | None = None) -> Tensor:
-        inference = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        inference = not records_operations()
+        if torch.jit.is_tracing():  # where even a tensor's sides are tensors
+            return super().forward(x, on_work)
         valid = x.ndim == 4 and x.shape[1] == self.in_channels and x.numel() > 0
         if on_work is None and inference and valid and self._runs_natively(x):
             return cpu.run(self._native_shape(), self._packed(), x)

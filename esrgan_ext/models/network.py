@@ -111,13 +111,22 @@ class SRNetwork(nn.Module, ABC):
             raise ValueError(
                 f"expected N,{self.in_channels},H,W, got a tensor of shape {tuple(x.shape)}"
             )
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if records_operations():
             return self.plain_forward(x)
         n, _, height, width = x.shape
         out = x.new_empty((n, self.out_channels, height * self.scale, width * self.scale))
         for top, rows in self.strips(x, on_work):
             out[:, :, top : top + rows.shape[2]] = rows
         return out
+
+
+def records_operations() -> bool:
+    """Whether somebody writes down or transforms what a forward pass does: autograd,
+    `torch.compile`, `torch.export`, `torch.jit.trace`, `torch.vmap`. They get the definition in
+    torch's own operations."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
