@@ -6,10 +6,12 @@ than a glance (lists, estimates, the run) happens in worker threads.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QHBoxLayout, QPushButton
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QGridLayout, QHBoxLayout, QPushButton
+from superqt import QLabeledDoubleSlider
 
 from napari_esrgan._viewer import layers, notices
 from napari_esrgan._viewer.preferences import AUTO, remember_model
@@ -18,14 +20,15 @@ from napari_esrgan._window.dock import form_layout
 from napari_esrgan._window.extra_layers import result_to_check, start_consistency, start_live
 from napari_esrgan._window.layer_task import LayerTask
 from napari_esrgan._window.model_combo import ModelCombo
-from napari_esrgan._window.plain import guard_wheel, show_advice, wrapped
+from napari_esrgan._window.plain import guard_wheel, label, show_advice, wrapped
 from napari_esrgan._window.run_widget import RunWidget
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work import models
 from napari_esrgan._work.advice import advice
 from napari_esrgan._work.estimate import Estimate, estimate
 from napari_esrgan._work.messages import Status
-from napari_esrgan._work.request import UpscaleRequest
+from napari_esrgan._work.request import Mix, UpscaleRequest
+from napari_esrgan._work.uncertainty import run_uncertainty
 from napari_esrgan._work.wording import describe_estimate
 
 # While someone types or pans, an estimate waits for them to pause.
@@ -48,6 +51,7 @@ class UpscaleWidget(RunWidget):
         self._live = LayerTask(napari_viewer, self)
         self._estimate_wanted = False
         self._scale_is_models = True
+        self._pair_member = ""
         self.model_combo = ModelCombo(self.source.wanted.first_model)
         self.advice_label = wrapped()
         self._own_choice = self.source.wanted.model != AUTO
@@ -58,6 +62,18 @@ class UpscaleWidget(RunWidget):
         self.scale_spin.setValue(4)
         self.scale_spin.setPrefix("x ")
         self.scale_spin.setToolTip("Output pixels per input pixel, along each side")
+        self._denoise_label = label("Denoise")
+        self.denoise_slider = QLabeledDoubleSlider()
+        self.denoise_slider.setOrientation(Qt.Orientation.Horizontal)
+        self.denoise_slider.setRange(0, 1)
+        self.denoise_slider.setDecimals(2)
+        self.denoise_slider.setSingleStep(0.05)  # type: ignore[arg-type]  # a proxy for floats
+        self.denoise_slider.setToolTip("How much noise to take away: mixes the model's two forms")
+        self.consistent_check = QCheckBox("Consistent with the source")
+        self.consistent_check.setToolTip(
+            "Averaging the result down gives the measured values back, noise included;\n"
+            "needs a whole number as scale, and excludes denoising"
+        )
         self.estimate_label = wrapped("Choose an image layer.")
         self.run_button = QPushButton("Run")
         self.script_button = QPushButton("Copy as Python")
@@ -65,6 +81,10 @@ class UpscaleWidget(RunWidget):
         self.consistency_button = QPushButton("Consistency")
         self.consistency_button.setToolTip(
             "A layer with the difference between the result, reduced again, and the source"
+        )
+        self.uncertainty_button = QPushButton("Uncertainty")
+        self.uncertainty_button.setToolTip(
+            "A layer with the spread of the results over flips and rotations, of the plane on show"
         )
         self.live_button = QPushButton("Live layer")
         self.live_button.setToolTip("A layer that is upscaled where you look, when you look")
@@ -76,15 +96,23 @@ class UpscaleWidget(RunWidget):
     def _lay_out(self) -> None:
         form = form_layout()
         self.source.add_to(
-            form, [("Model", self.model_combo), ("", self.advice_label), ("Scale", self.scale_spin)]
+            form,
+            [
+                ("Model", self.model_combo),
+                ("", self.advice_label),
+                (self._denoise_label, self.denoise_slider),
+                ("Scale", self.scale_spin),
+                ("", self.consistent_check),
+            ],
         )
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.panel.cancel_button, 1)
         extras = QGridLayout()
         extras.addWidget(self.consistency_button, 0, 0)
-        extras.addWidget(self.live_button, 0, 1)
-        extras.addWidget(self.script_button, 1, 0, 1, 2)
+        extras.addWidget(self.uncertainty_button, 0, 1)
+        extras.addWidget(self.live_button, 1, 0)
+        extras.addWidget(self.script_button, 1, 1)
         column = self.add_column()
         column.addLayout(form)
         column.addWidget(self.source.advanced())
@@ -107,6 +135,9 @@ class UpscaleWidget(RunWidget):
         self.model_combo.model_changed.connect(self._on_model)
         self.model_combo.picked.connect(self._on_picked)
         self.scale_spin.valueChanged.connect(self._on_scale)
+        self.denoise_slider.valueChanged.connect(self._on_denoise)
+        self.consistent_check.toggled.connect(self._want_estimate)
+        self.uncertainty_button.clicked.connect(self.add_uncertainty)
         self.run_button.clicked.connect(self.run)
         self.script_button.clicked.connect(self.copy_script)
         self.consistency_button.clicked.connect(self.add_consistency)
@@ -118,7 +149,28 @@ class UpscaleWidget(RunWidget):
     def request(self) -> UpscaleRequest:
         """What the form says now; see `RunWidget.request`."""
         outscale = None if self._scale_is_models else self.scale_spin.value()
-        return self.source.request(self.model_combo.key, outscale)
+        request = self.source.request(self.model, outscale)
+        return replace(request, consistent=self.consistent_check.isChecked())
+
+    @property
+    def model(self) -> str | Mix:
+        """The chosen model, mixed with its partner as far as the denoising says."""
+        pair, alpha = self._pair, round(float(self.denoise_slider.value()), 4)
+        if pair is None:
+            return self.model_combo.key
+        return {0: pair[0], 1: pair[1]}.get(alpha, Mix(*pair, alpha))
+
+    @property
+    def label(self) -> str:
+        """The model in a layer's name."""
+        if self._pair is None:
+            return self.model_combo.label
+        return f"{self.model_combo.label}, denoise {self.denoise_slider.value():.2f}"
+
+    @property
+    def _pair(self) -> tuple[str, str] | None:
+        info = self.model_combo.info
+        return None if info is None else info.denoise
 
     def _on_model(self) -> None:
         info = self.model_combo.info
@@ -126,8 +178,25 @@ class UpscaleWidget(RunWidget):
             self.scale_spin.blockSignals(True)
             self.scale_spin.setValue(info.scale)
             self.scale_spin.blockSignals(False)
+        if self._pair is not None and self.model_combo.key != self._pair_member:
+            self.denoise_slider.setValue(float(self.model_combo.key == self._pair[1]))
+        self._pair_member = self.model_combo.key
+        for part in (self.denoise_slider, self._denoise_label):
+            part.setVisible(self._pair is not None)
+        self._exclude()
         show_advice(self.advice_label, advice((self.model_combo.key,), self._own_choice))
         self._want_estimate()
+
+    def _on_denoise(self, _strength: float) -> None:
+        self._exclude()
+        self._want_estimate()
+
+    def _exclude(self) -> None:
+        """A consistent result has the noise of its source."""
+        denoises = self._pair is not None and self.denoise_slider.value() > 0
+        if denoises:
+            self.consistent_check.setChecked(False)
+        self.consistent_check.setEnabled(not denoises)
 
     def _on_picked(self, model: str) -> None:
         self._own_choice = True
@@ -185,7 +254,7 @@ class UpscaleWidget(RunWidget):
     def run(self) -> None:
         """Start upscaling what the form says."""
         if not self.controller.running and (request := self.checked_request()) is not None:
-            self.start(request, self.model_combo.label)
+            self.start(request, self.label)
 
     def _on_ended(self, _how: str) -> None:
         self._set_enabled()
@@ -196,6 +265,7 @@ class UpscaleWidget(RunWidget):
         self.run_button.setEnabled(has_layer and not self.controller.running)
         for button in (self.script_button, self.live_button, self.consistency_button):
             button.setEnabled(has_layer)
+        self.uncertainty_button.setEnabled(has_layer and not self.controller.running)
 
     # The extras
 
@@ -226,10 +296,18 @@ class UpscaleWidget(RunWidget):
             return
         start_consistency(self._consistency, self._viewer, result)
 
+    def add_uncertainty(self) -> None:
+        """Add a layer with the spread over flips and rotations, of the plane on show."""
+        if self.controller.running or (request := self.checked_request()) is None:
+            return
+        look = {"colormap": "magma", "rgb": False}
+        name = f"{self.label} uncertainty"
+        self.start(replace(request, only_shown=True), name, run_uncertainty, look=look)
+
     def add_live(self) -> None:
         """Add a layer that is upscaled where you look."""
         if (request := self.checked_request()) is not None:
-            start_live(self._live, self.source.layer, request, self.model_combo.label)
+            start_live(self._live, self.source.layer, request, self.label)
 
     def leave(self) -> None:
         """Closing the dock ends the work; the viewer goes on without us."""

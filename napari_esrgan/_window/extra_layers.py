@@ -94,7 +94,11 @@ def start_live(task: LayerTask, layer: Any, request: UpscaleRequest, model_label
             "is computed. Turn on Preferences > Experimental > Render images asynchronously."
         )
     request = replace(
-        request, outscale=None, tile="auto", region=whole(request.axes, request.data.shape)
+        request,
+        outscale=None,
+        tile="auto",
+        consistent=False,
+        region=whole(request.axes, request.data.shape),
     )
 
     def work(report: Report, cancelled: Cancelled) -> LiveSource:

@@ -49,7 +49,7 @@ class _Run:
     steps : int or None
         Alphas along a further first axis of the result.
     appearance : dict
-        Of the source when the run began.
+        How the result shall look.
     before : _Before
     layer, result
         The result's layer once it is shown, and what it shows.
@@ -137,6 +137,7 @@ class UpscaleController(QObject):
         model_name: str,
         job: Job,
         steps: int | None = None,
+        look: dict[str, Any] | None = None,
     ) -> None:
         """Begin a run on a layer.
 
@@ -151,6 +152,8 @@ class UpscaleController(QObject):
             What runs in the thread.
         steps : int or None
             The result has a further first axis of so many alphas from 0 to 1.
+        look : dict or None
+            Arguments of the result's layer in place of those that make it look like its source.
 
         Raises
         ------
@@ -160,7 +163,8 @@ class UpscaleController(QObject):
         if self.running:
             raise RuntimeError("a run is under way")
         before = _Before(selected(self._viewer), tuple(self._viewer.dims.point))
-        self._run = _Run(layer, request, model_name, steps, layers.appearance(layer), before)
+        look = layers.appearance(layer) if look is None else look
+        self._run = _Run(layer, request, model_name, steps, look, before)
         set_old_objects_aside()
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
         layer.events.data.connect(self._on_source_changed)

@@ -67,10 +67,15 @@ class RunWidget(DockedWidget):
             return None
 
     def start(
-        self, request: UpscaleRequest, label: str, job: Job = run_upscale, steps: int | None = None
+        self,
+        request: UpscaleRequest,
+        label: str,
+        job: Job = run_upscale,
+        steps: int | None = None,
+        look: dict[str, Any] | None = None,
     ) -> None:
         """Begin a run on the chosen layer, as `UpscaleController.start` does."""
-        self.controller.start(self.source.layer, request, label, job, steps)
+        self.controller.start(self.source.layer, request, label, job, steps, look)
         self.panel.started()
         self._set_enabled()
 

@@ -74,7 +74,7 @@ class SourceForm(QObject):
         viewer.scene.camera.events.connect(self._on_view)
         self._on_layer()
 
-    def add_to(self, form: QFormLayout, between: list[tuple[str, QWidget]]) -> None:
+    def add_to(self, form: QFormLayout, between: list[tuple[str | QWidget, QWidget]]) -> None:
         """Put the fields into a form, the widget's own after the layer."""
         for label, field in (
             ("Layer", self.layer_combo),
@@ -84,7 +84,7 @@ class SourceForm(QObject):
             ("Values", self.range_editor),
             ("Device", self.device_combo),
         ):
-            form.addRow(label, field)
+            form.addRow(label, field)  # type: ignore[arg-type]
 
     def advanced(self) -> QCollapsible:
         """The fields that hardly anyone needs, folded away."""

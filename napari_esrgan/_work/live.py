@@ -90,9 +90,9 @@ class LiveSource:
         if axes.transposed:
             pixels = np.swapaxes(pixels, 0, 1)
         with models.INFERENCE:  # dask and napari call from several threads at once
-            self._upscaler.data_range = self._ranges[axes.channel_of(plane)]
+            values = self._ranges[axes.channel_of(plane)]
             try:
-                result = self._upscaler(pixels)[inner[0], inner[1]]
+                result = self._upscaler(pixels, data_range=values)[inner[0], inner[1]]
             except Exception as error:
                 self._on_error(error)
                 result = np.repeat(np.repeat(pixels, scale, 0), scale, 1)[inner[0], inner[1]]

@@ -138,7 +138,7 @@ def preview(
     pixels = mixer.steady_pixels(PREVIEW_SECONDS * models.speed(upscaler.device) / macs_per_pixel)
     request = replace(request, region=preview_region(request.region, request.centre, pixels))
     axes, region = request.axes, request.region
-    upscaler.data_range = ranges[axes.channel_of(request.shown)]
+    values = ranges[axes.channel_of(request.shown)]
     height, width = request.data.shape[axes.y], request.data.shape[axes.x]
     seen = Rect(
         region.y0 - PREVIEW_MARGIN,
@@ -153,7 +153,7 @@ def preview(
         source = np.swapaxes(source, 0, 1)
     with models.inference(cancelled):
         begin = time.perf_counter()
-        out = upscaler(source, progress=lambda *_: not cancelled())
+        out = upscaler(source, data_range=values, progress=lambda *_: not cancelled())
         models.learn_speed(
             upscaler,
             source.shape[0] * source.shape[1] * macs_per_pixel,

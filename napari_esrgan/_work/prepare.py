@@ -54,6 +54,7 @@ def make_upscaler(
         device=request.device,
         precision=request.precision,
         channel_axis=-1 if request.axes.rgb else False,
+        consistent=request.consistent,
     )
 
 
@@ -87,7 +88,7 @@ def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
     """The `data_range` of each channel (one entry where there is no channel axis)."""
     choice, axes, data = request.value_range, request.axes, request.data
     if choice.kind == "type":
-        return [None] * axes.channels(data.shape)
+        return ["type"] * axes.channels(data.shape)
     if choice.kind in ("limits", "own"):
         assert choice.values is not None
         return [data_range(choice.values)] * axes.channels(data.shape)

@@ -48,6 +48,8 @@ class UpscaleRequest:
         Row and column of the array that the user is looking at; done first.
     shown : tuple of int
         The plane that the user is looking at, along `axes.outer`; done first.
+    consistent : bool
+        Project the result onto what was measured; see `esrgan_ext.Upscaler`.
     only_shown : bool
         Upscale that plane only; the result keeps its axes, with one entry.
     budget_bytes : float
@@ -70,6 +72,7 @@ class UpscaleRequest:
     centre: tuple[float, float] = (0.0, 0.0)
     shown: tuple[int, ...] = ()
     only_shown: bool = False
+    consistent: bool = False
     budget_bytes: float = 4e9
     folder: Path | None = None
     fill_in_seconds: float = FILL_IN_SECONDS

@@ -24,10 +24,10 @@ import esrgan_ext as esr
 LAYER = {source}  # what it was made for
 
 
-def by_plane(up: esr.Upscaler, stack: np.ndarray) -> np.ndarray:
+def by_plane(up: esr.Upscaler, stack: np.ndarray, data_range: object) -> np.ndarray:
     """Upscale plane by plane, as the plugin does: together they may round differently."""
     outer = stack.shape[:{space}]
-    results = [up(stack[index]) for index in np.ndindex(outer)]
+    results = [up(stack[index], data_range=data_range) for index in np.ndindex(outer)]
     return np.stack(results).reshape(*outer, *results[0].shape)
 
 
@@ -40,6 +40,7 @@ def upscale(image: np.ndarray) -> np.ndarray:
         device={device!r},
         precision={precision!r},
         channel_axis={channel_axis!r},
+        consistent={consistent!r},
     )
 {body}
 
@@ -82,6 +83,7 @@ class _Facts:
     precision: str
     model: str
     layer: str
+    consistent: bool
 
     @classmethod
     def of(cls, provenance: dict[str, Any]) -> _Facts:
@@ -123,6 +125,7 @@ class _Facts:
                 precision=str(p["precision"]),
                 model=_model(provenance["model"]),
                 layer=str(provenance.get("source", "a layer")),
+                consistent=bool(p.get("consistent", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
@@ -159,6 +162,7 @@ def script(provenance: dict[str, Any]) -> str:
         device=facts.device,
         precision=facts.precision,
         channel_axis=-1 if rgb else False,
+        consistent=facts.consistent,
         body="\n".join(f"    {line}" for line in _body(facts)) + "\n",
     )
 
@@ -182,14 +186,14 @@ def _body(facts: _Facts) -> list[str]:
         if plane is not None:
             index = ", ".join("0:1" if k == axis else f"{v}:{v + 1}" for k, v in enumerate(plane))
             lines.append(f"    if channel == {plane[axis]}:")
-            lines.append(f"        parts.append(by_plane(up, part[{index}]{crop}))")
+            lines.append(f"        parts.append(by_plane(up, part[{index}]{crop}, values))")
         else:
-            lines.append(f"    parts.append(by_plane(up, part{crop}))")
+            lines.append(f"    parts.append(by_plane(up, part{crop}, values))")
         lines.append(f"result = np.concatenate(parts, axis={axis})")
     else:
         lines += _range_lines(facts, "image")
         index = ", ".join(f"{k}:{k + 1}" for k in plane or ())
-        lines.append(f"result = by_plane(up, image{f'[{index}]' if index else ''}{crop})")
+        lines.append(f"result = by_plane(up, image{f'[{index}]' if index else ''}{crop}, values)")
     if not straight:
         lines.append(f"result = np.moveaxis(result, ({end}), ({axes.y}, {axes.x}))")
     lines.append("return result")
@@ -199,7 +203,7 @@ def _body(facts: _Facts) -> list[str]:
 def _range_lines(facts: _Facts, array: str) -> list[str]:
     """The lines that set the range of values that become black and white."""
     if facts.range_kind == "type":
-        return []
+        return ['values = "type"']
     if facts.range_kind in ("data", "minmax"):
         planes = f"{array}.reshape(-1, *{array}.shape[{-3 if facts.axes.rgb else -2}:])"
         found = (
@@ -207,11 +211,11 @@ def _range_lines(facts: _Facts, array: str) -> list[str]:
         )
         return [
             f"low, high = {found}  # of the whole layer, not of the region",
-            'up.data_range = (low, high) if low < high else "auto"',
+            'values = (low, high) if low < high else "auto"',
         ]
     assert facts.range_values is not None
     low, high = facts.range_values
-    return [f"up.data_range = ({low!r}, {high!r})"]
+    return [f"values = ({low!r}, {high!r})"]
 
 
 def request_script(request: UpscaleRequest, source: str) -> str:
@@ -235,6 +239,7 @@ def request_script(request: UpscaleRequest, source: str) -> str:
                 "device": request.device,
                 "precision": request.precision,
                 "tile": request.tile,
+                "consistent": request.consistent,
             },
         }
     )

@@ -207,9 +207,9 @@ class _Work:
                 )
             self._pieces += 1
 
-        self._upscaler.data_range = self._ranges[request.axes.channel_of(planes[0])]
         self._upscaler(
             pixels,
+            data_range=self._ranges[request.axes.channel_of(planes[0])],
             progress=progress,
             on_tile=on_tile,
             out=out,
@@ -280,6 +280,7 @@ def _provenance(
             "precision": upscaler.device.precision,
             "tile": tile,
             "overlap": upscaler.overlap,
+            "consistent": request.consistent,
         },
         "versions": {"esrgan_ext": __version__, "torch": str(torch.__version__)},
         "device_name": upscaler.device.name,

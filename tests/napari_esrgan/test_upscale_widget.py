@@ -18,7 +18,9 @@ from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._window import run as controller_module
 from napari_esrgan._work import upscale
 from napari_esrgan._work.advice import GROUPS
+from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.messages import Appear, Progress, stop_if
+from napari_esrgan._work.request import Mix
 from tests.napari_esrgan.conftest import held_bytes
 
 RNG = np.random.default_rng(0)
@@ -188,6 +190,44 @@ def test_a_preferred_file_that_is_gone_is_told_and_the_next_is_read(
     widget.model_combo.use_file(model_file)  # while the other is looked for
     qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
     assert "gone.pth" in notices[0][1]
+
+
+def test_denoising_mixes_the_pair_and_excludes_consistency(make_widget, viewer):
+    widget = make_widget()
+    viewer.add_image(np.zeros((20, 30), np.uint8))
+    assert widget.denoise_slider.isHidden()
+    widget.consistent_check.setChecked(True)
+    assert widget.request().consistent
+    weak, strong = CATALOGUE["realesr-general-x4v3"].denoise
+    widget.model_combo.choose(strong)
+    assert not widget.denoise_slider.isHidden()
+    assert widget.request().model == strong
+    assert not widget.request().consistent
+    assert not widget.consistent_check.isEnabled()
+    widget.denoise_slider.setValue(0.3)
+    assert widget.request().model == Mix(weak, strong, 0.3)
+    widget.denoise_slider.setValue(0)
+    assert widget.request().model == weak
+    assert widget.consistent_check.isEnabled()
+
+
+def test_an_uncertainty_layer_lies_on_its_source(make_widget, viewer, qtbot):
+    widget = make_widget()
+    data = RNG.integers(0, 4000, (3, 12, 14), np.uint16)
+    source = viewer.add_image(data, name="cells", scale=(2, 0.5, 0.5))
+    widget.source.axes_editor.set_axes(Axes(("plane", "y", "x")), data.shape, ("z", "y", "x"))
+    viewer.dims.set_point(0, 4)
+    with qtbot.waitSignal(widget.controller.ended, timeout=60_000) as ended:
+        widget.add_uncertainty()
+    assert ended.args == ["finished"]
+    layer = viewer.layers[-1]
+    assert "uncertainty" in layer.name
+    assert layer.data.shape == (1, 48, 56)
+    assert layer.data.dtype == np.float32
+    assert float(layer.data.max()) > 0
+    np.testing.assert_allclose(
+        layer.data_to_world((0, -0.5, 55.5)), source.data_to_world((2, -0.5, 13.5))
+    )
 
 
 def test_lazy_layers_take_their_contrast_limits(make_widget, viewer):

@@ -38,6 +38,8 @@ CASES = {
     "follows the data": ((3, 2, 22, 24), False, "plane channel y x", {"value_range": DATA}),
     "follows the data, turned": ((24, 3, 22), False, "x plane y", {"value_range": DATA}),
     "follows the data, rgb": ((2, 12, 14, 3), True, "plane y x", {"value_range": DATA}),
+    "by type, wide": ((12, 14), False, "y x", {"value_range": RangeChoice("type")}),
+    "consistent": ((12, 14), False, "y x", {"consistent": True}),
     "outscale": ((12, 14), False, "y x", {"outscale": 1.5}),
     "constant": ((12, 14), False, "y x", {}),
     "one plane": ((3, 12, 14), False, "plane y x", {"only_shown": True, "shown": (2,)}),

@@ -18,6 +18,7 @@ from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.estimate import estimate
 from napari_esrgan._work.messages import Appear, Progress, Status
 from napari_esrgan._work.ranges import RangeChoice, default_kind
+from napari_esrgan._work.uncertainty import run_uncertainty
 from napari_esrgan._work.upscale import run_upscale
 from tests.napari_esrgan.conftest import never, words
 
@@ -75,6 +76,42 @@ def test_the_range_follows_the_data_and_not_a_hot_pixel(make_request, model_file
         series, model_file, channel_axis=False, data_range=(found_low, found_high), device="cpu"
     )
     assert_same_levels(outcome.result.levels, expected)
+
+
+def test_a_range_by_type_is_the_types(make_request, model_file):
+    image = words((12, 14), 20_000, 60_000)
+    result = run(make_request(image, value_range=RangeChoice("type")))
+    expected = esr.upscale(image, model_file, data_range=(0, 65535), device="cpu")
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_a_consistent_result_averages_to_its_source(make_request):
+    image = words((3, 12, 14))
+    result = run(make_request(image, axes=Axes(("plane", "y", "x")), consistent=True))
+    means = result.reshape(3, 12, 4, 14, 4).mean((2, 4))
+    assert np.abs(means - image).max() <= 0.5
+
+
+@pytest.mark.parametrize("rgb", [False, True])
+def test_uncertainty_is_the_spread_over_flips_and_rotations(make_request, model_file, rgb):
+    data = words((2, 10, 12, 3) if rgb else (2, 12, 10), 0, 4000)
+    axes = Axes(("plane", "y", "x"), rgb) if rgb else Axes(("plane", "x", "y"))
+    request = make_request(data, rgb=rgb, axes=axes, shown=(1,))
+    outcome = run_uncertainty(request, [].append, never)
+    plane = data[1].astype(np.float64)
+    up = esr.Upscaler(model_file, device="cpu", channel_axis=-1 if rgb else False)
+    low, high = float(data.min()), float(data.max())
+    results = []
+    for turns in range(4):
+        for flip in (False, True):
+            seen = np.rot90(plane[:, ::-1] if flip else plane, turns)
+            out = np.rot90(up(seen, data_range=(low, high)), -turns)
+            results.append(out[:, ::-1] if flip else out)
+    expected = np.std(results, axis=0)
+    expected = expected.max(-1) if rgb else expected
+    assert outcome.result.shape == (1, *expected.shape)
+    np.testing.assert_allclose(outcome.result.levels[0], expected, rtol=1e-3, atol=0.5)
+    assert expected.max() > 10
 
 
 @pytest.mark.parametrize("kind", ["limits", "own"])
