@@ -6,10 +6,12 @@ shifted by the difference of the two means,
 
     y' = y + U (x - A y),
 
-A the mean over blocks and U its repetition, since A A^T = 1 / f^2 and U = f^2 A^T. Where the shift
-would leave the values that the type can hold, the nearest result within them is a shift that is
-clipped, found by bisection. What an original image was averaged from lies in that set too, which is
-convex: no projection onto it can take the result further away from the original.
+A the mean over blocks and U its repetition, since A A^T = 1 / f^2 and U = f^2 A^T. An image of
+integers is known to half a level only: there the mean is moved no further than to within half a
+level. Where the shift would leave the values that the type can hold, the nearest result within them
+is a shift that is clipped, found by bisection. What the image was averaged from lies in the set of
+these results too, which is convex: projecting takes no result further away from it. Rounding is
+done so that the means stay where they are.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def projected(
     Yields
     ------
     (Rect, ndarray)
-        In [0, 1] of `values`, rounding not yet done.
+        In [0, 1] of `values`; integers rounded to whole levels.
     """
     factor = block_factor(size, result_size)
     channels = window.shape[1]
@@ -86,16 +88,35 @@ def projected(
         rows = slice(top // factor - seen.y0, (top + whole) // factor - seen.y0)
         columns = slice(area.x0 // factor - seen.x0, area.x1 // factor - seen.x0)
         measured = window[:, :, rows, columns].astype(np.float64)
-        measured = (measured - values.low) / ((values.high - values.low) or 1.0)
-        result = project(block[:, :channels], measured, factor, *_limits(values))
+        result = _consistent(block[:, :channels], measured, factor, values)
         if block.shape[1] > channels:
             result = np.concatenate((result, block[:, channels:]), 1)
         yield Rect(top, top + whole, area.x0, area.x1), result
         top += whole
 
 
+def _consistent(
+    result: np.ndarray, measured: np.ndarray, factor: int, values: ValueMap
+) -> np.ndarray:
+    """Project in the image's own values, from and to [0, 1] of `values`."""
+    span = (values.high - values.low) or 1.0
+    levels = result.astype(np.float64) * span + values.low
+    if values.dtype.kind in "iu":
+        limits = np.iinfo(values.dtype)
+        levels = project(levels, measured, factor, limits.min, limits.max, slack=0.5)
+        levels = _rounded(levels, measured, factor, limits.min, limits.max)
+    else:
+        levels = project(levels, measured, factor, -np.inf, np.inf)
+    return (levels - values.low) / span
+
+
 def project(
-    result: np.ndarray, measured: np.ndarray, factor: int, low: float, high: float
+    result: np.ndarray,
+    measured: np.ndarray,
+    factor: int,
+    low: float,
+    high: float,
+    slack: float = 0.0,
 ) -> np.ndarray:
     """The nearest result whose blocks have the measured means.
 
@@ -108,6 +129,8 @@ def project(
         Side of a block.
     low, high : float
         Bounds of the result's values; infinite for none.
+    slack : float
+        How far from the measured ones the means may be.
 
     Returns
     -------
@@ -115,13 +138,15 @@ def project(
     """
     *front, height, width = measured.shape
     blocks = result.astype(np.float64).reshape(*front, height, factor, width, factor)
-    target = measured[..., :, None, :, None]
-    shifted = blocks + (target - blocks.mean((-3, -1), keepdims=True))
+    inside = np.clip(blocks, low, high).mean((-3, -1))
+    wanted = np.clip(inside, measured - slack, measured + slack)
+    wanted = np.clip(wanted, low, high)
+    shifted = blocks + (wanted[..., None, :, None] - blocks.mean((-3, -1), keepdims=True))
     outside = ((shifted < low) | (shifted > high)).any((-3, -1))
     if outside.any():
         chosen = np.moveaxis(blocks, -3, -2)[outside].reshape(-1, factor * factor)
         shifted = np.moveaxis(shifted, -3, -2)
-        shifted[outside] = _clipped_shift(chosen, measured[outside], low, high).reshape(
+        shifted[outside] = _clipped_shift(chosen, wanted[outside], low, high).reshape(
             -1, factor, factor
         )
         shifted = np.moveaxis(shifted, -2, -3)
@@ -140,9 +165,25 @@ def _clipped_shift(blocks: np.ndarray, means: np.ndarray, low: float, high: floa
     return np.clip(blocks + (least + most) / 2, low, high)
 
 
-def _limits(values: ValueMap) -> tuple[float, float]:
-    """What the type can hold, in [0, 1] of `values`."""
-    if values.dtype.kind not in "iu":
-        return -np.inf, np.inf
-    limits, span = np.iinfo(values.dtype), (values.high - values.low) or 1.0
-    return (limits.min - values.low) / span, (limits.max - values.low) / span
+def _rounded(
+    result: np.ndarray, measured: np.ndarray, factor: int, low: int, high: int
+) -> np.ndarray:
+    """Round to whole levels; where that takes a block's mean more than half a level away, as many
+    pixels as it needs are rounded the other way, those first that lose least by it."""
+    *front, height, width = measured.shape
+    blocks = result.reshape(*front, height, factor, width, factor)
+    whole = np.rint(blocks)
+    off = whole.mean((-3, -1)) - measured
+    bad = np.abs(off) > 0.5
+    if bad.any():
+        exact = np.moveaxis(blocks, -3, -2)[bad].reshape(-1, factor * factor)
+        turned = np.moveaxis(whole, -3, -2)
+        levels = turned[bad].reshape(exact.shape)
+        step = -np.sign(off[bad])[:, None]
+        count = np.ceil((np.abs(off[bad]) - 0.5) * factor * factor - 1e-9)[:, None]
+        gain = (exact - levels) * step
+        gain[(levels + step < low) | (levels + step > high)] = -np.inf
+        rank = np.argsort(np.argsort(-gain, 1, kind="stable"), 1, kind="stable")
+        turned[bad] = np.where(rank < count, levels + step, levels).reshape(-1, factor, factor)
+        whole = np.moveaxis(turned, -2, -3)
+    return whole.reshape(result.shape)

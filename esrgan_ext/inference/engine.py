@@ -169,7 +169,8 @@ class Engine:
         (int, ndarray of shape (N, 2 C, scale * h, scale * w), float32)
             0, and the means of the channels before their standard deviations: all at once.
         """
-        total = squares = 0.0
+        total: np.ndarray | float = 0.0
+        squares: np.ndarray | float = 0.0
         for flipped in (False, True):
             for turns in range(4):
                 variant = window[..., ::-1] if flipped else window

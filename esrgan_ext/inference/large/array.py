@@ -72,7 +72,8 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
         model = choose_model(np.dtype(array.dtype), layout.together).model
     side = chosen.tile_side
     reference, network = model_cache.refer(model, chosen.denoise)
-    first = Upscaler(network, **{**options, "denoise": None})  # type: ignore[typeddict-item]
+    values: Any = {**options, "denoise": None}
+    first = Upscaler(network, **values)
     settings = Settings.of(reference, chosen, first.overlap)
     settings = settings.with_precision(first.device.precision)
     if chosen.consistent:
@@ -86,9 +87,9 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     lazily = array if isinstance(array, da.Array) else None
     if lazily is None and isinstance(array, np.ndarray):
         lazily = da.from_array(array, chunks=_source_chunks(grid, side))
-    values = _value_map(array, lazily, chosen.data_range, layout)
+    mapping = _value_map(array, lazily, chosen.data_range, layout)
     # Two zarr arrays in memory look alike to a hash: such a source gets a name of its own.
-    token = tokenize(settings, grid, values, lazily.name if lazily is not None else uuid.uuid4())
+    token = tokenize(settings, grid, mapping, lazily.name if lazily is not None else uuid.uuid4())
     name = f"upscale-{token}"
     layer: dict[Any, tuple] = {}
     dependencies = []
@@ -99,12 +100,12 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     for chunk in grid.chunks():
         key = (name, *_block(grid, chunk))
         if lazily is None:
-            layer[key] = (_from_array, array, settings, grid, values, chunk)
+            layer[key] = (_from_array, array, settings, grid, mapping, chunk)
         else:
             blocks, origin = _blocks_under(lazily.name, bounds, grid, chunk)
-            layer[key] = (_from_blocks, blocks, origin, settings, grid, values, chunk)
+            layer[key] = (_from_blocks, blocks, origin, settings, grid, mapping, chunk)
     graph = HighLevelGraph.from_collections(name, layer, dependencies=dependencies)
-    meta = np.empty((0,) * len(layout.shape), values.dtype)
+    meta = np.empty((0,) * len(layout.shape), mapping.dtype)
     return da.Array(graph, name, _result_chunks(grid), meta=meta)
 
 
