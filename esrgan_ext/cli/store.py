@@ -121,7 +121,7 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
 
     out = display.console()
     if not is_auto(options.model) and (
-        options.denoise is not None or find_model(options.model).path is None  # type: ignore[arg-type]
+        isinstance(options.denoise, float) or find_model(options.model).path is None  # type: ignore[arg-type]
     ):
         load(
             str(options.model), out, options.denoise

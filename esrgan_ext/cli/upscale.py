@@ -78,7 +78,8 @@ def command(
             "--denoise",
             metavar="0..1",
             help="How much noise to take away, with a model that has the choice "
-            "(realesr-general-x4v3): 0 little, 1 all. Default: the model as it stands.",
+            "(lite-micro-x4, realesr-general-x4v3): 0 little, 1 all. Default: what the noise asks "
+            "for (lite-micro-x4); others as they stand.",
         ),
     ] = None,
     data_range: Annotated[
@@ -161,7 +162,7 @@ def command(
                     precision=precision,
                     data_range=value_range,
                     ensemble=ensemble,
-                    denoise=denoise,
+                    denoise="auto" if denoise is None else denoise,
                     consistent=consistent,
                     overwrite=overwrite,
                     series=series,
@@ -217,6 +218,7 @@ def command(
         data_range=value_range,
         ensemble=ensemble,
         consistent=consistent,
+        denoise="auto" if denoise is None else None,  # a number is in the network already
     )
     if is_auto(model) and any(_may_be_a_photo(job.source) for job in plan.jobs):
         upscaler.for_model(PHOTO, load(PHOTO, out))  # downloaded here, with a bar

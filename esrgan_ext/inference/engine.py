@@ -85,7 +85,8 @@ class Engine:
     def groups(self, channels: int) -> list[tuple[int, ...]]:
         """The channels of one image that go through the network together.
 
-        Gray and alpha go by themselves, repeated to RGB for a 3-channel network.
+        Gray and alpha go by themselves, repeated to RGB for a 3-channel network; a network of one
+        channel takes each by itself.
 
         Raises
         ------
@@ -95,15 +96,12 @@ class Engine:
         wanted = self.network.in_channels
         if channels == wanted:
             return [tuple(range(channels))]
-        if wanted in (1, 3):
-            if channels in (1, 2):
-                return [(k,) for k in range(channels)]
-            if channels == 4 and wanted == 3:
-                return [(0, 1, 2), (3,)]
-        hint = "; pass each channel as a plane with channel_axis=False" if wanted == 1 else ""
+        if wanted == 1 or (wanted == 3 and channels in (1, 2)):
+            return [(k,) for k in range(channels)]
+        if channels == 4 and wanted == 3:
+            return [(0, 1, 2), (3,)]
         raise ImageError(
-            f"the image has {channels} channels, the model takes {wanted}: "
-            f"choose another model{hint}"
+            f"the image has {channels} channels, the model takes {wanted}: choose another model"
         )
 
     def macs(self, height: int, width: int, channels: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class OptionValues(TypedDict, total=False):
     data_range: DataRange
     channel_axis: int | bool | None
     ensemble: bool
-    denoise: float | None
+    denoise: float | Literal["auto"] | None
     consistent: bool
 
 
@@ -64,9 +64,12 @@ class UpscaleOptions:
         4 RGBA, more channels each by itself. False: always a stack of planes.
     ensemble : bool
         Average the 8 flips and rotations: 8 times the work for slightly better results.
-    denoise : float or None
+    denoise : float, 'auto' or None
         Strength of denoising from 0 to 1, for models that come with a choice of it
-        (`ModelInfo.denoise`), given by name. None: the model as it stands.
+        (`ModelInfo.denoise`), given by name. 'auto': as the noise
+        that the image shows asks for, where the model was made for that (`lite-micro-x4`), one
+        strength for the whole array, and none with `consistent`; other models as they stand.
+        None: the model as it stands.
     consistent : bool
         Project the result onto what was measured, so that averaging it down gives the image back to
         within half a level. Needs a whole number of output pixels per input pixel, and excludes
@@ -86,7 +89,7 @@ class UpscaleOptions:
     data_range: DataRange = None
     channel_axis: int | bool | None = None
     ensemble: bool = False
-    denoise: float | None = None
+    denoise: float | Literal["auto"] | None = "auto"
     consistent: bool = False
 
     def __post_init__(self) -> None:
@@ -99,7 +102,9 @@ class UpscaleOptions:
         ):
             raise OptionError(f"outscale must be a positive number, not {self.outscale!r}")
         check_range(self.data_range)
-        if self.consistent and self.denoise:
+        if isinstance(self.denoise, str) and self.denoise != "auto":
+            raise OptionError(f"denoise must be 'auto' or a number, not {self.denoise!r}")
+        if self.consistent and self.denoise not in (None, 0, "auto"):
             raise OptionError(
                 "consistent and denoise exclude each other: a result that averages down to a noisy "
                 "image holds its noise again"

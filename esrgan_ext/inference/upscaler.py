@@ -19,6 +19,7 @@ from torch import nn
 from esrgan_ext.errors import OptionError, OutOfMemory
 from esrgan_ext.inference import arrays, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
+from esrgan_ext.inference.denoising import follows_noise, strength_for
 from esrgan_ext.inference.devices import Device, choose_device
 from esrgan_ext.inference.engine import Engine, is_out_of_memory
 from esrgan_ext.inference.job import Job, OnTile
@@ -198,11 +199,59 @@ class Upscaler:
         """
         if model not in self._chosen:
             values: Any = vars(self.options)
-            if network is not None:
+            if network is not None and not isinstance(self.options.denoise, str):
                 values = {**values, "denoise": None}
             self._chosen[model] = Upscaler(model if network is None else network, **values)
         found = copy.copy(self._chosen[model])
         found.options = self.options
+        return found
+
+    def denoise_strength(
+        self,
+        image: np.ndarray,
+        *,
+        data_range: DataRange | _AsMade = _AS_MADE,
+        channel_axis: int | bool | _AsMade | None = _AS_MADE,
+    ) -> float | None:
+        """The strength of denoising that a call with this array takes.
+
+        The option, where it is a number; what the array's noise asks for, where that is followed;
+        None where the model runs as it stands.
+        """
+        axis = self._axis(channel_axis)
+        if self._network is None:
+            chosen = self.for_image(image.shape, image.dtype, channel_axis=axis)
+            return chosen.denoise_strength(image, data_range=data_range, channel_axis=axis)
+        if not self._follows_noise:
+            strength = self.options.denoise
+            return None if isinstance(strength, str) else strength
+        layout = arrays.layout_of(image.shape, axis)
+        values = self.value_map(image, data_range=data_range, channel_axis=axis)
+        return self._strength(image, layout, values)
+
+    @property
+    def _follows_noise(self) -> bool:
+        options = self.options
+        if self._network is None or options.consistent:
+            return False
+        info = info_of(self._network)
+        # A file of the user's own, or a mix, has no pair.
+        return info.denoise is not None and follows_noise(info.name, options.denoise)
+
+    def _strength(self, image: np.ndarray, layout: Layout, values: ValueMap) -> float:
+        if not self._follows_noise:
+            return 0.0
+        return strength_for(image, layout, values.low, values.high)
+
+    def _denoising(self, strength: float) -> Upscaler:
+        """One with the same options and the pair's mix of that strength, made once and kept."""
+        key = f"denoise {strength}"
+        if key not in self._chosen:
+            network = load_denoising(self.model or "", strength)
+            values: Any = {**vars(self.options), "denoise": None}
+            self._chosen[key] = Upscaler(network, **values)
+        found = copy.copy(self._chosen[key])
+        found.options = replace(self.options, denoise=None)
         return found
 
     def with_channel_axis(self, channel_axis: int | bool | None) -> Upscaler:
@@ -361,6 +410,12 @@ class Upscaler:
         layout = arrays.layout_of(image.shape, axis)
         values = self.value_map(image, data_range=data_range, channel_axis=axis)
         self._engine.groups(layout.together)
+        strength = self._strength(image, layout, values)
+        if strength:
+            return self._denoising(strength)(
+                image, data_range=(values.low, values.high), channel_axis=axis, progress=progress,
+                on_tile=on_tile, out=out, start=start, return_std=return_std,  # type: ignore[call-overload, no-any-return]
+            )  # fmt: skip
         everything = Rect(0, layout.height, 0, layout.width)
         nan_count = sum(
             arrays.check_finite(layout.read(image, index, everything)) for index in layout.images()

@@ -20,7 +20,7 @@ from esrgan_ext.weights.search import find_model
 
 def load_denoising(
     model: str | os.PathLike[str] | nn.Module,
-    denoise: float | None,
+    denoise: float | str | None,
     *,
     progress: Progress | None = None,
 ) -> SRNetwork:
@@ -31,9 +31,9 @@ def load_denoising(
     model : str, path or nn.Module
         As for `load_model`. With a strength it must be one of a pair (`ModelInfo.denoise`), by name
         or as a copy of the published file.
-    denoise : float or None
+    denoise : float, 'auto' or None
         0 is the pair's weaker model, 1 the stronger, between them their mix. None is the model as
-        it stands.
+        it stands, and so is 'auto', for whoever looks at the image's noise then.
     progress : callable, optional
         See `load_model`.
 
@@ -49,9 +49,9 @@ def load_denoising(
     ModelError, DownloadError
         See `load_model`.
     """
-    if denoise is None:
+    if denoise is None or denoise == "auto":
         return load_model(model, progress=progress)
-    pair = check_denoise(model, denoise)
+    pair = check_denoise(model, denoise)  # type: ignore[arg-type]  # a word is refused there
     assert not isinstance(model, nn.Module)
     own = find_model(model).name
     weak, strong = (model if name == own else name for name in pair)

@@ -18,6 +18,7 @@ from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import arrays, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
+from esrgan_ext.inference.denoising import follows_noise, sampled_strength
 from esrgan_ext.inference.large import model_cache
 from esrgan_ext.inference.large import sizes as planning
 from esrgan_ext.inference.large.compute import compute_chunk
@@ -71,7 +72,10 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     if is_auto(model):
         model = choose_model(np.dtype(array.dtype), layout.together).model
     side = chosen.tile_side
-    reference, network = model_cache.refer(model, chosen.denoise)
+    denoise = chosen.denoise
+    if not chosen.consistent and follows_noise(str(model), denoise):
+        denoise = sampled_strength(array, layout, chosen.data_range)
+    reference, network = model_cache.refer(model, denoise)
     values: Any = {**options, "denoise": None}
     first = Upscaler(network, **values)
     settings = Settings.of(reference, chosen, first.overlap)

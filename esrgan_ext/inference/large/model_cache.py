@@ -106,7 +106,7 @@ def digest_of(network: nn.Module) -> str:
     return total.hexdigest()
 
 
-def refer(model: Model, denoise: float | None = None) -> tuple[ModelReference, SRNetwork]:
+def refer(model: Model, denoise: float | str | None = None) -> tuple[ModelReference, SRNetwork]:
     """Load a model in this process, and say how others find it.
 
     A network that was made in memory is written to a temporary file, which goes with this
@@ -119,7 +119,7 @@ def refer(model: Model, denoise: float | None = None) -> tuple[ModelReference, S
     """
     network = load_denoising(model, denoise)
     digest = digest_of(network)
-    if isinstance(model, nn.Module) or denoise is not None:
+    if isinstance(model, nn.Module) or not (denoise is None or isinstance(denoise, str)):
         location = str(_spooled(network, digest))
     else:
         location = os.fspath(model)

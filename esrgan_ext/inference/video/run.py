@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -238,6 +238,8 @@ def _for_frames(upscaler: Upscaler) -> Upscaler:
     frames = upscaler.with_channel_axis(-1)
     if frames.data_range is None:
         frames.data_range = "type"
+    if frames.options.denoise == "auto":  # a strength for each frame would flicker
+        frames.options = replace(frames.options, denoise=None)
     return frames
 
 

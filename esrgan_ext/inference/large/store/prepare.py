@@ -14,6 +14,7 @@ from esrgan_ext.errors import ResumeError
 from esrgan_ext.inference import arrays, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
+from esrgan_ext.inference.denoising import follows_noise, sampled_strength
 from esrgan_ext.inference.large import model_cache, sizes
 from esrgan_ext.inference.large.grid import Grid
 from esrgan_ext.inference.large.images import ome_zarr, tiff
@@ -146,10 +147,18 @@ def prepare(source: Path, options: StoreOptions) -> Request:
         kind = "TIFF" if is_tiff else "OME-Zarr"
         choice = choose_model(dtype, layout.together, scientific=kind)
         model = choice.model
-    reference, network = model_cache.refer(model, options.denoise)
+    denoise = options.denoise
+    if not options.consistent and follows_noise(str(model), denoise):
+        denoise = sampled_strength(level.source, layout, options.data_range)
+    reference, network = model_cache.refer(model, denoise)
     # On the CPU, whatever the workers run on: it checks the options and knows sizes.
     upscaler = Upscaler(
-        network, outscale=options.outscale, overlap=options.overlap, device="cpu", precision="fp32"
+        network,
+        outscale=options.outscale,
+        overlap=options.overlap,
+        device="cpu",
+        precision="fp32",
+        denoise=None,
     )
     upscaler.engine.groups(layout.together)
     height, width = upscaler.output_size(layout.height, layout.width)

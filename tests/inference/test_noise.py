@@ -1,0 +1,142 @@
+"""The noise that an image shows, and the strength of denoising that follows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import esrgan_ext as esr
+from esrgan_ext.errors import OptionError
+from esrgan_ext.inference.noise import NoiseEstimate, denoise_strength, estimate_noise
+from esrgan_ext.weights import load_denoising
+
+PAIR = ("lite-micro-x4", "lite-micro-denoise-x4")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def spots(side: int = 256) -> np.ndarray:
+    """Smooth bright spots on a dark background, 0 to 1."""
+    y, x = np.mgrid[:side, :side]
+    image = np.zeros((side, side))
+    for k in range(9):
+        image += np.exp(-((y - 37 * k % side) ** 2 + (x - 91 * k % side) ** 2) / 300)
+    return image / image.max()
+
+
+def exposed(image: np.ndarray, photons: float, rng: np.random.Generator, read: float = 1.6):
+    return (rng.poisson(image * photons) + read * rng.normal(size=image.shape)) / photons
+
+
+@pytest.mark.parametrize(("gain", "read"), [(0.5, 3.0), (2.0, 0.0), (7.0, 10.0)])
+def test_gain_and_read_noise_are_found_on_a_slope(rng, gain, read):
+    photons = np.linspace(20, 400, 512)[:, None] * np.ones(512)
+    image = gain * rng.poisson(photons) + 100 + read * rng.normal(size=photons.shape)
+    found = estimate_noise(image)
+    assert found.slope == pytest.approx(gain, rel=0.15)
+    true = np.sqrt((gain**2 * photons + read**2).mean())
+    assert found.level == pytest.approx(true, rel=0.08)
+
+
+def test_structure_is_hardly_taken_for_noise(rng):
+    clean, noisy = spots(), exposed(spots(), 300, rng)
+    true = np.sqrt((spots() / 300 + (1.6 / 300) ** 2).mean())
+    assert estimate_noise(noisy).level == pytest.approx(true, rel=0.2)
+    assert estimate_noise(clean).level < 0.02 * true
+
+
+def test_noise_follows_the_scale_and_not_the_offset_of_the_values(rng):
+    image = exposed(spots(), 100, rng)
+    first, second = estimate_noise(image), estimate_noise(1000 * image + 500)
+    assert second.level == pytest.approx(1000 * first.level, rel=1e-6)
+    assert denoise_strength(first, 0, 1) == denoise_strength(second, 500, 1500)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((64, 64)), np.full((300, 300), 7, np.uint16), np.zeros((5, 900)),
+        np.full((64, 64), np.nan), np.zeros((0, 8)), np.zeros((2, 3, 64, 64), bool),
+    ],
+)  # fmt: skip
+def test_images_that_tell_nothing_ask_for_nothing(image):
+    found = estimate_noise(image)
+    assert found == NoiseEstimate(0.0, 0.0, 0.0, 0)
+    assert denoise_strength(found, 0.0, 1.0) == 0
+
+
+def test_strength_rises_with_noise_from_none_to_all():
+    strengths = [
+        denoise_strength(NoiseEstimate(0, 0, level, 100), 0, 1)
+        for level in np.geomspace(1e-4, 1, 60)
+    ]
+    assert strengths == sorted(strengths)
+    assert strengths[0] == 0
+    assert strengths[-1] == 1
+
+
+def test_auto_is_the_mix_of_the_strength_that_it_names(rng):
+    image = (exposed(spots(64), 30, rng) * 1000 + 200).round().clip(0).astype(np.uint16)
+    up = esr.Upscaler(PAIR[0], device="cpu")
+    strength = up.denoise_strength(image)
+    assert strength == 1
+    given = esr.Upscaler(PAIR[0], device="cpu", denoise=strength)
+    assert np.array_equal(up(image), given(image))
+    assert np.array_equal(up(image), esr.upscale(image, PAIR[1], device="cpu", denoise=None))
+    assert not np.array_equal(up(image), esr.upscale(image, PAIR[0], device="cpu", denoise=None))
+    assert np.array_equal(esr.Upscaler(device="cpu")(image), up(image))  # model="auto"
+
+
+def test_clean_images_are_not_denoised():
+    image = (spots(64) * 60000).astype(np.uint16)
+    up = esr.Upscaler(PAIR[0], device="cpu")
+    assert up.denoise_strength(image) == 0
+    plain = esr.upscale(image, PAIR[0], device="cpu", denoise=None)
+    assert np.array_equal(up(image), plain)
+
+
+def test_a_stack_has_one_strength(rng):
+    clean = spots(96)
+    stack = np.stack([exposed(clean, 100, rng) for _ in range(3)]).astype(np.float32)
+    up = esr.Upscaler(PAIR[0], device="cpu", channel_axis=False)
+    strength = up.denoise_strength(stack)
+    assert strength is not None
+    fixed = up.value_map(stack)
+    alone = esr.upscale(
+        stack[1], PAIR[0], device="cpu", denoise=strength, data_range=(fixed.low, fixed.high)
+    )
+    assert np.allclose(up(stack)[1], alone, atol=1e-4)
+
+
+def test_lazily_the_same_strength_is_taken(rng):
+    da = pytest.importorskip("dask.array")
+    image = exposed(spots(96), 30, rng).astype(np.float32)
+    lazily = esr.upscale_lazy(da.from_array(image, chunks=48), PAIR[0], device="cpu").compute()
+    assert np.allclose(lazily, esr.upscale(image, PAIR[0], device="cpu"), atol=2e-3)
+
+
+def test_consistent_results_and_other_models_are_not_denoised(rng):
+    image = exposed(spots(64), 30, rng).astype(np.float32)
+    consistent = esr.Upscaler(PAIR[0], device="cpu", consistent=True)
+    assert consistent.denoise_strength(image) in (None, 0)
+    assert esr.Upscaler("lite-psnr-x4", device="cpu").denoise_strength(image) is None
+    network = load_denoising(PAIR[0], "auto")
+    assert esr.Upscaler(network, device="cpu").denoise_strength(image) == 1
+
+
+def test_words_other_than_auto_are_refused():
+    with pytest.raises(OptionError, match="auto"):
+        esr.Upscaler(PAIR[0], device="cpu", denoise="strong")
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_each_channel_goes_through_a_network_of_one_by_itself(rng, channels):
+    image = rng.random((24, 20, channels)).astype(np.float32)
+    options = {"device": "cpu", "denoise": None, "data_range": (0.0, 1.0)}
+    together = esr.upscale(image, PAIR[0], channel_axis=-1, **options)
+    for k in range(channels):
+        alone = esr.upscale(image[..., k], PAIR[0], **options)
+        assert np.allclose(together[..., k], alone, atol=1e-5)
