@@ -21,7 +21,7 @@ from tests.conftest import ROOT, make_network
 from tests.weights.ncnn_files import write_ncnn
 
 PACKAGED = ("realesrgan-x4plus", "realesrgan-x4plus-anime", "realsr-df2k")
-BUNDLED = ("lite-psnr-x4", "lite-esrgan-x4")
+BUNDLED = ("lite-psnr-x4", "lite-esrgan-x4", "lite-micro-x4", "lite-micro-denoise-x4")
 VIDEO = ("realesr-animevideov3-x2", "realesr-animevideov3-x3", "realesr-animevideov3-x4")
 HERE = PACKAGED + BUNDLED + VIDEO
 DOWNLOADED = (
