@@ -246,14 +246,48 @@ def fill_nan(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         return plane, None
     if mask.all():
         return np.zeros_like(plane), mask
+    return from_nearest(plane[None], mask)[0], mask
+
+
+def fill_hidden(channels: np.ndarray) -> np.ndarray:
+    """Give fully transparent pixels the colour of the nearest one that shows.
+
+    Drawing programs store (0, 0, 0, 0) around what they draw: a network would see a black edge
+    there, and draw it.
+
+    Parameters
+    ----------
+    channels : ndarray, shape (C, H, W)
+        The last one is alpha; transparent is 0 or below.
+
+    Returns
+    -------
+    ndarray, shape (C, H, W)
+        The array itself where all of it shows, or nothing.
+    """
+    hidden = channels[-1] <= 0
+    if not hidden.any() or hidden.all():
+        return channels
+    return np.concatenate([from_nearest(channels[:-1], hidden), channels[-1:]])
+
+
+def from_nearest(planes: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Fill what a mask covers from the nearest pixel that it does not cover.
+
+    Parameters
+    ----------
+    planes : ndarray, shape (C, H, W)
+    mask : ndarray of bool, shape (H, W)
+        True somewhere, but not everywhere.
+    """
     # Each valid pixel is a zero of the distance transform with a label of its own; every
     # other pixel gets the label of the nearest one.
     _, labels = cv2.distanceTransformWithLabels(
         mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    value_of = np.zeros(labels.max() + 1, plane.dtype)
-    value_of[labels[~mask]] = plane[~mask]
-    return value_of[labels], mask
+    value_of = np.zeros((len(planes), labels.max() + 1), planes.dtype)
+    value_of[:, labels[~mask]] = planes[:, ~mask]
+    return value_of[:, labels]
 
 
 def nearest_mask(

@@ -1,8 +1,8 @@
 """One window of an image through the network, to finished pieces of the result.
 
 The one way there: images in memory, chunks of stores and of dask arrays, live layers and previews.
-NaN is filled for the network and put back, pixels go to [0, 1] and back, and what is asked for
-beside (consistency, spread) is done here.
+NaN is filled for the network and put back, colours that nobody sees are filled, pixels go to
+[0, 1] and back, and what is asked for beside (consistency, spread) is done here.
 """
 
 from __future__ import annotations
@@ -104,10 +104,19 @@ def window_pieces(
         lost = np.full(shape, np.nan, values.dtype)
         yield Piece(place.wanted, lost, lost.astype(np.float32) if spread else None)
         return
+    if window.shape[1] in (arrays.GRAY_ALPHA, arrays.RGBA):
+        window = np.stack([arrays.fill_hidden(image) for image in window])
+        alpha = window[:, -1].reshape(len(window), -1)
+        # A network is not exact to the last level; opaque stays opaque.
+        constant = {n: row[0] for n, row in enumerate(alpha) if (row == row[0]).all()}
+    else:
+        constant = {}
     scale, channels = engine.scale, window.shape[1]
     if converted:
         rows = engine.converted_rows(window, values, on_work)
         for area, piece in _cut(rows, place, scale):
+            for number, value in constant.items():
+                piece[number, -1] = value
             yield Piece(area, piece)
         return
     planes = _normalised(window, values, on_work)
@@ -117,6 +126,8 @@ def window_pieces(
         pieces = projected(pieces, window, place.seen, place.size, place.result_size, values)
     for area, piece in pieces:
         restored = values.restore(piece[:, :channels])
+        for number, value in constant.items():
+            restored[number, -1] = value
         std = None
         if spread:
             std = (piece[:, channels:] * np.float32(values.high - values.low)).astype(np.float32)
