@@ -7,8 +7,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 venv=${ESRGAN_TEST_VENV:-$here/.venv-test}
 . "$here/scripts/environment.sh"
 make_environment "$venv"
-# A compiler for the extension, and what a napari window needs on a virtual screen.
-need_packages g++ libgl1 libegl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 \
+# A compiler and Python's headers for the extension, and what a napari window needs on a virtual
+# screen.
+need_packages g++ python3-dev libgl1 libegl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 \
     xvfb xauth libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0
 # torch first: the extension is compiled against it, outside of pip's isolated environment.
 "$venv/bin/python" -m pip install -q -c "$here/constraints.txt" torch numpy setuptools wheel ninja pybind11

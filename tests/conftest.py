@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +23,48 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach the processes that tests start: shells make what runs behind a "&" deaf."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run what is marked `alone` in a process of its own, so that no neighbour decides."""
+    if pyfuncitem.get_closest_marker("alone") is None or os.environ.get("ESRGAN_TEST_ALONE"):
+        return None
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid]
+    child = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "ESRGAN_TEST_ALONE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode != 0:
+        pytest.fail(child.stdout + child.stderr, pytrace=False)
+    if " passed" not in child.stdout:
+        pytest.skip(child.stdout.strip().splitlines()[-1])
+    return True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--random-order-seed", type=int, help="run the tests in an order drawn with this seed"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Another order for each seed: whole files, and the tests within each."""
+    seed = config.getoption("--random-order-seed")
+    if seed is None:
+        return
+    draw = random.Random(seed)
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    groups = list(files.values())
+    draw.shuffle(groups)
+    for group in groups:
+        draw.shuffle(group)
+    items[:] = [item for group in groups for item in group]
 
 
 def make_network(seed: int = 0, **config: object) -> RRDBNet:

@@ -494,6 +494,7 @@ def test_the_script_button_fills_the_clipboard(make_widget, viewer):
     assert QApplication.clipboard().text() == text
 
 
+@pytest.mark.alone
 def test_memory_is_flat_over_ten_runs_and_ten_cancels(make_widget, viewer, qtbot):
     """Without a window, so that only the plugin can keep anything: 9 MB a run if it did."""
     widget = make_widget()
