@@ -1,9 +1,9 @@
-"""Builds the compiled extension when torch can be imported; metadata is in pyproject.toml.
+"""Builds the compiled kernels; metadata is in pyproject.toml.
 
-Without torch (an isolated build) or where compiling fails, the package is installed without it
-and `esrgan_ext.ops.build.library` compiles on first use: so csrc/ travels inside the package. The
-CUDA operators are built where torch has CUDA, nvcc is there, and TORCH_CUDA_ARCH_LIST or a GPU in
-this machine says for what.
+The CPU kernels are built where there is a C++ compiler, with or without torch. Where compiling
+fails, the package is installed without them and `esrgan_ext.ops.build.library` compiles on first
+use: so csrc/ travels inside the package. The CUDA operators are built where torch has CUDA, nvcc is
+there, and TORCH_CUDA_ARCH_LIST or a GPU in this machine says for what.
 """
 
 import importlib.util
@@ -13,11 +13,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from setuptools import setup
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 CSRC = Path("csrc")  # setuptools wants paths relative to this file's folder
+CPU_NAME = "esrgan_ext.esrgan_cpu"  # stands for the library, which is no Python module
 TOOLCHAIN = Path("esrgan_ext") / "ops" / "build" / "toolchain.py"
 
 
@@ -85,42 +88,67 @@ def cuda_extension(tools: ModuleType) -> list:
     ]
 
 
+class BuildCpuLibrary(build_ext):
+    """Compiles the CPU kernels into the package: they need a compiler, but neither torch nor
+    Python's headers. A machine without a compiler still gets the package."""
+
+    def run(self) -> None:
+        cpu = [e for e in self.extensions if e.name == CPU_NAME]
+        self.extensions = [e for e in self.extensions if e.name != CPU_NAME]
+        if cpu:
+            self.compile_cpu()
+        if self.extensions:
+            try:
+                super().run()
+            except Exception as error:
+                self.warn(f"the CUDA operators are not built ({error}); compiled on first use")
+
+    def compile_cpu(self) -> None:
+        tools = toolchain()
+        package = Path("." if self.inplace else self.build_lib) / "esrgan_ext"
+        package.mkdir(parents=True, exist_ok=True)
+        try:
+            tools.compile_cpu(CSRC, package / tools.CPU_LIBRARY, Path(self.build_temp) / "cpu")
+        except tools.BuildError as error:
+            if os.environ.get("ESRGAN_REQUIRE_CPU_LIBRARY"):
+                raise
+            self.warn(f"the CPU kernels are not built ({error}); compiled on first use")
+
+    def get_outputs(self) -> list[str]:
+        return []
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+
+class WheelForAnyPython(bdist_wheel):
+    """The CPU kernels serve every version of Python 3; the CUDA operators are made for one."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        python, abi, platform = super().get_tag()
+        if any(e.name != CPU_NAME for e in self.distribution.ext_modules or []):
+            return python, abi, platform
+        return "py3", "none", platform
+
+
 def extensions() -> dict:
-    """Arguments of `setup` that compile the extension, or none without torch."""
-    commands = {"build_py": BuildPyWithSources, "sdist": SdistWithSources}
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        return {"cmdclass": commands}
-    tools = toolchain()
-    cuda = cuda_extension(tools)
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
+    """Arguments of `setup` that compile the CPU kernels, and the CUDA operators where torch is."""
+    commands: dict = {
+        "build_py": BuildPyWithSources,
+        "sdist": SdistWithSources,
+        "bdist_wheel": WheelForAnyPython,
+    }
+    cuda = []
+    build: type[build_ext] = BuildCpuLibrary
+    if importlib.util.find_spec("torch") is not None:
+        cuda = cuda_extension(toolchain())
+    if cuda:
+        from torch.utils.cpp_extension import BuildExtension
 
-    class BuildIfPossible(BuildExtension):
-        """A machine without a compiler still gets the package, without nvcc the CPU operators."""
-
-        def run(self) -> None:
-            cpu_only = [e for e in self.extensions if e.name == "esrgan_ext._C"]
-            for attempt in (self.extensions, cpu_only):
-                self.extensions = attempt
-                try:
-                    super().run()
-                except Exception as error:
-                    names = " and ".join(e.name for e in attempt)
-                    self.warn(f"{names} not built ({error}); compiled on first use")
-                    if len(attempt) == 1:
-                        break
-                else:
-                    return
-            self.extensions = []
-
-    sources = [str(p) for p in tools.cpu_sources(CSRC)]
-    cpu = CppExtension(
-        "esrgan_ext._C", sources, extra_compile_args=[*tools.CXX_FLAGS, "-g0"], optional=True
-    )
+        build = type("BuildBoth", (BuildCpuLibrary, BuildExtension), {})
     return {
-        "cmdclass": {**commands, "build_ext": BuildIfPossible},
-        "ext_modules": [cpu, *cuda],
+        "cmdclass": {**commands, "build_ext": build},
+        "ext_modules": [Extension(CPU_NAME, []), *cuda],
     }
 
 

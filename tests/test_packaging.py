@@ -68,7 +68,7 @@ def architectures(module: ModuleType) -> list[str]:
     assert extension.name == "esrgan_ext._C_cuda"
     assert "csrc/torch/cuda_ops.cpp" in extension.sources
     assert "csrc/cuda/network.cu" in extension.sources
-    assert "csrc/torch/cpu_ops.cpp" not in extension.sources
+    assert "csrc/cpu/library.cpp" not in extension.sources
     flags = extension.extra_compile_args["nvcc"]
     return [flag.split(",code=")[1] for flag in flags if flag.startswith("-gencode")]
 

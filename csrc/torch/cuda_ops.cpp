@@ -1,6 +1,5 @@
 // The bridge from tensors to csrc/cuda: checks of arguments, device, stream and workspace. The
-// schemas are in schemas.h, defined by the CPU's library; this library adds the CUDA
-// implementations to them and is built only where torch has CUDA. Nothing in here waits for the
+// schemas are in esrgan_ext/ops/cpu_operators.py; this library adds the CUDA implementations to them and is built only where torch has CUDA. Nothing in here waits for the
 // device.
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>

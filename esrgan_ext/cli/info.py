@@ -120,7 +120,6 @@ def _operators() -> list[tuple[str, str]]:
     if module is not None:
         info = module.build_info()
         rows.append(("compiler", f"{info['compiler']}, C++{info['standard']}"))
-        rows.append(("built for torch", info["torch"]))
     rows.append(("CUDA operators", ops.library.cuda_origin()))
     module = ops.library.load_cuda()
     architectures = "none" if module is None else module.build_info()["architectures"]

@@ -1,8 +1,8 @@
 """Operators of the ESRGAN networks: one signature, several implementations.
 
-`reference` defines what is correct, `eager` is the pure-torch inference path. `extension` finds the
-kernels of csrc/ or has them compiled (`jit`, with what `toolchain` finds), `selfcheck` tries them
-on the device, `cpu` and `cuda` run whole networks in them.
+`reference` defines what is correct, `eager` is the pure-torch inference path. `build.library`
+finds the kernels of csrc/ or has them compiled (`build.jit`, with what `build.toolchain` finds),
+`build.selfcheck` tries them on the device, `cpu` and `cuda` run whole networks in them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ def backend(device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     return "reference"
 
 
-@torch.compiler.assume_constant_result
 def _has_kernels(device: torch.device, dtype: torch.dtype) -> bool:
     if device.type == "cpu":
         return library.load() is not None and selfcheck.trusted(device, torch.float32)

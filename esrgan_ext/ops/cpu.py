@@ -14,13 +14,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from esrgan_ext.ops import packed as packed_weights
 from esrgan_ext.ops.build import library, selfcheck
 
 # Seconds between looks at a running network: progress is due every half second, cancelling
 # within 0.2 s, and small images should not wait for a look.
 _FIRST_LOOK, _LOOK = 0.002, 0.05
 
-# Words of the control tensor, see `rrdbnet_into` in csrc/torch/cpu_ops.cpp.
+# Words of the control tensor, see `_run` in `cpu_operators`.
 _CANCEL, _DONE, _ROWS, _TOTAL, _THREADS = range(5)
 
 
@@ -41,7 +42,7 @@ class Shape(Protocol):
         """The kernels' form of the parameters, float32 on the CPU."""
 
     def run_into(self, x: Tensor, packed: Tensor, out: Tensor, control: Tensor | None) -> None:
-        """Run the network; `control` as in csrc/torch/cpu_ops.cpp."""
+        """Run the network; `control` as in `cpu_operators`."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,6 @@ class CompactShape:
         return self.scale
 
     def unsupported(self) -> str:
-        if not hasattr(torch.ops.esrgan_ext, "compact_unsupported"):
-            return "the library was built before it had these kernels"
         return torch.ops.esrgan_ext.compact_unsupported(self.as_list())
 
     def pack(self, *parameters: Sequence[Tensor]) -> Tensor:
@@ -138,8 +137,7 @@ def supports(shape: Shape, x: Tensor) -> bool:
 class PackedWeights:
     """A network's weights in the kernels' form, packed again whenever they have changed.
 
-    Changes are seen by the tensors' addresses and versions, and by samples of their values
-    where something wrote around the versions (`parameter.data`, inference tensors).
+    `esrgan_ext.ops.packed` sees the changes.
     """
 
     def __init__(self) -> None:
@@ -160,14 +158,7 @@ class PackedWeights:
         assert module is not None
         given = [t for group in parameters for t in group]
         tensors = [t.detach() for t in given]
-        # The samples are taken as the values lie in memory: copying 66 MB of channels-last
-        # weights into another order first would cost a tenth of a small image's time.
-        dense = [t if _is_dense(t) else t.contiguous() for t in tensors]
-        key = (
-            shape,
-            tuple((t.data_ptr(), t.stride(), _version(t)) for t in given),
-            module.fingerprint([(t.data_ptr(), t.numel()) for t in dense]),
-        )
+        key = (shape, *packed_weights.state(given, module.fingerprint))
         with self._lock:
             if self._packed is None or self._key != key:
                 self._packed = None  # the old form goes before the new one comes: 264 MB each
@@ -185,17 +176,6 @@ class PackedWeights:
 
     def __deepcopy__(self, memo: dict[int, object]) -> PackedWeights:
         return PackedWeights()
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    """Whether the values fill their memory without gaps, in either usual order."""
-    return tensor.is_contiguous() or (
-        tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    )
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
 
 
 def working_bytes(shape: NetworkShape, height: int, width: int) -> int:

@@ -1,7 +1,7 @@
 """What torch needs to know of the compiled operators beside their kernels.
 
 Fake kernels (shapes without data, for torch.compile and torch.export) and gradients. The
-kernels themselves are in `csrc/torch/cpu_ops.cpp` and `csrc/torch/cuda_ops.cpp`.
+kernels themselves are in `cpu_operators` (csrc/cpu) and `csrc/torch/cuda_ops.cpp`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ def register() -> None:
     torch.library.register_fake("esrgan_ext::rrdbnet_pack", _fake_rrdbnet_pack)
     torch.library.register_fake("esrgan_ext::rrdbnet", _fake_rrdbnet)
     torch.library.register_fake("esrgan_ext::rrdbnet_into", _fake_rrdbnet_into)
-    if hasattr(torch.ops.esrgan_ext, "compact_pack"):  # not in a library built before it was
-        torch.library.register_fake("esrgan_ext::compact_pack", _fake_compact_pack)
-        torch.library.register_fake("esrgan_ext::compact_into", _fake_compact_into)
+    torch.library.register_fake("esrgan_ext::compact_pack", _fake_compact_pack)
+    torch.library.register_fake("esrgan_ext::compact_into", _fake_compact_into)
     torch.library.register_autograd(
         "esrgan_ext::dense_block", _dense_block_backward, setup_context=_dense_block_context
     )

@@ -16,8 +16,6 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "torch/schemas.h"
-
 #undef TORCH_LIBRARY_IMPL
 #define TORCH_LIBRARY_IMPL(ns, key, m) _TORCH_LIBRARY_IMPL(ns, CPU, m, C10_UID)
 // A tensor of the CPU says -1; the emulated device is number 0.
@@ -67,4 +65,3 @@ const bool kInstalled = [] {
 
 }  // namespace
 
-TORCH_LIBRARY(esrgan_ext, m) { esrgan::define_operators(m); }

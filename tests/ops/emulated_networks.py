@@ -23,6 +23,9 @@ import torch
 
 def load(path: str) -> object:
     """The library with the emulated operators; its allocator is torch's from now on."""
+    from esrgan_ext.ops import cpu_operators
+
+    cpu_operators.define()
     loader = importlib.machinery.ExtensionFileLoader("esrgan_emulated", path)
     spec = importlib.util.spec_from_loader("esrgan_emulated", loader)
     assert spec is not None

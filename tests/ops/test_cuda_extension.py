@@ -93,13 +93,13 @@ def test_the_key_depends_on_devices_nvcc_torch_and_every_source(monkeypatch, tmp
         return jit.cuda_recipe(csrc, cuda_version, [capability]).key
 
     keys = [key(), key(capability=(9, 0)), key("13.1")]
-    cpu = jit.cpu_recipe(csrc).key
+    cpu = jit.cpu_key(csrc)
     for name in ("cuda/network.h", "torch/cuda_ops.cpp", "cpu/network.h"):
         with (csrc / name).open("a") as file:
             file.write("\n// changed\n")
         keys.append(key())
-        assert (jit.cpu_recipe(csrc).key == cpu) == ("cuda" in name)
-        cpu = jit.cpu_recipe(csrc).key
+        assert (jit.cpu_key(csrc) == cpu) == ("cuda" in name)
+        cpu = jit.cpu_key(csrc)
     shutil.rmtree(tmp_path / "toolkit")
     make_nvcc(tmp_path / "toolkit", version="13.1")
     keys.append(key())
@@ -313,7 +313,7 @@ def test_the_real_sources_build_and_load(monkeypatch, tmp_path):
         recipe = jit.cuda_recipe(extension.source_folder(), torch.version.cuda, [(8, 0)])
     except toolchain.BuildError as error:
         pytest.skip(str(error))
-    module = jit.built(recipe)
+    module = jit.built_cuda(recipe)
     assert module.build_info()["architectures"] == "80"
     assert toolchain.architectures_in(Path(module.__file__)) == ("80",)
     for name in ("dense_block", "rrdbnet_pack", "rrdbnet", "rrdbnet_into"):

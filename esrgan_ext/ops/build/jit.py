@@ -1,7 +1,7 @@
 """Compiles on first use into a cache folder, once, however many processes start at the same time.
 
 A build is named by everything that its machine code depends on. What to compile, and with what,
-is `toolchain`'s business; when, and what to do where it fails, `extension`'s.
+is `toolchain`'s business; when, and what to do where it fails, `library`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import importlib.machinery
 import importlib.util
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ _under_way: str | None = None  # the notice of the build that runs
 
 @dataclass(frozen=True)
 class Recipe:
-    """One library to build.
+    """How torch's builder makes one library.
 
     Attributes
     ----------
@@ -56,24 +55,6 @@ class Recipe:
     toolkit: CudaToolkit | None = None
 
 
-def cpu_recipe(csrc: Path) -> Recipe:
-    """How to build the CPU operators.
-
-    Raises
-    ------
-    BuildError
-        If there is no C++ compiler.
-    """
-    compiler = _compiler()
-    return Recipe(
-        name="esrgan_ext_C",
-        sources=toolchain.cpu_sources(csrc),
-        key=_key(csrc, toolchain.cpu_inputs(csrc), [*_version(compiler), *toolchain.CXX_FLAGS]),
-        notice="compiling the CPU kernels for this machine (once, about half a minute)",
-        cxx_flags=toolchain.CXX_FLAGS,
-    )
-
-
 def cuda_recipe(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, int]]) -> Recipe:
     """How to build the CUDA operators for devices of these compute capabilities.
 
@@ -83,7 +64,7 @@ def cuda_recipe(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, i
         If there is no compiler, no nvcc that fits torch's CUDA version, or no device that the
         kernels support.
     """
-    compiler = _compiler()
+    compiler = toolchain.find_compiler()
     toolkit = toolchain.find_toolkit(torch_cuda)
     architectures = toolchain.architectures_for(capabilities, toolkit.architectures)
     cxx_flags, nvcc_flags = toolchain.cuda_flags(architectures)
@@ -101,26 +82,64 @@ def cuda_recipe(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, i
     )
 
 
-def built(recipe: Recipe) -> ModuleType:
+def built_cpu(csrc: Path) -> Path:
+    """The library with the CPU operators, out of the cache or compiled now.
+
+    Raises
+    ------
+    BuildError
+        If there is no C++ compiler, it fails, or the cache folder cannot be written.
+    """
+    build = cache_folder() / cpu_key(csrc)
+    library = build / toolchain.CPU_LIBRARY
+    if not (build / _FINISHED).is_file():
+        with _building(build) as finished:
+            if not finished:
+                notice = "compiling the CPU kernels for this machine (once, about half a minute)"
+                with _notice(notice):
+                    toolchain.compile_cpu(csrc, library, build)
+                _finish(build)
+    return library
+
+
+def cpu_key(csrc: Path) -> str:
+    """Names the build of the CPU operators: neither torch nor Python is part of it."""
+    flags = [*toolchain.CPU_FLAGS, *toolchain.CPU_LINK_FLAGS]
+    machine = [*_version(toolchain.find_compiler()), *flags]
+    return f"cpu-{platform.machine()}-{_digest(csrc, toolchain.cpu_inputs(csrc), machine)}"
+
+
+def built_cuda(recipe: Recipe) -> ModuleType:
     """The module that a recipe makes, out of the cache or compiled now.
 
     Raises
     ------
     BuildError
-        If the cache folder cannot be written.
+        If the compiler fails or the cache folder cannot be written.
     Exception
-        Whatever the compiler or the file system comes up with.
+        Whatever the file system comes up with.
     """
     build = cache_folder() / recipe.key
     if not (build / _FINISHED).is_file():
-        try:
-            build.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(build, error) from error
-        with _exclusive(build / "building"):
-            if not (build / _FINISHED).is_file():  # another process may have been faster
+        with _building(build) as finished:
+            if not finished:
                 return _compile(recipe, build)
     return _import(recipe.name, build / f"{recipe.name}.so")
+
+
+@contextlib.contextmanager
+def _building(build: Path) -> Iterator[bool]:
+    """Hold the folder of a build; yields whether another process has finished it meanwhile."""
+    try:
+        build.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(build, error) from error
+    with _exclusive(build / "building"):
+        yield (build / _FINISHED).is_file()
+
+
+def _finish(build: Path) -> None:
+    (build / _FINISHED).write_text(time.strftime("%Y-%m-%d %H:%M:%S\n"))
 
 
 def cache_folder() -> Path:
@@ -133,34 +152,24 @@ def cache_folder() -> Path:
     return user_cache_path("esrgan-ext", appauthor=False) / "extension"
 
 
-def _compiler() -> str:
-    compiler = os.environ.get("CXX", "c++")
-    if shutil.which(compiler.split()[0]) is None:
-        raise BuildError(
-            f"there is no C++ compiler ({compiler}); install g++ (Debian, Ubuntu: "
-            "apt install g++) or set CXX, and the next start compiles the kernels"
-        )
-    return compiler
-
-
-def _version(compiler: str) -> list[str]:
-    run = subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True)
+def _version(compiler: list[str]) -> list[str]:
+    run = subprocess.run([*compiler, "--version"], capture_output=True, text=True)
     return [run.stdout]
 
 
 def _key(folder: Path, files: Sequence[Path], machine: Sequence[str]) -> str:
-    """Names a build: everything that its machine code depends on."""
+    """Names a build against torch: everything that its machine code depends on."""
+    facts = [torch.__version__, str(sys.implementation.cache_tag), *machine]
+    return f"torch{torch.__version__}-{platform.machine()}-{_digest(folder, files, facts)}"
+
+
+def _digest(folder: Path, files: Sequence[Path], facts: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    for part in (
-        torch.__version__,
-        sys.implementation.cache_tag,
-        platform.machine(),
-        *machine,
-    ):
-        digest.update(str(part).encode() + b"\0")
-    return f"torch{torch.__version__}-{platform.machine()}-{digest.hexdigest()[:16]}"
+    for part in facts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _unwritable(folder: Path, error: OSError) -> BuildError:
@@ -198,17 +207,23 @@ def _compile(recipe: Recipe, build: Path) -> ModuleType:
         from torch.utils import cpp_extension
 
         cuda = recipe.toolkit is not None
-        module = cpp_extension.load(
-            name=recipe.name,
-            sources=[str(p) for p in recipe.sources],
-            extra_cflags=recipe.cxx_flags,
-            extra_cuda_cflags=recipe.nvcc_flags if cuda else None,
-            extra_ldflags=_link_flags(recipe.toolkit, build) if cuda else None,
-            build_directory=str(build),
-            with_cuda=cuda,
-            verbose=False,
-        )
-    (build / _FINISHED).write_text(time.strftime("%Y-%m-%d %H:%M:%S\n"))
+        try:
+            module = cpp_extension.load(
+                name=recipe.name,
+                sources=[str(p) for p in recipe.sources],
+                extra_cflags=recipe.cxx_flags,
+                extra_cuda_cflags=recipe.nvcc_flags if cuda else None,
+                extra_ldflags=_link_flags(recipe.toolkit, build) if cuda else None,
+                build_directory=str(build),
+                with_cuda=cuda,
+                verbose=False,
+            )
+        except RuntimeError as error:  # has the compiler's output in it, at the end ninja's
+            log = build / "log.txt"
+            log.write_text(str(error))
+            reason = toolchain.first_error(str(error).partition("\n")[2] or str(error))
+            raise BuildError(f"the compiler failed: {reason} (all of it: {log})") from error
+    _finish(build)
     return module
 
 

@@ -1,11 +1,11 @@
 """Finds the compiled extension, or compiles it on first use.
 
-It comes in two libraries. `load` returns the CPU operators `esrgan_ext._C`, which define every
-operator's schema; `load_cuda` returns `esrgan_ext._C_cuda`, which adds the CUDA implementation on
-machines that have a GPU. Both take what was built with the package, else build `csrc/` into a
-cache folder, else return None after one warning that says how to fix it: everything works
-without, only slower. How to build is `jit`'s business, what the operators compute `csrc`'s, their
-fake kernels and gradients are in `registration`.
+It comes in two libraries. `load` returns the CPU kernels, which need no particular version of torch
+or Python, and defines every operator's schema; `load_cuda` returns `esrgan_ext._C_cuda`, which adds
+the CUDA implementation on machines that have a GPU. Both take what was built with the package, else
+build `csrc/` into a cache folder, else return None after one warning that says how to fix it:
+everything works without, only slower. How to build is `jit`'s business, what the operators compute
+`csrc`'s, their fake kernels and gradients are in `registration`.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from types import ModuleType
 import torch
 
 from esrgan_ext.ops.build import jit, toolchain
+from esrgan_ext.ops.build.cpu_library import CpuLibrary
 from esrgan_ext.ops.build.toolchain import BuildError
 
 _lock = threading.Lock()
-_result: tuple[ModuleType | None, str] | None = None
+_result: tuple[CpuLibrary | None, str] | None = None
 _cuda_lock = threading.Lock()
 _cuda_result: tuple[ModuleType | None, str] | None = None
 
 
-def load() -> ModuleType | None:
-    """Return the compiled module, building it if need be; None where there is none.
+def load() -> CpuLibrary | None:
+    """Return the CPU kernels, building them if need be; None where there is none.
 
     Safe to call from any thread; the work is done once per process. Set ``ESRGAN_EXT=off`` to
     do without.
 
     Returns
     -------
-    module or None
-        With `build_info` and `fingerprint`; importing it registers ``torch.ops.esrgan_ext``.
+    CpuLibrary or None
+        Loading it registers ``torch.ops.esrgan_ext``.
     """
     global _result
     if _result is None:
@@ -81,38 +82,38 @@ def cuda_origin() -> str:
     return _cuda_result[1]
 
 
-def _find() -> tuple[ModuleType | None, str]:
+def _find() -> tuple[CpuLibrary | None, str]:
     if os.environ.get("ESRGAN_EXT", "").lower() in ("off", "0", "no"):
         _warn("ESRGAN_EXT=off", "Unset ESRGAN_EXT to use the compiled kernels.")
         return None, "switched off by ESRGAN_EXT"
     try:
         module, how = _prebuilt(), "prebuilt"
         if module is None:
-            module, how = jit.built(jit.cpu_recipe(_sources())), "JIT"
-        from esrgan_ext.ops import registration
+            module, how = CpuLibrary(jit.built_cpu(_sources())), "JIT"
+        from esrgan_ext.ops import cpu_operators, registration
 
+        cpu_operators.implement(module)
         registration.register()
     except BuildError as error:
-        _warn(str(error), "")
+        _warn(str(error), "ESRGAN_EXT=off silences this warning.")
         return None, str(error)
-    except Exception as error:  # whatever a compiler or a file system comes up with
+    except Exception as error:  # whatever a file system comes up with
         reason = _last_line(error)
         _warn(
-            f"compiling them failed ({type(error).__name__}: {reason})",
-            "A C++17 compiler (g++ 12 or later, clang 15 or later) is needed; set CXX to choose "
-            "one, and ESRGAN_EXT=off to silence this warning.",
+            f"compiling the kernels failed ({type(error).__name__}: {reason})",
+            "ESRGAN_EXT=off silences this warning.",
         )
         return None, f"compiling failed: {reason}"
     if how == "prebuilt" and _older_than_sources(module):
         warnings.warn(
             "esrgan_ext uses compiled kernels that are older than csrc/; "
-            "`pip install --no-build-isolation -e .` compiles them anew.",
+            "`pip install -e .` compiles them anew.",
             RuntimeWarning,
             stacklevel=2,
         )
     isa_error = module.build_info()["isa_error"]
     if isa_error:
-        warnings.warn(isa_error, RuntimeWarning, stacklevel=2)
+        warnings.warn(str(isa_error), RuntimeWarning, stacklevel=2)
     return module, how
 
 
@@ -130,7 +131,7 @@ def _find_cuda() -> tuple[ModuleType | None, str]:
         module, how = _prebuilt_cuda(capabilities), "prebuilt"
         if module is None:
             recipe = jit.cuda_recipe(_sources(), torch.version.cuda, capabilities)
-            module, how = jit.built(recipe), "JIT"
+            module, how = jit.built_cuda(recipe), "JIT"
     except BuildError as error:
         _warn_cuda(str(error), "")
         return None, str(error)
@@ -158,22 +159,23 @@ def _warn_cuda(reason: str, remedy: str) -> None:
     warnings.warn(f"{message} {remedy}".rstrip(), RuntimeWarning, stacklevel=2)
 
 
-def _prebuilt() -> ModuleType | None:
+def _prebuilt() -> CpuLibrary | None:
+    path = _package() / toolchain.CPU_LIBRARY
+    if not path.is_file():
+        return None
     try:
-        return importlib.import_module("esrgan_ext._C")
-    except ModuleNotFoundError:
-        return None
-    except ImportError:  # built for another torch: its symbols are missing
+        return CpuLibrary(path)
+    except BuildError:  # of another version, or for another machine
         return None
 
 
-def _older_than_sources(module: ModuleType) -> bool:
+def _older_than_sources(module: CpuLibrary) -> bool:
     """Whether a checkout's sources changed since the module was built; an installation's do not."""
     folder = source_folder()
-    if folder is None or folder.parent == _package() or module.__file__ is None:
+    if folder is None or folder.parent == _package():
         return False
     built = Path(module.__file__).stat().st_mtime
-    return any(p.stat().st_mtime > built for p in folder.rglob("*") if p.is_file())
+    return any(p.stat().st_mtime > built for p in toolchain.cpu_inputs(folder))
 
 
 def _prebuilt_cuda(capabilities: list[tuple[int, int]]) -> ModuleType | None:
@@ -202,7 +204,7 @@ def _package() -> Path:
 def source_folder() -> Path | None:
     """The folder `csrc`: inside an installed package, or beside it in a checkout."""
     for folder in (_package() / "csrc", _package().parent / "csrc"):
-        if (folder / "torch" / "cpu_ops.cpp").is_file():
+        if (folder / "cpu" / "library.cpp").is_file():
             return folder
     return None
 

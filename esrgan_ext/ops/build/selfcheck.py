@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from esrgan_ext.ops import reference
-from esrgan_ext.ops.build import jit
-from esrgan_ext.ops.build import library as extension
+from esrgan_ext.ops.build import jit, library
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -131,8 +130,8 @@ def check_all(device: torch.device) -> list[Check]:
         One for each precision; empty where there are no kernels for the device.
     """
     if device.type == "cpu":
-        return [check(device, torch.float32)] if extension.load() is not None else []
-    if device.type != "cuda" or extension.load_cuda() is None:
+        return [check(device, torch.float32)] if library.load() is not None else []
+    if device.type != "cuda" or library.load_cuda() is None:
         return []
     checks = _in_child(device)
     if checks is None:
@@ -326,8 +325,8 @@ def report(name: str) -> None:
         torch.zeros(1, device=device).item()  # a context of its own may be forbidden
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        extension.load()
-        extension.load_cuda()
+        library.load()
+        library.load_cuda()
     print(_READY, flush=True)
     checks = [check(device, dtype) for dtype in PRECISIONS.values()]
     print(json.dumps([asdict(c) for c in checks]), flush=True)
@@ -335,16 +334,16 @@ def report(name: str) -> None:
 
 def _record(device: torch.device) -> Path | None:
     """The file that keeps the verdict for this library on this device with this driver."""
-    module = extension.load_cuda()
+    module = library.load_cuda()
     if module is None or module.__file__ is None:
         return None
     import hashlib
 
-    library = Path(module.__file__)
-    status = library.stat()
+    path = Path(module.__file__)
+    status = path.stat()
     facts = (
         torch.__version__,
-        str(library),
+        str(path),
         status.st_size,
         status.st_mtime_ns,
         torch.cuda.get_device_name(device),

@@ -10,12 +10,30 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 CXX_FLAGS = ["-O3", "-DNDEBUG"]
+"""For what is compiled against torch: the CUDA operators."""
+
+CPU_FLAGS = ["-std=c++17", *CXX_FLAGS, "-fPIC", "-fvisibility=hidden", "-pthread"]
+
+# One file for every machine: libstdc++ comes along and stays hidden from other libraries.
+CPU_LINK_FLAGS = [
+    "-shared",
+    "-pthread",
+    *(
+        ["-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL"]
+        if sys.platform == "linux"
+        else []
+    ),
+]
+
+CPU_LIBRARY = "esrgan_cpu.so"
 
 # torch switches the operators of half and bfloat16 off for its own code; the kernels use them.
 NVCC_FLAGS = [
@@ -53,33 +71,116 @@ class BuildError(Exception):
     """The extension cannot be built here; the message says why."""
 
 
-def _is_cuda(path: Path, csrc: Path) -> bool:
-    inside = path.relative_to(csrc)
-    return inside.parts[0] == "cuda" or inside.name.startswith("cuda_")
-
-
 def _files(csrc: Path) -> list[Path]:
     return sorted(p for p in csrc.rglob("*") if p.suffix in _SOURCE_SUFFIXES)
 
 
 def cpu_sources(csrc: Path) -> list[Path]:
-    """The files to compile for the CPU operators, which every machine has."""
-    return [p for p in _files(csrc) if p.suffix == ".cpp" and not _is_cuda(p, csrc)]
+    """The files to compile for the CPU operators, which every machine has: `csrc/cpu`."""
+    return [p for p in _files(csrc / "cpu") if p.suffix == ".cpp"]
 
 
 def cuda_sources(csrc: Path) -> list[Path]:
-    """The files to compile for the CUDA operators: `csrc/cuda` and `csrc/torch/cuda_*.cpp`."""
-    return [p for p in _files(csrc) if p.suffix in (".cpp", ".cu") and _is_cuda(p, csrc)]
+    """The files to compile for the CUDA operators: `csrc/cuda` and `csrc/torch`."""
+    folders = (csrc / "cuda", csrc / "torch")
+    return [p for folder in folders for p in _files(folder) if p.suffix in (".cpp", ".cu")]
 
 
 def cpu_inputs(csrc: Path) -> list[Path]:
     """Every file that the CPU operators depend on, headers included."""
-    return [p for p in _files(csrc) if not _is_cuda(p, csrc)]
+    return _files(csrc / "cpu")
 
 
 def cuda_inputs(csrc: Path) -> list[Path]:
     """Every file that the CUDA operators may depend on."""
-    return _files(csrc)
+    return [*_files(csrc / "cuda"), *_files(csrc / "torch")]
+
+
+def find_compiler() -> list[str]:
+    """The C++ compiler's command: CXX, else c++.
+
+    Raises
+    ------
+    BuildError
+        If there is none.
+    """
+    text = os.environ.get("CXX", "c++")
+    command = text.split()
+    if shutil.which(text) is not None:  # a path, maybe with spaces in it
+        command = [text]
+    if not command or shutil.which(command[0]) is None:
+        raise BuildError(
+            f"there is no C++ compiler ({text}); install g++ (Debian, Ubuntu: "
+            "apt install g++) or set CXX, and the next start compiles the kernels"
+        )
+    return command
+
+
+def compile_cpu(csrc: Path, library: Path, folder: Path) -> None:
+    """Compile the CPU operators into `library`, with objects and `log.txt` in `folder`.
+
+    Every word reaches the compiler as it is, without a shell: paths may hold any character. The
+    sources are compiled at the same time, as many as there are cores.
+
+    Raises
+    ------
+    BuildError
+        If there is no compiler, or it fails; the message has its first error and the log's path.
+    """
+    compiler = find_compiler()
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    log.write_text("")
+
+    def compile_one(source: Path) -> Path:
+        target = folder / f"{source.stem}.o"
+        run_compiler([*compiler, *CPU_FLAGS, "-c", str(source), "-o", str(target)], log)
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, cpu_sources(csrc)))
+    partial = folder / f"{library.name}.{os.getpid()}"
+    run_compiler([*compiler, *CPU_LINK_FLAGS, *map(str, objects), "-o", str(partial)], log)
+    partial.replace(library)
+
+
+def run_compiler(command: list[str], log: Path) -> None:
+    """Run a compiler or linker and keep what it says in `log`.
+
+    Raises
+    ------
+    BuildError
+        If it fails.
+    """
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    with log.open("a") as file:
+        file.write(" ".join(command) + "\n" + run.stdout + run.stderr)
+    if run.returncode != 0:
+        reason = first_error(run.stdout + run.stderr) or f"it ended with {run.returncode}"
+        raise BuildError(f"the compiler {command[0]} failed: {reason} (all of it: {log})")
+
+
+def first_error(text: str) -> str:
+    """The first line of a compiler's output that is an error, with what helps against it; or ""."""
+    lines = [line.strip() for line in text.splitlines()]
+    patterns = (r"\berror\b|undefined reference|cannot find -l|not found", r"\bfailed\b|\bfatal\b")
+    for pattern in patterns:
+        for line in lines:
+            if re.search(pattern, line, re.IGNORECASE) and not line.startswith(
+                ("ninja:", "FAILED:")
+            ):
+                return f"{line}{_remedy(line)}"
+    return lines[-1] if lines else ""
+
+
+def _remedy(line: str) -> str:
+    if "Python.h" in line:
+        return "; install Python's headers (Debian, Ubuntu: apt install python3-dev)"
+    if "error while loading shared libraries" in line or "cannot execute" in line:
+        return "; reinstall the compiler"
+    if "No space left" in line:
+        return "; make room, or set ESRGAN_CACHE_DIR to a folder elsewhere"
+    return ""
 
 
 @dataclass(frozen=True)

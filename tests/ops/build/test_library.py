@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -12,7 +13,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from esrgan_ext.ops.build import jit, library
+from esrgan_ext.ops.build import jit, library, toolchain
+from esrgan_ext.ops.build.cpu_library import CpuLibrary
+from esrgan_ext.ops.build.toolchain import BuildError
 
 RUN = """
 import sys
@@ -100,13 +103,15 @@ def test_two_processes_that_start_at_once_compile_once_and_later_ones_not(tmp_pa
     assert "compiling" not in err
 
 
-def test_the_key_depends_on_sources_and_torch(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "ops.cpp").write_text("int a;")
-    key = jit.cpu_recipe(tmp_path).key
-    (tmp_path / "ops.cpp").write_text("int b;")
-    changed = jit.cpu_recipe(tmp_path).key
+def test_the_key_depends_on_sources_but_not_on_torch(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "ops.cpp").write_text("int a;")
+    key = jit.cpu_key(tmp_path)
+    (tmp_path / "cpu" / "ops.cpp").write_text("int b;")
+    changed = jit.cpu_key(tmp_path)
     monkeypatch.setattr(torch, "__version__", "9.9.9")
-    assert len({key, changed, jit.cpu_recipe(tmp_path).key}) == 3
+    assert key != changed
+    assert jit.cpu_key(tmp_path) == changed
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def test_the_key_depends_on_sources_and_torch(tmp_path: Path, monkeypatch) -> No
 def test_a_checkout_notices_that_its_sources_changed(
     tmp_path: Path, monkeypatch, folder: str, age: float, older: bool
 ) -> None:
-    source = tmp_path / folder / "torch" / "cpu_ops.cpp"
+    source = tmp_path / folder / "cpu" / "library.cpp"
     source.parent.mkdir(parents=True)
     built = tmp_path / "_C.so"
     for path in (source, built):
@@ -134,5 +139,54 @@ def test_build_information_is_complete() -> None:
         pytest.skip("no compiled extension")
     info = module.build_info()
     assert info["isa"] in ("avx512", "avx2", "baseline")
-    assert info["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert info["standard"] == 17
     assert info["compiler"].split()[0] in ("gcc", "clang")
+
+
+def test_a_failed_build_names_the_first_error_and_the_log(tmp_path: Path) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && exit\necho 'In file included from x.h:1:'\n"
+        "echo 'x.h:7:10: fatal error: Python.h: No such file or directory' >&2\necho 'stopped.'\n"
+        "exit 1\n"
+    )
+    compiler.chmod(0o755)
+    first, warning = start("jit", ESRGAN_CACHE_DIR=str(tmp_path), CXX=str(compiler))
+    assert first == "reference 1"
+    assert "x.h:7:10: fatal error: Python.h" in warning
+    assert "apt install python3-dev" in warning
+    log = Path(warning.split("all of it: ")[1].split(")")[0])
+    assert "stopped." in log.read_text()
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "c++")) is None, reason="no C++ compiler")
+def test_any_character_in_the_path_of_sources_and_cache(tmp_path: Path) -> None:
+    folder = tmp_path / 'my esrgan\'s $HOME für "alles"'
+    csrc = folder / "csrc" / "cpu"
+    csrc.mkdir(parents=True)
+    (csrc / "one.cpp").write_text('extern "C" int answer() { return 42; }')
+    built = folder / "a cache; $(x)" / "lib.so"
+    toolchain.compile_cpu(folder / "csrc", built, built.parent)
+    assert ctypes.CDLL(str(built)).answer() == 42
+
+
+def test_a_library_of_another_version_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "esrgan_cpu.so"
+    other.write_bytes(b"not a library")
+    with pytest.raises(BuildError, match="cannot be used"):
+        CpuLibrary(other)
+
+
+def test_starting_imports_no_compiler_of_torch() -> None:
+    """torch._dynamo alone takes as long as a small photo."""
+    program = (
+        "import sys, torch; before = set(sys.modules)\n"
+        "import esrgan_ext.ops, esrgan_ext.inference.upscaler, esrgan_ext.cli, esrgan_ext.weights\n"
+        "esrgan_ext.ops.backend()\n"
+        "heavy = ('torch._dynamo', 'torch._inductor', 'triton', 'sympy')\n"
+        "print([m for m in set(sys.modules) - before if m.startswith(heavy)])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
