@@ -164,7 +164,9 @@ def test_any_character_in_the_path_of_sources_and_cache(tmp_path: Path) -> None:
     folder = tmp_path / 'my esrgan\'s $HOME für "alles"'
     csrc = folder / "csrc" / "cpu"
     csrc.mkdir(parents=True)
-    (csrc / "one.cpp").write_text('extern "C" int answer() { return 42; }')
+    (csrc / "one.cpp").write_text(
+        'extern "C" __attribute__((visibility("default"))) int answer() { return 42; }'
+    )
     built = folder / "a cache; $(x)" / "lib.so"
     toolchain.compile_cpu(folder / "csrc", built, built.parent)
     assert ctypes.CDLL(str(built)).answer() == 42
