@@ -38,6 +38,7 @@ def list_command(
         return
 
     from rich.table import Table
+    from rich.text import Text
 
     from esrgan_ext.cli import display
 
@@ -52,7 +53,7 @@ def list_command(
     for model in sorted(models, key=_order):
         if model.role != group:
             group = model.role
-            table.add_row(f"[bold]{GROUPS[group]}[/bold]")
+            table.add_row(Text(GROUPS[group], style="bold"))
         table.add_row(
             model.name, f"x{model.scale}", str(model.blocks), model.purpose, model.license,
             _place(model),
