@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_esrgan._viewer.layers import METADATA_KEY, find_layer
 from napari_esrgan._window.plain import guard_wheel, label, shrinkable
-from napari_esrgan._work.axes import ROLES, Axes
+from napari_esrgan._work.axes import ROLES, Axes, axis_name
 from napari_esrgan._work.ranges import RANGE_LABELS, RangeChoice, RangeKind
 
 
@@ -129,7 +129,7 @@ class AxesEditor(QWidget):
             combo.addItems([_ROLE_LABELS[r] for r in ROLES])
             combo.setCurrentIndex(ROLES.index(role))
             combo.currentIndexChanged.connect(self._on_combo)
-            name = label(f"{labels[number]}: {length}")
+            name = label(f"{axis_name(number, role, labels[number])}: {length}")
             name.setToolTip(f"Axis {number} of the layer, {length} long")
             self._grid.addWidget(name, number, 0)
             self._grid.addWidget(combo, number, 1)

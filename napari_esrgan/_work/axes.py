@@ -86,6 +86,13 @@ class Axes:
         return 1 if self.channel is None else shape[self.channel]
 
 
+def axis_name(number: int, role: Role, label: str) -> str:
+    """An axis for people: its label, where that is not napari's stand-in ("-3")."""
+    if label.strip() and not label.strip().lstrip("-").isdigit():
+        return label.strip()
+    return role if role in ("y", "x") else f"axis {number}"
+
+
 def whole(axes: Axes, shape: Sequence[int]) -> Rect:
     """The region that is the whole plane."""
     return Rect(0, shape[axes.y], 0, shape[axes.x])

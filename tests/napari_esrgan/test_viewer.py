@@ -392,6 +392,25 @@ def test_the_choice_of_a_model_is_remembered(make_napari_viewer, qtbot):
     assert preferences().model == "auto"
 
 
+@pytest.mark.parametrize("name", ["Upscale", "Interpolate"])
+def test_the_whole_form_fits_a_small_screen(make_napari_viewer, qtbot, name):
+    """1366 x 768, with as many axes as OME has and the longest advice."""
+    from qtpy.QtWidgets import QScrollArea
+
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1366, 768)
+    _, widget = viewer.window.add_plugin_dock_widget("esrgan-ext", name)
+    qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
+    viewer.add_image(np.zeros((2, 3, 20, 30), np.uint16), axis_labels=("t", "z", "y", "x"))
+    if name == "Upscale":
+        widget.model_combo.choose("realesr-general-x4v3")  # draws detail, with denoising
+        qtbot.waitUntil(lambda: "Result" in widget.estimate_label.text(), timeout=60_000)
+    qtbot.wait(300)
+    scroll = widget.findChild(QScrollArea)
+    assert scroll.verticalScrollBar().maximum() == 0
+    assert scroll.horizontalScrollBar().maximum() == 0
+
+
 def test_the_manifest_is_valid():
     subprocess.run([sys.executable, "-m", "npe2", "validate", "esrgan-ext"], check=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from esrgan_ext.inference.tiles import Rect
-from napari_esrgan._work.axes import Axes, guess_axes, whole
+from napari_esrgan._work.axes import Axes, axis_name, guess_axes, whole
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,11 @@ def test_planes_channels_and_indices():
 def test_regions_are_clipped():
     assert Rect(-5, 10, 3, 99).clipped(8, 20) == Rect(0, 8, 3, 20)
     assert Rect(8, 10, 0, 5).clipped(8, 20) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "role", "name"),
+    [("z", "plane", "z"), ("-3", "plane", "axis 0"), ("-2", "y", "y"), ("", "x", "x")],
+)
+def test_axes_have_names(label, role, name):
+    assert axis_name(0, role, label) == name
