@@ -71,6 +71,9 @@ _CAPACITY: dict[Format, _Capacity] = {
     "bmp": _Capacity(True, ("u1",), 2**31 - 1, 1.0),
     "avif": _Capacity(True, ("u1",), 65536, 0.001),
     "jp2": _Capacity(True, ("u1", "u2"), 2**31 - 1, 0.01),
+    "jxl": _Capacity(True, ("u1", "u2", "f4"), 2**30, 0.005),
+    "hdr": _Capacity(False, ("f4",), 2**30, 0.1),
+    "exr": _Capacity(True, ("f2", "f4"), 2**30, 0.1),
     "pnm": _Capacity(False, ("u1", "u2"), 2**31 - 1, 1.0),
 }
 _FLOATS = _Capacity(False, ("f4",), 2**31 - 1, 1.0)

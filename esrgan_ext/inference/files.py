@@ -129,6 +129,12 @@ def read_image(
     how = exif.orientation(decoded.metadata.exif)
     if header.format == "avif":
         how = avif.inspect(data).orientation  # HEIF's rule: EXIF has no say in it
+    elif header.format == "heif":
+        how = 1  # turned by its decoder
+        if decoded.metadata.exif is not None:
+            height, width = decoded.pixels.shape[:2]
+            upright = exif.updated(decoded.metadata.exif, width, height)
+            decoded = replace(decoded, metadata=replace(decoded.metadata, exif=upright))
     return _upright(
         ImageFile(
             path,

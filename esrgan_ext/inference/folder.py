@@ -12,10 +12,14 @@ from pathlib import Path
 
 from esrgan_ext.errors import ImageFileError, OptionError
 from esrgan_ext.inference.capacity import Facts, check_target, holds
+from esrgan_ext.inference.formats import refused
 from esrgan_ext.inference.headers import SUFFIXES, ImageHeader, read_header
 
 #: Suffixes that `--format` takes.
-FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "avif", "jp2", "ppm")
+FORMATS = (
+    "png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "avif", "jp2", "jxl", "hdr", "exr", "ppm",
+    "pfm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def images_below(
             # A link to a folder could lead back up, without end.
             if recursive and not entry.is_symlink() and path.resolve() != excluded:
                 yield from images_below(path, recursive=recursive, excluded=excluded)
-        elif path.suffix.lower() in SUFFIXES:
+        elif path.suffix.lower() in (*SUFFIXES, *refused.SUFFIXES):
             yield path
 
 

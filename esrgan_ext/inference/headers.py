@@ -17,16 +17,22 @@ from esrgan_ext.errors import ImageFileError
 from esrgan_ext.inference.formats import (
     avif,
     bmp,
+    floats,
+    heif,
     jp2,
     jpeg,
+    jxl,
     png,
     pnm,
+    refused,
     tiff_chain,
     tiff_colour,
     webp,
 )  # fmt: skip
 
-Format = Literal["png", "jpeg", "webp", "bmp", "tiff", "avif", "jp2", "gif", "pnm"]
+Format = Literal[
+    "png", "jpeg", "webp", "bmp", "tiff", "avif", "jp2", "gif", "pnm", "jxl", "heif", "hdr", "exr"
+]
 
 #: Pixels a plane may have: 16384 x 16384, more than any camera takes (150 million); its x4 RGB
 #: result is 13 GB.
@@ -59,6 +65,12 @@ SUFFIXES: dict[str, Format] = {
     ".pnm": "pnm",
     ".pam": "pnm",
     ".pfm": "pnm",
+    ".jxl": "jxl",
+    ".heic": "heif",
+    ".heif": "heif",
+    ".hif": "heif",
+    ".hdr": "hdr",
+    ".exr": "exr",
 }
 
 # PNG's text chunks and JPEG's EXIF and profiles come before what is looked for here; a camera's
@@ -104,8 +116,11 @@ class ImageHeader:
         return np.dtype(np.uint8 if (self.bits or 8) <= 8 else np.uint16)
 
 
+_SNIFFED = 32
+
+
 def sniff(head: bytes) -> Format | None:
-    """The format that the first 16 bytes belong to, or None."""
+    """The format that the first 32 bytes belong to, or None."""
     if head.startswith(png.SIGNATURE):
         return "png"
     if head.startswith(jpeg.SIGNATURE):
@@ -114,8 +129,18 @@ def sniff(head: bytes) -> Format | None:
         return "webp"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "tiff"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
-        return "avif"
+    if head[4:8] == b"ftyp":
+        brands = [head[8:12], *(head[k : k + 4] for k in range(16, len(head) - 3, 4))]
+        if any(brand in (b"avif", b"avis") for brand in brands):
+            return "avif"
+        if brands[0] in heif.BRANDS:
+            return "heif"
+    if head.startswith((jxl.CODESTREAM_SIGNATURE, jxl.BOX_SIGNATURE)):
+        return "jxl"
+    if head.startswith(floats.HDR_SIGNATURES):
+        return "hdr"
+    if head.startswith(floats.EXR_SIGNATURE):
+        return "exr"
     if head.startswith((jp2.BOX_SIGNATURE, jp2.CODESTREAM_SIGNATURE)):
         return "jp2"
     if head[:6] in (b"GIF87a", b"GIF89a"):
@@ -137,6 +162,10 @@ def read_header(path: Path) -> ImageHeader:
     """
     try:
         with open(path, "rb") as file:
+            why = refused.reason(file.read(_SNIFFED), path.suffix)
+            if why is not None:
+                raise ImageFileError(why)
+            file.seek(0)
             return header_of(file)
     except OSError as error:
         raise ImageFileError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -149,11 +178,11 @@ def header_of(file: BinaryIO) -> ImageHeader:
     head = file.read(_HEAD_BYTES)
     if not head:
         raise ImageFileError("the file is empty")
-    format = sniff(head[:16])
+    format = sniff(head[:_SNIFFED])
     if format is None:
         raise ImageFileError(
-            "its content is no image format read here (PNG, JPEG, WebP, TIFF, BMP, AVIF, "
-            "JPEG 2000, GIF, PNM)"
+            "its content is no image format read here (PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC, "
+            "JPEG 2000, JPEG XL, OpenEXR, HDR, GIF, PNM)"
         )
     try:
         header = _of_format(head, format, file)
@@ -205,12 +234,24 @@ def _of_format(head: bytes, format: Format, file: BinaryIO) -> ImageHeader:
         sample = "u" if net.largest else "f"
         alpha = net.channels in (2, 4)
         return ImageHeader("pnm", net.width, net.height, alpha, net.bits, sample=sample)
+    if format == "jxl":
+        xl = jxl.inspect(head)
+        sample = "u" if xl.bits else "f"
+        return ImageHeader(
+            "jxl", xl.width, xl.height, None, xl.bits or 32, xl.animated, sample=sample
+        )
+    if format == "heif":
+        found = avif.inspect(head)
+        return ImageHeader("heif", found.width, found.height, found.has_alpha)
+    if format in ("hdr", "exr"):
+        width, height = floats.hdr_size(head) if format == "hdr" else floats.exr_size(head)
+        return ImageHeader(format, width, height, format == "exr", 32, sample="f")
     file.seek(0)
     return _tiff(file)
 
 
 def _tiff(file: BinaryIO) -> ImageHeader:
-    tiff_chain.survey(file, first_only=True)
+    chain = tiff_chain.survey(file)
     try:
         with tifffile.TiffFile(file) as tif:
             page = tif.pages.first
@@ -227,7 +268,7 @@ def _tiff(file: BinaryIO) -> ImageHeader:
                 sample=kind if kind in "if" else "u",
                 stack=(colours == 1 and len(extra) > 1)
                 or int(details.get("images", 1)) > 1
-                or (len(tif.pages) > 1 and not tif.pages[1].is_reduced),
+                or (chain.pages > 1 and not tif.pages[1].is_reduced),
             )
     except Exception as error:  # tifffile raises whatever its parsing of a damaged file meets
         raise ImageFileError("the TIFF is truncated or damaged: its header cannot be read") from (

@@ -16,7 +16,20 @@ import cv2
 import numpy as np
 
 from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.formats import avif, bmp, depth, exif, jp2, jpeg, png, pnm, webp
+from esrgan_ext.inference.formats import (
+    avif,
+    bmp,
+    depth,
+    exif,
+    floats,
+    heif,
+    jp2,
+    jpeg,
+    jxl,
+    png,
+    pnm,
+    webp,
+)
 from esrgan_ext.inference.formats.kept import COMMENT, lost
 from esrgan_ext.inference.formats.metadata import Metadata, fitting_profile
 
@@ -148,6 +161,17 @@ def decode(data: bytes, format: str) -> Decoded:
         return Decoded(pixels, Metadata(icc=jp2.inspect(data).icc), lossless, notes)
     elif format == "pnm":
         return _decoded_pnm(data)
+    elif format == "jxl":
+        pixels, notes = jxl.decode(data)
+        return Decoded(pixels, Metadata(), lossless, notes)
+    elif format == "heif":
+        pixels, metadata, notes = heif.decode(data)
+        return Decoded(pixels, metadata, False, notes)
+    elif format == "hdr":
+        return Decoded(floats.decode_hdr(data), Metadata(), lossless)
+    elif format == "exr":
+        pixels, notes = floats.decode_exr(data)
+        return Decoded(pixels, Metadata(), lossless, notes)
     if format == "bmp" and bmp.has_masks(data):
         return Decoded(bmp.decode_masks(data), Metadata(dpi=dpi), lossless)
 
@@ -245,6 +269,12 @@ def encode(
         return pnm.encode(pixels), tuple(notes)
     if format == "jp2":
         return jp2.encode(pixels), tuple(notes)
+    if format == "jxl":
+        return jxl.encode(pixels), tuple(notes)
+    if format == "hdr":
+        return floats.encode_hdr(pixels), tuple(notes)
+    if format == "exr":
+        return floats.encode_exr(pixels), tuple(notes)
     suffix = _ENCODERS[format]
     icc = fitting_profile(metadata.icc, gray=channels <= 2)
     exif_block, dpi = metadata.exif, metadata.dpi

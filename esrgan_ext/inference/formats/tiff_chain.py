@@ -31,15 +31,13 @@ class Chain:
     cut: bool
 
 
-def survey(file: BinaryIO, *, first_only: bool = False) -> Chain:
+def survey(file: BinaryIO) -> Chain:
     """Walk the directories.
 
     Parameters
     ----------
     file
         Open for reading, at any place; the place is put back to the beginning.
-    first_only
-        Look at the first directory alone.
 
     Raises
     ------
@@ -50,12 +48,12 @@ def survey(file: BinaryIO, *, first_only: bool = False) -> Chain:
     size = file.seek(0, 2)
     file.seek(0)
     try:
-        return _walk(file, size, first_only)
+        return _walk(file, size)
     finally:
         file.seek(0)
 
 
-def _walk(file: BinaryIO, size: int, first_only: bool) -> Chain:
+def _walk(file: BinaryIO, size: int) -> Chain:
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
     big = len(head) > 3 and head[2 if order == "<" else 3] == 43
@@ -95,8 +93,6 @@ def _walk(file: BinaryIO, size: int, first_only: bool) -> Chain:
             claimed += min(bytes_of, max(size - start, 0))
         if claimed > _SHARED * size + _SPARE_BYTES or below > _MAX_SUB_DIRECTORIES + size // 256:
             raise ImageFileError("the TIFF is damaged: its tags claim more than the file holds")
-        if first_only:
-            break
         if len(body) < length + offset_bytes:
             break  # a single page whose writer left the end of the chain out
         (at,) = struct.unpack_from(order + offset_code, body, length)
