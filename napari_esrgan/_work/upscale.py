@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from esrgan_ext import Upscaler
     from esrgan_ext.models import SRNetwork
 
-# Small planes of a stack run together on a GPU, which one of them does not fill.
-GPU_GROUP_PIXELS = 512 * 512
 # Long enough for a steady estimate of what is left.
 _SECONDS_BEFORE_ESTIMATE = 0.5
 # A window that has not shown the result by then is busy with other things.
@@ -172,7 +170,10 @@ class _Work:
         planes = self._request.planes
         if self._upscaler.device.is_cpu:
             return [[plane] for plane in planes]
-        size = max(1, GPU_GROUP_PIXELS // self._plane_pixels)
+        from esrgan_ext.inference.upscaler import GPU_BATCH_PIXELS
+
+        # As many as run together there: one small plane does not fill a GPU.
+        size = max(1, GPU_BATCH_PIXELS // self._plane_pixels)
         channel_of = self._request.axes.channel_of
         groups: list[list[tuple[int, ...]]] = []
         for plane in planes:
