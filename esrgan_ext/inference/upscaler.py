@@ -11,13 +11,14 @@ import math
 import os
 import warnings
 from dataclasses import replace
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import numpy as np
+import torch
 from torch import nn
 
 from esrgan_ext.errors import OptionError, OutOfMemory
-from esrgan_ext.inference import arrays, ranges
+from esrgan_ext.inference import arrays, kinds, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.denoising import follows_noise, strength_for
 from esrgan_ext.inference.devices import Device, choose_device
@@ -37,6 +38,9 @@ from esrgan_ext.weights.search import find_model
 
 Model = str | os.PathLike[str] | nn.Module
 """A catalogue name, a file, a network, or 'auto'."""
+
+Image = TypeVar("Image")
+"""An array, or an image of another library: the result is of the same kind."""
 
 # Below this a tile is nearly all overlap; if it does not fit, nothing useful will.
 SMALLEST_TILE = 16
@@ -310,7 +314,7 @@ class Upscaler:
 
     def value_map(
         self,
-        image: np.ndarray,
+        image: Image,
         *,
         data_range: DataRange | _AsMade = _AS_MADE,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
@@ -323,7 +327,7 @@ class Upscaler:
     @overload
     def __call__(
         self,
-        image: np.ndarray,
+        image: Image,
         *,
         data_range: DataRange | _AsMade = ...,
         channel_axis: int | bool | _AsMade | None = ...,
@@ -332,11 +336,11 @@ class Upscaler:
         out: np.ndarray | None = ...,
         start: tuple[float, float] | None = ...,
         return_std: Literal[False] = ...,
-    ) -> np.ndarray: ...
+    ) -> Image: ...
     @overload
     def __call__(
         self,
-        image: np.ndarray,
+        image: Image,
         *,
         data_range: DataRange | _AsMade = ...,
         channel_axis: int | bool | _AsMade | None = ...,
@@ -345,10 +349,10 @@ class Upscaler:
         out: np.ndarray | None = ...,
         start: tuple[float, float] | None = ...,
         return_std: Literal[True],
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+    ) -> tuple[Image, Image]: ...
     def __call__(
         self,
-        image: np.ndarray,
+        image: Image,
         *,
         data_range: DataRange | _AsMade = _AS_MADE,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
@@ -357,13 +361,15 @@ class Upscaler:
         out: np.ndarray | None = None,
         start: tuple[float, float] | None = None,
         return_std: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    ) -> Any:
         """Upscale an image, or every image of a stack.
 
         Parameters
         ----------
-        image : ndarray
-            bool, integers or float16/32/64; see `channel_axis` for the axes.
+        image : ndarray, or torch.Tensor, xarray.DataArray, PIL image, array with DLPack
+            bool, integers or float16/32/64; see `channel_axis` for the axes. A tensor is C, H, W or
+            N, C, H, W with 1 to 4 channels (bfloat16 too), floats in [0, 1] unless `data_range`
+            says otherwise. The result is of the same kind, on the same device.
         data_range, channel_axis : optional
             For this image, in place of the options. A range that follows the data is one for the
             whole array.
@@ -399,8 +405,13 @@ class Upscaler:
         OutOfMemory
             If not even the smallest tile fits into memory.
         """
-        image = np.asarray(image)
         axis = self._axis(channel_axis)
+        if (given := kinds.unwrap(image, axis)) is not None:
+            return self._rewrapped(
+                given, data_range=data_range, progress=progress, on_tile=on_tile, out=out,
+                start=start, return_std=return_std,
+            )  # fmt: skip
+        image = np.asarray(image)
         if self._network is None:
             chosen = self.for_image(image.shape, image.dtype, channel_axis=axis)
             return chosen(
@@ -452,6 +463,24 @@ class Upscaler:
         self._run(job)
         meter.finish()
         return out if std is None else (out, std)
+
+    def _rewrapped(
+        self, given: kinds.Unwrapped, *, data_range: DataRange | _AsMade, **call: Any
+    ) -> Any:
+        """A call with an image of another library."""
+        if call["out"] is not None:
+            raise OptionError("out is for NumPy arrays; other images get a new result")
+        chosen = self.options.data_range if isinstance(data_range, _AsMade) else data_range
+        if chosen is None and given.type_range:
+            chosen = "type"
+        # Autocast, if it is on, is meant for the caller's own operations.
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            result: Any = self(
+                given.array, data_range=chosen, channel_axis=given.channel_axis, **call
+            )
+        if call["return_std"]:
+            return tuple(given.wrap(part) for part in result)
+        return given.wrap(result)
 
     def _axis(self, given: int | bool | _AsMade | None) -> int | bool | None:
         return self.options.channel_axis if isinstance(given, _AsMade) else given
@@ -568,42 +597,43 @@ class Upscaler:
 
 @overload
 def upscale(
-    image: np.ndarray,
+    image: Image,
     model: Model = ...,
     *,
     progress: Progress | None = ...,
     on_tile: OnTile | None = ...,
     return_std: Literal[False] = ...,
     **options: Unpack[OptionValues],
-) -> np.ndarray: ...
+) -> Image: ...
 @overload
 def upscale(
-    image: np.ndarray,
+    image: Image,
     model: Model = ...,
     *,
     progress: Progress | None = ...,
     on_tile: OnTile | None = ...,
     return_std: Literal[True],
     **options: Unpack[OptionValues],
-) -> tuple[np.ndarray, np.ndarray]: ...
+) -> tuple[Image, Image]: ...
 def upscale(
-    image: np.ndarray,
+    image: Image,
     model: Model = AUTO,
     *,
     progress: Progress | None = None,
     on_tile: OnTile | None = None,
     return_std: bool = False,
     **options: Unpack[OptionValues],
-) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+) -> Any:
     """Upscale one image or stack.
 
     Loads the model each time: for several images make an `Upscaler` once.
 
     Parameters
     ----------
-    image : ndarray
-        bool, integers or float16/32/64; (H, W), (H, W, 3) RGB, (H, W, 4) RGBA, or a stack of
-        planes. `channel_axis` says otherwise.
+    image : ndarray, or torch.Tensor, xarray.DataArray, PIL image, array with DLPack
+        A tensor is C, H, W or N, C, H, W, its floats in [0, 1]; the result is of the same kind.
+        Arrays: bool, integers or float16/32/64; (H, W), (H, W, 3) RGB, (H, W, 4) RGBA, or a stack
+        of planes. `channel_axis` says otherwise.
     model : str, path or SRNetwork
         A catalogue name (`esrgan_ext.list_models`), a file, a network, or 'auto': photos (8-bit
         RGB and RGBA) get `realesrgan-x4plus`, which draws detail, everything else the model that is

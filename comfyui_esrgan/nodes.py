@@ -1,0 +1,191 @@
+"""The four nodes. What ComfyUI decides (device, memory, progress, interruption, folders) is asked
+of it in `host`; the work is esrgan_ext's."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+import esrgan_ext
+from esrgan_ext.models import SRNetwork
+from esrgan_ext.weights import info_of, interpolate, load_model
+
+from . import host
+
+CATEGORY = "image/upscaling/ESRGAN"
+
+# The type of the models that these nodes hand on; UPSCALE_MODEL is ComfyUI's own.
+MODEL = "ESRGAN_MODEL"
+
+
+def _models() -> list[str]:
+    """Names of the catalogue, then files of ComfyUI's folder."""
+    known = [info.name for info in esrgan_ext.list_models()]
+    return known + [name for name in host.model_files() if name not in known]
+
+
+def _path_or_name(model: str) -> str:
+    if any(info.name == model for info in esrgan_ext.list_models()):
+        return model
+    return host.model_path(model)
+
+
+class LoadModel:
+    """A model of the catalogue, or a file of ComfyUI's folder `upscale_models`."""
+
+    CATEGORY = CATEGORY
+    RETURN_TYPES = (MODEL,)
+    RETURN_NAMES = ("model",)
+    FUNCTION = "load"
+    DESCRIPTION = "Loads a network by name or from models/upscale_models."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"model": (_models(),)}}
+
+    def load(self, model: str) -> tuple[SRNetwork]:
+        network = load_model(_path_or_name(model))
+        return (network,)  # type: ignore[return-value]
+
+
+class UpscaleImage:
+    """Upscales a batch of images, with a mask as their alpha."""
+
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("IMAGE", "MASK")
+    FUNCTION = "upscale"
+    DESCRIPTION = "Upscales images, and a mask with them, in esrgan_ext's kernels."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        factor = {
+            "default": 0.0, "min": 0.0, "max": 16.0, "step": 0.1,
+            "tooltip": "Output pixels per input pixel along each axis; 0 is the model's own scale.",
+        }  # fmt: skip
+        denoise = {
+            "default": -1.0, "min": -1.0, "max": 1.0, "step": 0.05,
+            "tooltip": "0 to 1 with a model that has the choice; -1 is the model as it stands.",
+        }  # fmt: skip
+        consistent = {
+            "default": False,
+            "tooltip": "The result averages down to the image again, to within half a level.",
+        }
+        return {
+            "required": {
+                "model": (MODEL,),
+                "image": ("IMAGE",),
+                "factor": ("FLOAT", factor),
+                "denoise": ("FLOAT", denoise),
+                "consistent": ("BOOLEAN", consistent),
+            },
+            "optional": {"mask": ("MASK",)},
+        }
+
+    def upscale(
+        self,
+        model: SRNetwork,
+        image: Tensor,
+        factor: float = 0.0,
+        denoise: float = -1.0,
+        consistent: bool = False,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """IMAGE is N, H, W, C and MASK N, H, W (or H, W), float32 in [0, 1].
+
+        Without a mask the second result is an alpha of ones.
+        """
+        device = host.device()
+        upscaler = esrgan_ext.Upscaler(
+            model if denoise < 0 else info_of(model).name,
+            outscale=factor or None,
+            denoise=None if denoise < 0 else denoise,
+            consistent=consistent,
+            device=str(device),
+            data_range="type",
+        )
+        pixels = image.movedim(-1, 1)
+        height, width = pixels.shape[2:]
+        plan = upscaler.plan(tuple(pixels.shape), pixels.numpy().dtype, channel_axis=1)
+        host.free_memory(plan.work_bytes, device)
+        alpha = None if mask is None else _alpha(mask, pixels)
+        total = pixels.shape[0] * height * width
+        with host.Progress(total * (1 if alpha is None else 2)) as progress:
+            colours = upscaler(pixels, progress=progress)
+            progress.part_done(total)
+            if alpha is None:
+                opacity = torch.ones((colours.shape[0], *colours.shape[2:]))
+            else:
+                opacity = upscaler(alpha, progress=progress)[:, 0]
+        return colours.clamp(0, 1).movedim(1, -1).contiguous(), opacity.clamp(0, 1)
+
+
+def _alpha(mask: Tensor, pixels: Tensor) -> Tensor:
+    """A mask as N, 1, H, W of the images; one mask is that of all of them."""
+    alpha = mask.float().reshape(-1, 1, *mask.shape[-2:]).cpu()
+    if alpha.shape[2:] != pixels.shape[2:]:
+        raise ValueError(
+            f"the mask has {alpha.shape[3]} x {alpha.shape[2]} pixels, the image "
+            f"{pixels.shape[3]} x {pixels.shape[2]}: scale the mask first"
+        )
+    if alpha.shape[0] not in (1, pixels.shape[0]):
+        raise ValueError(f"{alpha.shape[0]} masks for {pixels.shape[0]} images")
+    return alpha.expand(pixels.shape[0], -1, -1, -1)
+
+
+class InterpolateModels:
+    """A network between two of one architecture (ESRGAN's network interpolation)."""
+
+    CATEGORY = CATEGORY
+    RETURN_TYPES = (MODEL,)
+    RETURN_NAMES = ("model",)
+    FUNCTION = "mix"
+    DESCRIPTION = "0 is the first model, 1 the second; between them detail against artifacts."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        alpha = {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01, "display": "slider"}
+        return {"required": {"first": (MODEL,), "second": (MODEL,), "alpha": ("FLOAT", alpha)}}
+
+    def mix(self, first: SRNetwork, second: SRNetwork, alpha: float) -> tuple[SRNetwork]:
+        return (interpolate(first, second, alpha),)  # type: ignore[return-value]
+
+
+class AccelerateModel:
+    """Puts esrgan_ext's forward pass into a model that ComfyUI has loaded."""
+
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("UPSCALE_MODEL",)
+    RETURN_NAMES = ("upscale_model",)
+    FUNCTION = "accelerate"
+    DESCRIPTION = "Between Load Upscale Model and Upscale Image (using Model): the same, faster."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"upscale_model": ("UPSCALE_MODEL",)}}
+
+    def accelerate(self, upscale_model: Any) -> tuple[Any]:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            fast = esrgan_ext.accelerate(upscale_model)
+        for note in notes:
+            host.say(str(note.message))
+        return (copy.copy(fast),)
+
+
+NODE_CLASS_MAPPINGS: ClassVar[dict[str, type]] = {}  # type: ignore[misc]
+NODE_CLASS_MAPPINGS = {
+    "EsrganLoadModel": LoadModel,
+    "EsrganUpscaleImage": UpscaleImage,
+    "EsrganInterpolateModels": InterpolateModels,
+    "EsrganAccelerateModel": AccelerateModel,
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "EsrganLoadModel": "Load ESRGAN model",
+    "EsrganUpscaleImage": "Upscale image (ESRGAN)",
+    "EsrganInterpolateModels": "Interpolate ESRGAN models",
+    "EsrganAccelerateModel": "Accelerate upscale model",
+}
