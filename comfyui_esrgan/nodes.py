@@ -3,9 +3,8 @@ of it in `host`; the work is esrgan_ext's."""
 
 from __future__ import annotations
 
-import copy
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,6 +125,8 @@ class UpscaleImage:
 def _alpha(mask: Tensor, pixels: Tensor) -> Tensor:
     """A mask as N, 1, H, W of the images; one mask is that of all of them."""
     alpha = mask.float().reshape(-1, 1, *mask.shape[-2:]).cpu()
+    if bool((alpha == alpha[:1, :, :1, :1]).all()):  # "Load Image" gives 64 x 64 for no mask
+        alpha = alpha[:1, :, :1, :1].expand(1, 1, *pixels.shape[2:])
     if alpha.shape[2:] != pixels.shape[2:]:
         raise ValueError(
             f"the mask has {alpha.shape[3]} x {alpha.shape[2]} pixels, the image "
@@ -173,11 +174,10 @@ class AccelerateModel:
             fast = esrgan_ext.accelerate(upscale_model)
         for note in notes:
             host.say(str(note.message))
-        return (copy.copy(fast),)
+        return (fast,)
 
 
-NODE_CLASS_MAPPINGS: ClassVar[dict[str, type]] = {}  # type: ignore[misc]
-NODE_CLASS_MAPPINGS = {
+NODE_CLASS_MAPPINGS: dict[str, type] = {
     "EsrganLoadModel": LoadModel,
     "EsrganUpscaleImage": UpscaleImage,
     "EsrganInterpolateModels": InterpolateModels,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from esrgan_ext.evaluation import Evaluation, evaluate
     from esrgan_ext.inference import Upscaler, upscale
+    from esrgan_ext.inference.file_functions import FileResult, upscale_file, upscale_files
     from esrgan_ext.inference.large import upscale_lazy
     from esrgan_ext.inference.video import VideoResult, upscale_frames, upscale_video
     from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
@@ -40,6 +41,9 @@ _HOME = {
     "evaluate": "esrgan_ext.evaluation",
     "Upscaler": "esrgan_ext.inference",
     "upscale": "esrgan_ext.inference",
+    "FileResult": "esrgan_ext.inference.file_functions",
+    "upscale_file": "esrgan_ext.inference.file_functions",
+    "upscale_files": "esrgan_ext.inference.file_functions",
     "upscale_lazy": "esrgan_ext.inference.large",
     "upscale_store": "esrgan_ext.inference.large",
     "StoreOptions": "esrgan_ext.inference.large.store.options",
@@ -73,6 +77,7 @@ __all__ = [
     "DownloadError",
     "EsrganError",
     "Evaluation",
+    "FileResult",
     "ImageError",
     "ImageFileError",
     "ModelError",
@@ -94,6 +99,8 @@ __all__ = [
     "list_models",
     "load_model",
     "upscale",
+    "upscale_file",
+    "upscale_files",
     "upscale_frames",
     "upscale_lazy",
     "upscale_video",
