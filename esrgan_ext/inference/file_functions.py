@@ -174,9 +174,13 @@ def _plan(
 ) -> folder.Plan:
     factor = float(upscaler.scale) if upscaler.outscale is None else upscaler.outscale
     return folder.plan(
-        Path(source), Path(target), naming=naming, recursive=recursive, overwrite=overwrite,
+        Path(source),
+        Path(target),
+        naming=naming,
+        recursive=recursive,
+        overwrite=overwrite,
         factor=factor,
-    )  # fmt: skip
+    )
 
 
 class _Feed:
@@ -207,7 +211,7 @@ class _Feed:
                 outcome.size,
                 outcome.seconds,
                 outcome.reason if failed else None,
-            )  # fmt: skip
+            )
         )
 
 

@@ -41,7 +41,7 @@ def test_a_folder_gives_results_as_they_come(images, tmp_path, tiny_network):
             recursive=True,
             outscale=2,
             progress=lambda source, done, total: seen.append((source.name, total)),
-        )  # fmt: skip
+        )
     )
     by_name = {result.source.name: result for result in results}
     assert sorted(by_name) == ["a.png", "b.png", "broken.png", "c.png"]
