@@ -413,11 +413,12 @@ class Upscaler:
             )  # fmt: skip
         image = np.asarray(image)
         if self._network is None:
-            chosen = self.for_image(image.shape, image.dtype, channel_axis=axis)
-            return chosen(
+            chosen: Any = self.for_image(image.shape, image.dtype, channel_axis=axis)
+            result: np.ndarray | tuple[np.ndarray, np.ndarray] = chosen(
                 image, data_range=data_range, channel_axis=axis, progress=progress,
-                on_tile=on_tile, out=out, start=start, return_std=return_std,  # type: ignore[call-overload, no-any-return]
+                on_tile=on_tile, out=out, start=start, return_std=return_std,
             )  # fmt: skip
+            return result
         layout = arrays.layout_of(image.shape, axis)
         values = self.value_map(image, data_range=data_range, channel_axis=axis)
         self._engine.groups(layout.together)
@@ -662,8 +663,11 @@ def upscale(
     >>> upscale(np.zeros((8, 9), np.uint16), device="cpu").shape
     (32, 36)
     """
-    upscaler = Upscaler(model, **options)
-    return upscaler(image, progress=progress, on_tile=on_tile, return_std=return_std)  # type: ignore[call-overload, no-any-return]
+    upscaler: Any = Upscaler(model, **options)
+    result: np.ndarray | tuple[np.ndarray, np.ndarray] = upscaler(
+        image, progress=progress, on_tile=on_tile, return_std=return_std
+    )
+    return result
 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -144,3 +144,14 @@ def test_a_file_says_what_was_chosen(tmp_path):
     found = re.search(r"(\d+) is black, (\d+) is white", lines["/in.tif"])
     assert found is not None
     assert np.allclose([int(v) for v in found.groups()], np.percentile(image, [0.1, 99.9]), atol=40)
+
+
+def test_every_option_is_a_keyword_of_all_that_upscale():
+    from esrgan_ext.inference.options import OptionValues
+
+    fields = set(esr.UpscaleOptions.__dataclass_fields__)
+    assert set(OptionValues.__annotations__) == fields
+    assert fields <= set(esr.StoreOptions.__dataclass_fields__)
+    for call in (esr.Upscaler, esr.upscale, esr.upscale_lazy):
+        with pytest.raises(TypeError, match="nonsense"):
+            call(np.zeros((4, 4), np.uint8), nonsense=1)
