@@ -11,8 +11,9 @@ make_environment "$venv"
 # screen.
 need_packages g++ python3-dev libgl1 libegl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 \
     xvfb xauth libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0
-# torch first: the extension is compiled against it, outside of pip's isolated environment.
-"$venv/bin/python" -m pip install -q -c "$here/constraints.txt" torch numpy setuptools wheel ninja pybind11
+# torch first: the CUDA operators are compiled against it, outside of pip's isolated environment.
+install_torch "$venv" "$here/constraints.txt"
+"$venv/bin/python" -m pip install -q -c "$here/constraints.txt" numpy setuptools wheel ninja pybind11
 "$venv/bin/python" -m pip install -q -c "$here/constraints.txt" --no-build-isolation -e "$here[test]"
 cd "$here"
 exec "$venv/bin/python" -m pytest "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +66,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for group in groups:
         draw.shuffle(group)
     items[:] = [item for group in groups for item in group]
+
+
+_AVOIDABLE_SKIP = re.compile(r"no compiled extension|C\+\+ compiler|Python's headers")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With ESRGAN_REQUIRE_TOOLS, a test that skips for want of a compiler is a failure."""
+    if not os.environ.get("ESRGAN_REQUIRE_TOOLS"):
+        return
+    reports = terminalreporter.stats.get("skipped", [])
+    lacking = [r for r in reports if _AVOIDABLE_SKIP.search(str(r.longrepr))]
+    if lacking:
+        terminalreporter.section("skipped for want of what should be there")
+        for report in lacking:
+            terminalreporter.line(f"{report.nodeid}: {report.longrepr}")
+        session = terminalreporter._session
+        assert session is not None
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def make_network(seed: int = 0, **config: object) -> RRDBNet:
