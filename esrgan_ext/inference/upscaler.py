@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import torch
@@ -413,7 +413,7 @@ class Upscaler:
             )  # fmt: skip
         image = np.asarray(image)
         if self._network is None:
-            chosen: Any = self.for_image(image.shape, image.dtype, channel_axis=axis)
+            chosen = cast(Any, self.for_image(image.shape, image.dtype, channel_axis=axis))
             result: np.ndarray | tuple[np.ndarray, np.ndarray] = chosen(
                 image, data_range=data_range, channel_axis=axis, progress=progress,
                 on_tile=on_tile, out=out, start=start, return_std=return_std,
