@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QGridLayout, QHBoxLayout, QPushButton
 from superqt import QLabeledDoubleSlider
 
+from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 from napari_esrgan._viewer import layers, notices
 from napari_esrgan._viewer.preferences import AUTO, remember_model
 from napari_esrgan._window.clipboard import copy_text
@@ -51,7 +52,9 @@ class UpscaleWidget(RunWidget):
         self._live = LayerTask(napari_viewer, self)
         self._estimate_wanted = False
         self._scale_is_models = True
-        self._pair_member = ""
+        self._pair_member = self._estimated_model = ""
+        self._own_strength = False
+        self._strength: float | None = None
         self.model_combo = ModelCombo(self.source.wanted.first_model)
         self.advice_label = wrapped()
         self._own_choice = self.source.wanted.model != AUTO
@@ -68,7 +71,10 @@ class UpscaleWidget(RunWidget):
         self.denoise_slider.setRange(0, 1)
         self.denoise_slider.setDecimals(2)
         self.denoise_slider.setSingleStep(0.05)  # type: ignore[arg-type]  # a proxy for floats
-        self.denoise_slider.setToolTip("How much noise to take away: mixes the model's two forms")
+        self.denoise_slider.setToolTip(
+            "How much noise to take away: mixes the model's two forms.\n"
+            "Follows the noise of the layer until you move it."
+        )
         self.consistent_check = QCheckBox("Consistent with the source")
         self.consistent_check.setToolTip(
             "Averaging the result down gives the measured values back, noise included;\n"
@@ -131,7 +137,7 @@ class UpscaleWidget(RunWidget):
         self._estimate_runner.finished.connect(self._on_estimate)
         self._estimate_runner.failed.connect(self._on_estimate_error)
         self.source.layer_changed.connect(self._set_enabled)
-        self.source.changed.connect(self._want_estimate)
+        self.source.changed.connect(self._on_source)
         self.model_combo.model_changed.connect(self._on_model)
         self.model_combo.picked.connect(self._on_picked)
         self.scale_spin.valueChanged.connect(self._on_scale)
@@ -150,22 +156,26 @@ class UpscaleWidget(RunWidget):
         """What the form says now; see `RunWidget.request`."""
         outscale = None if self._scale_is_models else self.scale_spin.value()
         request = self.source.request(self.model, outscale)
-        return replace(request, consistent=self.consistent_check.isChecked())
+        return replace(
+            request,
+            consistent=self.consistent_check.isChecked(),
+            denoise_auto=self._strength is None,
+        )
 
     @property
     def model(self) -> str | Mix:
         """The chosen model, mixed with its partner as far as the denoising says."""
-        pair, alpha = self._pair, round(float(self.denoise_slider.value()), 4)
-        if pair is None:
+        pair, alpha = self._pair, self._strength
+        if pair is None or alpha is None or self.consistent_check.isChecked():
             return self.model_combo.key
         return {0: pair[0], 1: pair[1]}.get(alpha, Mix(*pair, alpha))
 
     @property
     def label(self) -> str:
         """The model in a layer's name."""
-        if self._pair is None:
+        if self._pair is None or self._strength is None or self.consistent_check.isChecked():
             return self.model_combo.label
-        return f"{self.model_combo.label}, denoise {self.denoise_slider.value():.2f}"
+        return f"{self.model_combo.label}, denoise {self._strength:.2f}"
 
     @property
     def _pair(self) -> tuple[str, str] | None:
@@ -179,7 +189,10 @@ class UpscaleWidget(RunWidget):
             self.scale_spin.setValue(info.scale)
             self.scale_spin.blockSignals(False)
         if self._pair is not None and self.model_combo.key != self._pair_member:
-            self.denoise_slider.setValue(float(self.model_combo.key == self._pair[1]))
+            self._own_strength = self.model_combo.key not in FOLLOWS_NOISE
+            self._strength = float(self.model_combo.key == self._pair[1])
+            self._show_strength(self._strength)
+            self._forget_strength()
         self._pair_member = self.model_combo.key
         for part in (self.denoise_slider, self._denoise_label):
             part.setVisible(self._pair is not None)
@@ -187,13 +200,26 @@ class UpscaleWidget(RunWidget):
         show_advice(self.advice_label, advice((self.model_combo.key,), self._own_choice))
         self._want_estimate()
 
-    def _on_denoise(self, _strength: float) -> None:
+    def _show_strength(self, strength: float) -> None:
+        self.denoise_slider.blockSignals(True)
+        self.denoise_slider.setValue(strength)
+        self.denoise_slider.blockSignals(False)
+
+    def _forget_strength(self) -> None:
+        """Another layer, range or model: its noise is looked at anew, unless the user chose."""
+        if not self._own_strength:
+            self._strength = None
+            self._denoise_label.setText("Denoise")
+
+    def _on_denoise(self, strength: float) -> None:
+        self._own_strength, self._strength = True, round(float(strength), 4)
+        self._denoise_label.setText("Denoise")
         self._exclude()
         self._want_estimate()
 
     def _exclude(self) -> None:
         """A consistent result has the noise of its source."""
-        denoises = self._pair is not None and self.denoise_slider.value() > 0
+        denoises = self._pair is not None and self._own_strength and bool(self._strength)
         if denoises:
             self.consistent_check.setChecked(False)
         self.consistent_check.setEnabled(not denoises)
@@ -202,6 +228,10 @@ class UpscaleWidget(RunWidget):
         self._own_choice = True
         show_advice(self.advice_label, advice((model,), own_choice=True))
         remember_model(model)
+
+    def _on_source(self) -> None:
+        self._forget_strength()
+        self._want_estimate()
 
     def _on_scale(self, value: float) -> None:
         info = self.model_combo.info
@@ -229,6 +259,7 @@ class UpscaleWidget(RunWidget):
         except ValueError as error:
             self.estimate_label.setText(str(error)[:1].upper() + str(error)[1:] + ".")
             return
+        self._estimated_model = self.model_combo.key
         self._estimate_runner.start(
             lambda report, cancelled: estimate(request, report, cancelled), "esrgan-estimate"
         )
@@ -237,6 +268,13 @@ class UpscaleWidget(RunWidget):
         self.estimate_label.setText(status.text)
 
     def _on_estimate(self, result: Estimate) -> None:
+        pair = self._pair
+        asked = self._estimated_model == self.model_combo.key and self._strength is None
+        if pair is not None and asked and not self.consistent_check.isChecked():
+            model = result.model
+            self._strength = model.alpha if isinstance(model, Mix) else float(model == pair[1])
+            self._show_strength(self._strength)
+            self._denoise_label.setText("By noise")
         self.estimate_label.setText(describe_estimate(result))
         self._estimate_again()
 

@@ -28,6 +28,7 @@ def default_request(viewer: Any, layer: Any, wanted: Preferences) -> UpscaleRequ
         region=layers.whole_region(layer, axes),
         model=wanted.first_model,
         outscale=None,
+        denoise_auto=True,
         value_range=RangeChoice(kind, contrast_limits(layer) if kind == "limits" else None),
         device=wanted.device,
         budget_bytes=wanted.budget_bytes,

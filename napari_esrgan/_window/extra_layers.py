@@ -18,7 +18,7 @@ from napari_esrgan._work.axes import Axes, whole
 from napari_esrgan._work.consistency import Consistency, compare
 from napari_esrgan._work.live import LiveSource
 from napari_esrgan._work.messages import Cancelled, Report
-from napari_esrgan._work.prepare import channel_ranges, load_model, make_upscaler
+from napari_esrgan._work.prepare import channel_ranges, denoised, load_model, make_upscaler
 from napari_esrgan._work.request import UpscaleRequest
 
 
@@ -102,8 +102,8 @@ def start_live(task: LayerTask, layer: Any, request: UpscaleRequest, model_label
     )
 
     def work(report: Report, cancelled: Cancelled) -> LiveSource:
-        network = load_model(request.model, report, cancelled)
         ranges = channel_ranges(request, cancelled)
+        network = load_model(denoised(request, ranges, cancelled).model, report, cancelled)
         upscaler = make_upscaler(request, network, report, cancelled)
         # Raises here, in words, what would otherwise fail chunk after chunk.
         upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 from napari_esrgan._work import models
 from napari_esrgan._work.messages import Cancelled, Report
-from napari_esrgan._work.prepare import make_upscaler, output_shape
+from napari_esrgan._work.prepare import channel_ranges, denoised, make_upscaler, output_shape
 from napari_esrgan._work.request import Mix, UpscaleRequest
 
 
@@ -25,6 +26,8 @@ class Estimate:
         Its name.
     download_bytes : int or None
         What must be downloaded first; 0 nothing, None unknown.
+    model : str or Mix
+        The request's, mixed as the noise asks for where that was left to it.
     on_disk : bool
         Whether the result is larger than the memory budget.
     """
@@ -36,6 +39,7 @@ class Estimate:
     device: str
     download_bytes: int | None
     on_disk: bool
+    model: str | Mix
 
 
 def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> Estimate:
@@ -58,6 +62,8 @@ def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> E
     """
     from esrgan_ext.weights import find_model
 
+    if request.denoise_auto and request.model in FOLLOWS_NOISE:
+        request = denoised(request, channel_ranges(request, cancelled), cancelled)
     names = (
         [request.model.a, request.model.b] if isinstance(request.model, Mix) else [request.model]
     )
@@ -77,4 +83,5 @@ def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> E
         device=upscaler.device.name,
         download_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         on_disk=output_bytes > request.budget_bytes,
+        model=request.model,
     )

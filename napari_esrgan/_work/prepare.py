@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from esrgan_ext.inference.ranges import RobustRange
+from esrgan_ext.inference.noise import PLANES, denoise_strength, estimate_noise
+from esrgan_ext.inference.ranges import RobustRange, fixed_map
+from esrgan_ext.weights.catalogue import CATALOGUE, FOLLOWS_NOISE
 from napari_esrgan._work import models
 from napari_esrgan._work.kernels import have_kernels
 from napari_esrgan._work.messages import Cancelled, Progress, Report, Status, stop_if
@@ -17,6 +20,9 @@ from napari_esrgan._work.request import Mix, UpscaleRequest
 if TYPE_CHECKING:
     from esrgan_ext import Upscaler
     from esrgan_ext.models import SRNetwork
+
+# Of a large plane the middle is looked at for its noise.
+NOISE_SIDE = 2048
 
 
 def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetwork:
@@ -55,6 +61,7 @@ def make_upscaler(
         precision=request.precision,
         channel_axis=-1 if request.axes.rgb else False,
         consistent=request.consistent,
+        denoise=None,  # decided once a layer by `denoised`, not once a plane
     )
 
 
@@ -104,6 +111,54 @@ def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
         data_range(range_of(planes(channel), cancelled, robust))
         for channel in range(axes.channels(data.shape))
     ]
+
+
+def denoised(request: UpscaleRequest, ranges: list[Any], cancelled: Cancelled) -> UpscaleRequest:
+    """A request whose model is mixed as the noise of its layer asks for.
+
+    Parameters
+    ----------
+    request : UpscaleRequest
+    ranges : list
+        Of `channel_ranges`.
+    cancelled : callable
+
+    Returns
+    -------
+    UpscaleRequest
+        The same where nothing is left to the noise.
+    """
+    model, axes, data = request.model, request.axes, request.data
+    if not request.denoise_auto or request.consistent or model not in FOLLOWS_NOISE:
+        return request
+    assert isinstance(model, str)
+    pair = CATALOGUE[model].denoise
+    assert pair is not None
+    strengths = [0.0]
+    height, width = data.shape[axes.y], data.shape[axes.x]
+    rows, columns = (
+        slice(max(0, (side - NOISE_SIDE) // 2), (side + NOISE_SIDE) // 2)
+        for side in (height, width)
+    )
+    for channel, values in enumerate(ranges):
+        planes = [p for p in axes.planes(data.shape) if axes.channel_of(p) == channel]
+        spread = np.linspace(0, len(planes) - 1, min(len(planes), PLANES)).round().astype(int)
+        parts = []
+        for k in spread:
+            stop_if(cancelled)
+            pixels = np.asarray(data[axes.index(planes[k], rows, columns)])
+            parts += [*np.moveaxis(pixels, -1, 0)] if axes.rgb else [pixels]
+        low, high = values if isinstance(values, tuple) else _type_range(np.dtype(data.dtype))
+        if values != "auto":  # constant
+            strengths.append(denoise_strength(estimate_noise(parts), low, high))
+    alpha = max(strengths)
+    mixed = {0: pair[0], 1: pair[1]}.get(alpha, Mix(*pair, alpha))
+    return replace(request, model=mixed, denoise_auto=False)
+
+
+def _type_range(dtype: np.dtype) -> tuple[float, float]:
+    values = fixed_map(dtype, "type")
+    return values.low, values.high
 
 
 def output_shape(request: UpscaleRequest, upscaler: Upscaler) -> tuple[int, ...]:

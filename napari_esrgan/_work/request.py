@@ -50,6 +50,9 @@ class UpscaleRequest:
         The plane that the user is looking at, along `axes.outer`; done first.
     consistent : bool
         Project the result onto what was measured; see `esrgan_ext.Upscaler`.
+    denoise_auto : bool
+        Where the model comes in two forms and follows noise, mix them as the layer's noise asks
+        for: once for all planes and channels.
     only_shown : bool
         Upscale that plane only; the result keeps its axes, with one entry.
     budget_bytes : float
@@ -73,6 +76,7 @@ class UpscaleRequest:
     shown: tuple[int, ...] = ()
     only_shown: bool = False
     consistent: bool = False
+    denoise_auto: bool = False
     budget_bytes: float = 4e9
     folder: Path | None = None
     fill_in_seconds: float = FILL_IN_SECONDS

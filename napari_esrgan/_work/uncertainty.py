@@ -8,7 +8,13 @@ import numpy as np
 
 from napari_esrgan._work import models
 from napari_esrgan._work.messages import Cancelled, Outcome, Progress, Report, Status
-from napari_esrgan._work.prepare import channel_ranges, load_model, make_upscaler, output_shape
+from napari_esrgan._work.prepare import (
+    channel_ranges,
+    denoised,
+    load_model,
+    make_upscaler,
+    output_shape,
+)
 from napari_esrgan._work.request import UpscaleRequest
 from napari_esrgan._work.result import MemoryResult
 
@@ -35,9 +41,10 @@ def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelle
     """
     request = replace(request, only_shown=True)
     axes, region = request.axes, request.region
-    network = load_model(request.model, report, cancelled)
     report(Status("Reading the layer…"))
     ranges = channel_ranges(request, cancelled)
+    request = denoised(request, ranges, cancelled)
+    network = load_model(request.model, report, cancelled)
     upscaler = make_upscaler(request, network, report, cancelled)
     shape = output_shape(request, upscaler)[: len(axes.roles)]
     result = MemoryResult(shape, np.dtype(np.float32), axes.y, axes.x)

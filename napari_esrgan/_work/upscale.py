@@ -25,7 +25,13 @@ from napari_esrgan._work.messages import (
     Status,
     stop_if,
 )
-from napari_esrgan._work.prepare import channel_ranges, load_model, make_upscaler, output_shape
+from napari_esrgan._work.prepare import (
+    channel_ranges,
+    denoised,
+    load_model,
+    make_upscaler,
+    output_shape,
+)
 from napari_esrgan._work.request import UpscaleRequest
 from napari_esrgan._work.result import Index, Result, make_result
 
@@ -64,11 +70,12 @@ def run_upscale(
     EsrganError, MemoryError
         In words for the user.
     """
+    report(Status("Reading the layer…"))
+    ranges = channel_ranges(request, cancelled)
+    request = denoised(request, ranges, cancelled)
     if network is None:
         network = load_model(request.model, report, cancelled)
     stop_if(cancelled)
-    report(Status("Reading the layer…"))
-    ranges = channel_ranges(request, cancelled)
     upscaler = make_upscaler(request, network, report, cancelled)
     dtype = np.dtype(request.data.dtype)
     plan = upscaler.plan(request.plane_shape, dtype)

@@ -18,6 +18,7 @@ from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.estimate import estimate
 from napari_esrgan._work.messages import Appear, Progress, Status
 from napari_esrgan._work.ranges import RangeChoice, default_kind
+from napari_esrgan._work.request import Mix
 from napari_esrgan._work.uncertainty import run_uncertainty
 from napari_esrgan._work.upscale import run_upscale
 from tests.napari_esrgan.conftest import never, words
@@ -112,6 +113,26 @@ def test_uncertainty_is_the_spread_over_flips_and_rotations(make_request, model_
     assert outcome.result.shape == (1, *expected.shape)
     np.testing.assert_allclose(outcome.result.levels[0], expected, rtol=1e-3, atol=0.5)
     assert expected.max() > 10
+
+
+def test_denoising_follows_the_noise_of_the_whole_series(make_request):
+    rng = np.random.default_rng(3)
+    clean = np.linspace(500, 5000, 64 * 64).reshape(64, 64)
+    series = rng.poisson(np.stack([clean, clean, clean])).astype(np.uint16)
+    request = make_request(
+        series,
+        axes=Axes(("plane", "y", "x")),
+        model="lite-micro-x4",
+        denoise_auto=True,
+        value_range=RangeChoice("data"),
+    )
+    outcome = run_upscale(request, lambda _: None, never)
+    a, b, alpha = outcome.provenance["model"]["mix"]
+    assert (a, b) == ("lite-micro-x4", "lite-micro-denoise-x4")
+    assert 0 < alpha < 1
+    still = run_upscale(replace(request, consistent=True), lambda _: None, never)
+    assert still.provenance["model"]["key"] == "lite-micro-x4"  # noise is what was measured
+    assert estimate(request, [].append, never).model == Mix(a, b, alpha)
 
 
 @pytest.mark.parametrize("kind", ["limits", "own"])
