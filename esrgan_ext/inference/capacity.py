@@ -173,3 +173,19 @@ def _reason(suffix: str, facts: Facts) -> str | None:
             f"{' with alpha' if alpha else ''}; PNG can"
         )
     return None
+
+
+def holds_types(format: Format) -> str:
+    """What results of a format hold, for people; empty where none are written."""
+    if format == "tiff":
+        return "every type, alpha, stacks, several images"
+    capacity = _CAPACITY.get(format)
+    if capacity is None:
+        return ""
+    names = {"u1": "8", "u2": "16", "f2": "16-bit floats", "f4": "32-bit floats"}
+    held = " and ".join(filter(None, (
+        " or ".join(names[kind] for kind in capacity.types if kind[0] == "u")
+        + (" bits" if capacity.types[0][0] == "u" else ""),
+        " or ".join(names[kind] for kind in capacity.types if kind[0] == "f"),
+    )))  # fmt: skip
+    return held + (", alpha" if capacity.alpha else "")

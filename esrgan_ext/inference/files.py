@@ -277,8 +277,9 @@ def _encoded(
     planes = math.prod(pixels.shape[: pixels.ndim - (3 if colour else 2)])
     check_target(path, [Facts(width, height, channels, pixels.dtype, planes)])
     assert format is not None
+    bare = path.suffix.lower() in (".j2k", ".j2c", ".jpc")
     lossless = like is not None and like.format == format == "webp" and like.lossless
-    return opencv.encode(pixels, format, metadata, quality=quality, lossless=lossless)
+    return opencv.encode(pixels, format, metadata, quality=quality, lossless=lossless, bare=bare)
 
 
 def _read_tiff(path: Path, max_pixels: int, series: int | None) -> ImageFile:

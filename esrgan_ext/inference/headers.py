@@ -268,7 +268,7 @@ def _tiff(file: BinaryIO) -> ImageHeader:
                 sample=kind if kind in "if" else "u",
                 stack=(colours == 1 and len(extra) > 1)
                 or int(details.get("images", 1)) > 1
-                or (chain.pages > 1 and not tif.pages[1].is_reduced),
+                or (chain.pages > 1 and not getattr(tif.pages[1], "is_reduced", False)),
             )
     except Exception as error:  # tifffile raises whatever its parsing of a damaged file meets
         raise ImageFileError("the TIFF is truncated or damaged: its header cannot be read") from (

@@ -37,7 +37,7 @@ def sound() -> dict[str, bytes]:
         kind = {"jpg": "JPEG", "jp2": "JPEG2000", "tif": "TIFF"}.get(suffix, suffix.upper())
         more = {"exif": exif} if suffix in ("png", "jpg", "webp", "avif") else {}
         Image.fromarray(rgba).convert("RGB").convert(mode).save(file, kind, **options, **more)
-        files[f"{mode}.{suffix}"] = file.getvalue()
+        files[f"{mode}_{suffix}.{suffix}"] = file.getvalue()
     for name, options in (
         ("imagej.tif", {"imagej": True, "metadata": {"unit": "um", "Labels": ["a"] * 3}}),
         ("ome.ome.tif", {"ome": True}),

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.files import ImageFile, read_image
+from esrgan_ext.inference.files import ImageFile, read_image, write_image
 from tests.inference.tiff_by_hand import tiff
 
 HEIGHT, WIDTH = 6, 11
@@ -240,6 +240,10 @@ class TestJpeg2000:
         found = read(tmp_path / f"in.{codec}", data)
 
         np.testing.assert_array_equal(found.pixels.reshape(stored.shape), scaled(stored, bits))
+        write_image(tmp_path / f"out.{codec}", found.pixels, like=found)
+        written = (tmp_path / f"out.{codec}").read_bytes()
+        assert written[:4] == data[:4]
+        np.testing.assert_array_equal(imagecodecs.jpeg2k_decode(written), found.pixels)
 
     @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
     def test_alpha_as_pillow_writes_it(self, tmp_path, mode) -> None:

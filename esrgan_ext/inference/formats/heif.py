@@ -3,6 +3,8 @@ wheels carry libheif. Read, not written: the license of the encoder is another t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from esrgan_ext.errors import ImageFileError
@@ -30,7 +32,7 @@ def decode(data: bytes) -> tuple[np.ndarray, Metadata, tuple[str, ...]]:
         file = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
         image = file[file.primary_index]
         pixels = np.array(image)
-        info = dict(image.info)
+        info: dict[str, Any] = dict(image.info)
     except Exception as error:  # whatever libheif says of damaged bytes
         raise ImageFileError(f"the HEIC is truncated or damaged: {error}") from error
     notes = []

@@ -141,10 +141,12 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.ascontiguousarray(kept), tuple(notes)
 
 
-def encode(pixels: np.ndarray) -> bytes:
-    """A lossless JP2 of H, W or H, W, C with C = 2, 3, 4, of uint8 or uint16."""
+def encode(pixels: np.ndarray, *, bare: bool = False) -> bytes:
+    """A lossless JP2, or a bare codestream: H, W or H, W, C with C = 2, 3, 4, uint8 or uint16."""
     return bytes(
-        imagecodecs.jpeg2k_encode(np.ascontiguousarray(pixels), reversible=True, codecformat="jp2")
+        imagecodecs.jpeg2k_encode(
+            np.ascontiguousarray(pixels), reversible=True, codecformat="j2k" if bare else "jp2"
+        )
     )
 
 

@@ -241,7 +241,13 @@ def count_frames(data: bytes) -> int:
 
 
 def encode(
-    pixels: np.ndarray, format: str, metadata: Metadata, *, quality: int, lossless: bool
+    pixels: np.ndarray,
+    format: str,
+    metadata: Metadata,
+    *,
+    quality: int,
+    lossless: bool,
+    bare: bool = False,
 ) -> tuple[bytes, tuple[str, ...]]:
     """Encode one image; returns the file's bytes and what the user should hear about them.
 
@@ -257,6 +263,8 @@ def encode(
         1 to 100, for JPEG, AVIF and lossy WebP.
     lossless
         Ask for exact pixels where the format leaves the choice (WebP).
+    bare
+        Write JPEG 2000's codestream without the boxes of a JP2 file.
 
     Raises
     ------
@@ -268,7 +276,7 @@ def encode(
     if format == "pnm":
         return pnm.encode(pixels), tuple(notes)
     if format == "jp2":
-        return jp2.encode(pixels), tuple(notes)
+        return jp2.encode(pixels, bare=bare), tuple(notes)
     if format == "jxl":
         return jxl.encode(pixels), tuple(notes)
     if format == "hdr":

@@ -202,7 +202,7 @@ def _read(
     cut: tuple[str, ...] = ()
     if chain.cut and not tif.is_ndpi:
         cut = (f"the file is cut off behind page {chain.pages}: the pages after it are lost",)
-    images = []
+    images: list[TiffImage] = []
     for one in chosen(found, number):
         image = _read_series(tif, path, one, len(images), max_pixels)
         images.append(replace(image, notes=cut + image.notes))

@@ -9,7 +9,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 
@@ -51,7 +51,7 @@ def finish(folder: Path, target: Path, images: int, version: str) -> None:
     """Say which images there are, and give the collection its name."""
     (folder / _PLAN).unlink(missing_ok=True)
     series = [str(number) for number in range(images)]
-    kind = 3 if version == "0.5" else 2
+    kind: Literal[2, 3] = 3 if version == "0.5" else 2
     root = zarr.open_group(str(folder), mode="a", zarr_format=kind)
     beside = root.require_group("OME")
     if version == "0.5":
