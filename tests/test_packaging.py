@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -98,3 +99,29 @@ def test_a_list_that_makes_no_sense_is_reported_and_the_cpu_part_built(
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", wanted)
     assert architectures(setup_py) == []
     assert "TORCH_CUDA_ARCH_LIST" in capsys.readouterr().err
+
+
+def test_one_wheel_with_the_cpu_kernels_serves_every_python_without_torch(tmp_path):
+    """With a compiler that only leaves files, and an interpreter that finds no torch."""
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, tmp_path / part)
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\nfor last; do :; done\necho "kernels" > "$last"\n')
+    compiler.chmod(0o755)
+    program = (
+        "import importlib.util as u, runpy, sys\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        "sys.argv = ['setup.py', '-q', 'bdist_wheel']\n"
+        "runpy.run_path('setup.py', run_name='__main__')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    environment = {**os.environ, "CXX": str(compiler), "ESRGAN_REQUIRE_CPU_LIBRARY": "1"}
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=280, env=environment
+    )
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    assert "-py3-none-" in wheel.name
+    assert "any" not in wheel.name, "it is made for one kind of processor"
+    with zipfile.ZipFile(wheel) as file:
+        assert file.read("esrgan_ext/esrgan_cpu.so") == b"kernels\n"
