@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from esrgan_ext.compat.acceleration import accelerate
 from esrgan_ext.errors import ImageError, OptionError
 from esrgan_ext.inference.devices import choose_device
+from esrgan_ext.models.network import pad_to_multiple
 from esrgan_ext.weights import interpolate, load_model
 
 Path = str | os.PathLike[str]
@@ -109,7 +110,7 @@ class RealESRGANer:
         Raises
         ------
         ImageError
-            The array has other axes.
+            The array has other axes, or a side that is not longer than `pre_pad`.
         """
         if img.ndim not in (2, 3) or (img.ndim == 3 and img.shape[2] not in (3, 4)) or not img.size:
             raise ImageError(f"enhance takes H, W | H, W, 3 | H, W, 4, not {img.shape}")
@@ -146,11 +147,15 @@ class RealESRGANer:
         height, width = colours.shape[:2]
         x = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)))[None]
         x = x.to(self.device, torch.float16 if self.half else torch.float32)
+        if self.pre_pad >= min(height, width):
+            raise ImageError(
+                f"an image of {width} x {height} pixels cannot be reflected by pre_pad="
+                f"{self.pre_pad}: give a smaller pre_pad"
+            )
         if self.pre_pad:
             x = F.pad(x, (0, self.pre_pad, 0, self.pre_pad), "reflect")
         if self.mod_scale is not None:
-            below, right = -x.shape[2] % self.mod_scale, -x.shape[3] % self.mod_scale
-            x = F.pad(x, (0, right, 0, below), "reflect")
+            x = pad_to_multiple(x, self.mod_scale)
         y = self._tiled(x) if self.tile_size > 0 else self.model(x)
         y = y[0, :, : height * self.scale, : width * self.scale].float().clamp(0, 1)
         return y.cpu().numpy().transpose(1, 2, 0)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from esrgan_ext.compat import RealESRGANer
-from esrgan_ext.errors import OptionError
+from esrgan_ext.errors import ImageError, OptionError
 from tests.compat.published import BasicSRRRDBNet
 
 
@@ -70,7 +70,7 @@ def test_outscale_tiles_and_linear_alpha(module):
 
 
 def test_a_name_and_two_models():
-    img = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    img = np.random.default_rng(0).integers(0, 256, (12, 13, 3), np.uint8)
     names = ["lite-psnr-x4", "lite-esrgan-x4"]
     one = RealESRGANer(4, names[0], device="cpu").enhance(img)[0]
     mixed = RealESRGANer(4, names, dni_weight=[1.0, 0.0], device="cpu").enhance(img)[0]
@@ -79,3 +79,9 @@ def test_a_name_and_two_models():
         RealESRGANer(2, names[0], device="cpu")
     with pytest.raises(OptionError, match="shares"):
         RealESRGANer(4, names, device="cpu")
+
+
+def test_an_image_smaller_than_its_padding_is_refused():
+    up = RealESRGANer(4, "lite-psnr-x4", device="cpu")
+    with pytest.raises(ImageError, match="pre_pad"):
+        up.enhance(np.zeros((8, 30, 3), np.uint8))
