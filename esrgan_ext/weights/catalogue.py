@@ -399,6 +399,9 @@ FAITHFUL = "lite-micro-x4"
 """The model for data that is measured: of those that come with the package the one with the
 smallest error on microscopy images."""
 
+FAITHFUL_COLOUR = "lite-psnr-x4"
+"""The same for colours that belong together, which may be a photo."""
+
 FOLLOWS_NOISE = (FAITHFUL,)
 """Models whose strength of denoising is chosen by the noise that an image shows."""
 

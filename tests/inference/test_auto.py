@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import esrgan_ext as esr
-from esrgan_ext.weights.catalogue import FAITHFUL
+from esrgan_ext.weights.catalogue import FAITHFUL, FAITHFUL_COLOUR
 from esrgan_ext.weights.choice import PHOTO, choose_model
 
 RNG = np.random.default_rng(7)
@@ -24,10 +24,10 @@ RNG = np.random.default_rng(7)
         ((8, 9, 1), np.uint8, None, FAITHFUL),
         ((5, 8, 9), np.uint8, None, FAITHFUL),
         ((5, 8, 9), np.uint8, 0, FAITHFUL),
-        ((8, 9, 3), np.uint16, None, FAITHFUL),
-        ((8, 9, 3), np.float32, None, FAITHFUL),
-        ((8, 9, 3), np.int8, None, FAITHFUL),
-        ((8, 9, 3), bool, None, FAITHFUL),
+        ((8, 9, 3), np.uint16, None, FAITHFUL_COLOUR),
+        ((8, 9, 3), np.float32, None, FAITHFUL_COLOUR),
+        ((8, 9, 3), np.int8, None, FAITHFUL_COLOUR),
+        ((8, 9, 3), bool, None, FAITHFUL_COLOUR),
     ],
 )
 def test_colour_photos_get_detail_and_all_else_the_truth(shape, dtype, axis, model):
@@ -39,7 +39,7 @@ def test_colour_photos_get_detail_and_all_else_the_truth(shape, dtype, axis, mod
 
 def test_formats_and_units_of_measurements_get_the_truth():
     for given in ({"scientific": "TIFF"}, {"calibrated": True}):
-        assert choose_model(np.dtype(np.uint8), 3, **given).model == FAITHFUL
+        assert choose_model(np.dtype(np.uint8), 3, **given).model == FAITHFUL_COLOUR
 
 
 def test_auto_is_the_model_it_chose():
@@ -93,8 +93,8 @@ def test_a_hot_pixel_changes_nothing_far_from_it():
 
 def test_values_beyond_the_range_are_not_clipped():
     image = RNG.random((10, 10))
-    up = esr.Upscaler(FAITHFUL, device="cpu", data_range=(0.4, 0.6))
-    assert up(image).max() > 1.5
+    up = esr.Upscaler(FAITHFUL, device="cpu", data_range=(0.4, 0.6), denoise=None)
+    assert up(image).max() > 0.9  # clipped it would be at most 0.6
     assert up(np.clip(image, 0.4, 0.6)).max() < 1.0
 
 
@@ -140,7 +140,7 @@ def test_a_file_says_what_was_chosen(tmp_path):
     run = CliRunner().invoke(app, ["upscale", str(tmp_path), str(tmp_path / "out"), "-d", "cpu"])
     assert run.exit_code == 0, run.output
     lines = {line.split(" -> ")[0][-7:]: line for line in run.stdout.splitlines() if "->" in line}
-    assert f"{FAITHFUL} (true to the data: TIFF)" in lines["rgb.tif"]
+    assert f"{FAITHFUL_COLOUR} (true to the data: TIFF)" in lines["rgb.tif"]
     found = re.search(r"(\d+) is black, (\d+) is white", lines["/in.tif"])
     assert found is not None
     assert np.allclose([int(v) for v in found.groups()], np.percentile(image, [0.1, 99.9]), atol=40)

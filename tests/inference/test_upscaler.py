@@ -111,7 +111,7 @@ def test_networks_with_one_or_four_channels():
 
 
 @pytest.mark.parametrize(
-    ("channels", "shape"), [(1, (5, 6, 3)), (4, (5, 6, 3)), (4, (5, 6)), (1, (5, 6, 4))]
+    ("channels", "shape"), [(2, (5, 6, 3)), (4, (5, 6, 3)), (4, (5, 6)), (2, (5, 6, 4))]
 )
 def test_wrong_channel_count_is_an_error(channels, shape):
     network = make_network(in_channels=channels, out_channels=channels)
