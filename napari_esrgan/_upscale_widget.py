@@ -274,7 +274,7 @@ class UpscaleWidget(RunWidget):
             model = result.model
             self._strength = model.alpha if isinstance(model, Mix) else float(model == pair[1])
             self._show_strength(self._strength)
-            self._denoise_label.setText("By noise")
+            self._denoise_label.setText("Denoise, auto")
         self.estimate_label.setText(describe_estimate(result))
         self._estimate_again()
 

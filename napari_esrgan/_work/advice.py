@@ -64,8 +64,5 @@ def advice(models: tuple[str, ...], own_choice: bool) -> Advice:
             warning=True,
         )
     why = "" if own_choice else "Chosen because "
-    text = (
-        "it is true to the data: trained for the smallest error, it draws no texture of its own. "
-        "Noise stays noise."
-    )
+    text = "it is true to the data: trained for the smallest error, it draws no texture of its own."
     return Advice(f"{why}{text}" if why else f"I{text[1:]}", warning=False)
