@@ -184,6 +184,8 @@ def eight_bit(image: ImageFile) -> np.ndarray:
     ImageError
         It is a stack, has other channels or pixels of another type, or is transparent somewhere.
     """
+    if image.further:
+        raise ImageError(f"it holds {1 + len(image.further)} images; metrics compare single ones")
     pixels = image.pixels
     colour = image.channel_axis is not False
     if pixels.ndim != (3 if colour else 2):

@@ -45,6 +45,11 @@ def displayable(image: ImageFile) -> np.ndarray:
     ImageFileError
         It is a stack, or of a type that has no fixed range.
     """
+    if image.further:
+        raise ImageFileError(
+            f"{image.path}: an animation needs a single image, and the file holds "
+            f"{1 + len(image.further)}"
+        )
     pixels = image.pixels
     colour = image.channel_axis is not False
     if pixels.ndim != (3 if colour else 2) or pixels.dtype not in (np.uint8, np.uint16):

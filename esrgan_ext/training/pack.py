@@ -87,8 +87,10 @@ def rgb8(file: ImageFile) -> np.ndarray:
     Raises
     ------
     ImageError
-        A stack of planes, or float pixels.
+        A stack of planes, several images, or float pixels.
     """
+    if file.further:
+        raise ImageError(f"the file holds {1 + len(file.further)} images, not one photo")
     pixels = file.pixels
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from esrgan_ext.errors import EsrganError
+from esrgan_ext.evaluation.pairs import eight_bit
+from esrgan_ext.inference.animation import displayable
 from esrgan_ext.inference.files import ImageFile, read_image, write_image
+from esrgan_ext.training.pack import rgb8
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "tests" / "data" / "kinds"
@@ -91,3 +95,10 @@ def test_a_resolution_of_an_unknown_unit_is_left_out_with_a_note(tmp_path) -> No
     assert any("unknown unit (77)" in text for text in told)
     with tifffile.TiffFile(four_times(image, tmp_path / "out.tif")) as tif:
         assert tif.series[0].shape == tuple(4 * n for n in image.pixels.shape)
+
+
+def test_what_needs_one_image_refuses_a_file_of_several() -> None:
+    image, _ = read("three_positions.ome.tif")
+    for convert in (rgb8, eight_bit, displayable):
+        with pytest.raises(EsrganError, match="holds 3"):
+            convert(image)
