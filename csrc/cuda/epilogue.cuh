@@ -19,32 +19,10 @@ ESRGAN_DEVICE std::int64_t element_offset(int channel, std::int64_t pixel, std::
 
 ESRGAN_DEVICE float leaky_relu(float v, float slope) { return v < 0 ? v * slope : v; }
 
-// Two neighbouring channels of one pixel.
-template <class M>
-ESRGAN_DEVICE void finish_pair(const Epilogue& e, const char* residual, const char* outer,
-                               std::int64_t offset, float2 bias, float low, float high, char* out) {
-  low = leaky_relu(low + bias.x, e.slope);
-  high = leaky_relu(high + bias.y, e.slope);
-  float r0, r1;
-  if (residual) {
-    M::unpair(load_global<typename M::Pair>(residual + offset), r0, r1);
-    low = low * e.scale + r0;
-    high = high * e.scale + r1;
-  }
-  if (outer) {
-    M::unpair(load_global<typename M::Pair>(outer + offset), r0, r1);
-    low = low * e.outer_scale + r0;
-    high = high * e.outer_scale + r1;
-  }
-  store_global<typename M::Pair>(out + offset, M::pair(low, high));
-}
-
 // `zoom` 2: the tile is one phase of an output twice as large.
 template <class M, class T>
 ESRGAN_DEVICE void store_tile(const ConvolutionTask& task, const Item& item, int zoom,
                               const WarpPlace<T>& warp, const Accumulators<T>& acc) {
-  const std::int64_t out_width = std::int64_t{task.width} * zoom;
-  const std::int64_t out_pixels = std::int64_t{task.height} * zoom * out_width;
   const Epilogue& e = task.epilogue;
   char* const out = task.out.data + item.image * task.out.image_bytes;
   const char* const residual =
@@ -52,25 +30,61 @@ ESRGAN_DEVICE void store_tile(const ConvolutionTask& task, const Item& item, int
   const char* const outer = e.outer_residual.data
                                 ? e.outer_residual.data + item.image * e.outer_residual.image_bytes
                                 : nullptr;
+  const int y = item.row + warp.row, x = item.column + warp.column + warp.lane / 4;
+  const std::int64_t out_width = std::int64_t{task.width} * zoom;
+  const std::int64_t out_pixels = std::int64_t{task.height} * zoom * out_width;
+  const std::int64_t pixel = (std::int64_t{y} * zoom + item.phase / 2) * out_width +
+                             std::int64_t{x} * zoom + item.phase % 2;
+  const int row_bytes = static_cast<int>(out_width) * zoom * kUnitBytes;
+  const int half_bytes = 8 * zoom * kUnitBytes;
+  const auto inside = [&](int m, int half) {
+    return y + m < task.height && x + 8 * half < task.width;
+  };
+  // Of 2 or 8 pixels the residuals are asked for before the first is used, as many as there are
+  // registers for: a load that is waited for takes longer than everything else here, and the
+  // compiler moves none past a store.
+  constexpr int kBatch = M::kElementBytes == 2 ? T::kRowsPerWarp : 1;
 #pragma unroll
   for (int n = 0; n < T::kOutputTiles; ++n) {
     const int channel =
         item.slice * T::kOutputs + (warp.output + n) * kMmaOutputs + warp.lane % 4 * 2;
     if (channel >= task.out_channels) continue;  // padding of a narrow convolution
     const float2 bias = load_global<float2>(e.bias + channel);
+    const std::int64_t at = element_offset<M::kElementBytes>(channel, pixel, out_pixels);
 #pragma unroll
-    for (int m = 0; m < T::kRowsPerWarp; ++m) {
-      const int y = item.row + warp.row + m;
+    for (int first = 0; first < T::kRowsPerWarp; first += kBatch) {
+      typename M::Pair residuals[kBatch][2], outers[kBatch][2];
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int x = item.column + warp.column + warp.lane / 4 + 8 * half;
-        if (y >= task.height || x >= task.width) continue;
-        const std::int64_t pixel =
-            (std::int64_t{y} * zoom + item.phase / 2) * out_width + x * zoom + item.phase % 2;
-        finish_pair<M>(e, residual, outer,
-                       element_offset<M::kElementBytes>(channel, pixel, out_pixels), bias,
-                       acc.d[m][n][2 * half], acc.d[m][n][2 * half + 1], out);
-      }
+      for (int m = 0; m < kBatch; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if (!residual || !inside(first + m, half)) continue;
+          const std::int64_t offset = at + (first + m) * row_bytes + half * half_bytes;
+          residuals[m][half] = load_global<typename M::Pair>(residual + offset);
+          if (outer) outers[m][half] = load_global<typename M::Pair>(outer + offset);
+        }
+#pragma unroll
+      for (int m = 0; m < kBatch; ++m)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if (!inside(first + m, half)) continue;
+          const float* const sums = acc.d[first + m][n] + 2 * half;
+          float low = leaky_relu(sums[0] + bias.x, e.slope);
+          float high = leaky_relu(sums[1] + bias.y, e.slope);
+          float r0, r1;
+          if (residual) {
+            M::unpair(residuals[m][half], r0, r1);
+            low = low * e.scale + r0;
+            high = high * e.scale + r1;
+          }
+          if (outer) {
+            M::unpair(outers[m][half], r0, r1);
+            low = low * e.outer_scale + r0;
+            high = high * e.outer_scale + r1;
+          }
+          store_global<typename M::Pair>(out + at + (first + m) * row_bytes + half * half_bytes,
+                                         M::pair(low, high));
+        }
     }
   }
 }

@@ -102,8 +102,8 @@ struct Launch {
 // What the 64 rows of a wgmma are (wgmma_tiling.h).
 enum class Rows : int {
   kWhole,      // one convolution's 64 outputs
-  kPair,       // 32 outputs, and 32 sums of the next convolution that are kept
-  kRemainder,  // 32 outputs that start from kept sums; the other 32 rows are empty
+  kPair,       // 32 outputs, and after them in `out` 32 sums of the next convolution
+  kRemainder,  // 32 outputs that start from sums kept in their place; the other rows are empty
 };
 
 struct WgmmaConvolution {
@@ -112,7 +112,6 @@ struct WgmmaConvolution {
   int batch, height, width;
   Rows rows;
   const char* weights;
-  char* sums;
   Activations out;
   Epilogue epilogue;
 };

@@ -70,14 +70,8 @@ class Runner {
 
   Status status() const { return sequence_.status(); }
 
-  // The trunk's convolutions run on wgmma from here on, where the images are large enough.
-  void prefer_wgmma(std::size_t sums) {
-    if (layout_.pieces().empty()) return;
-    Device device;
-    sequence_.run([&] { return describe_current(device); });
-    use_wgmma_ = device.always_wgmma || prefers_wgmma(batch_, height_, width_, device.processors);
-    sums_ = workspace_ + sums;
-  }
+  // The trunk's convolutions run on wgmma from here on, where there are weights for it.
+  void use_wgmma() { use_wgmma_ = !layout_.pieces().empty(); }
 
   // `zoom`: how much larger than the input these activations are.
   Activations activations(std::size_t offset, int channels, int zoom = 1) const {
@@ -181,7 +175,6 @@ class Runner {
       t.width = width_;
       t.rows = piece.rows;
       t.weights = packed_ + piece.weights;
-      t.sums = sums_;
       t.out = out;
       t.epilogue = epilogue;
       t.epilogue.bias = reinterpret_cast<const float*>(packed_ + layout_[layer].bias);
@@ -214,7 +207,6 @@ class Runner {
   Stream stream_;
   Sequence sequence_;
   bool use_wgmma_ = false;
-  char* sums_ = nullptr;
 };
 
 template <Compute C>
@@ -222,9 +214,9 @@ Status run_network(const NetworkShape& s, Path path, const void* packed, const I
                    const OutputImages& out, int batch, int height, int width, char* memory,
                    std::uint32_t* nonfinite, Stream stream) {
   const PackedLayout layout = PackedLayout::of(s, C, path);
-  const Workspace w(s, C, path, batch, height, width);
+  const Workspace w(s, C, batch, height, width);
   Runner<C> run(layout, packed, batch, height, width, memory, stream);
-  run.prefer_wgmma(w.sums);
+  run.use_wgmma();
   const int channels = s.nf + 4 * s.gc;
   const Activations features = run.activations(w.features, s.nf);
   Activations blocks[Workspace::kBlocks];
@@ -447,12 +439,12 @@ Status pack(const DenseBlockPlan& plan, const Convolution* convolutions, int cou
 
 std::size_t workspace_bytes(const Plan& plan, int batch, int height, int width) {
   if (batch <= 0 || height <= 0 || width <= 0) return 0;
-  return Workspace(plan.shape, plan.compute, plan.path, batch, height, width).bytes;
+  return Workspace(plan.shape, plan.compute, batch, height, width).bytes;
 }
 
 std::size_t workspace_bytes(const DenseBlockPlan& plan, int batch, int height, int width) {
   if (batch <= 0 || height <= 0 || width <= 0) return 0;
-  return DenseBlockWorkspace(plan.shape, plan.compute, plan.path, batch, height, width).bytes;
+  return DenseBlockWorkspace(plan.shape, plan.compute, batch, height, width).bytes;
 }
 
 Status forward(const Plan& plan, const void* packed, const InputImages& in, const OutputImages& out,
@@ -490,10 +482,10 @@ Status dense_block(const DenseBlockPlan& plan, const void* packed, const void* x
     constexpr Compute kCompute = decltype(tag)::kCompute;
     const DenseBlockShape& s = plan.shape;
     const PackedLayout layout = PackedLayout::of(s, kCompute, plan.path);
-    const DenseBlockWorkspace w(s, kCompute, plan.path, batch, height, width);
+    const DenseBlockWorkspace w(s, kCompute, batch, height, width);
     Runner<kCompute> run(layout, packed, batch, height, width, static_cast<char*>(workspace),
                          stream);
-    run.prefer_wgmma(w.sums);
+    run.use_wgmma();
     const Activations block = run.activations(w.block, s.nf + 4 * s.gc);
     const Activations result = run.activations(w.result, s.nf);
     run.reorder(const_cast<char*>(static_cast<const char*>(x)), block, s.nf, true);

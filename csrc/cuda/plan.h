@@ -41,7 +41,7 @@ struct WgmmaPiece {
 };
 
 constexpr bool has_wgmma_trunk(int nf, int gc, Compute compute, Path path) {
-  return path == Path::kWgmma && nf == WgmmaTile::kOutputs && gc == kWgmmaChunkChannels &&
+  return path == Path::kWgmma && nf == TallTile::kOutputs && gc == kWgmmaChunkChannels &&
          element_bytes(compute) == 2;
 }
 
@@ -124,14 +124,6 @@ inline std::size_t activation_bytes(Compute compute, int channels, int batch, in
                  width);
 }
 
-// Sums that pairs of convolutions keep.
-inline std::size_t sum_bytes(int nf, int gc, Compute compute, Path path, int batch, int height,
-                             int width) {
-  if (!has_wgmma_trunk(nf, gc, compute, path)) return 0;
-  return aligned(
-      static_cast<std::size_t>(wgmma_items(batch, height, width).count() * kItemSumBytes));
-}
-
 // The trunk has conv_first's output and three blocks' buffers, through which the dense blocks of an
 // RRDB go round; conv_body's output and the upsampled activations follow, each read by the next
 // only, in two places in turn. The first place begins where nothing of the trunk is, so that
@@ -140,9 +132,9 @@ struct Workspace {
   static constexpr int kBlocks = 3, kMaxTail = 4;
   std::size_t features, blocks[kBlocks];
   std::size_t tail[kMaxTail];  // conv_body's output, then after each upsampling
-  std::size_t sums, bytes;
+  std::size_t bytes;
 
-  Workspace(const NetworkShape& s, Compute compute, Path path, int batch, int height, int width) {
+  Workspace(const NetworkShape& s, Compute compute, int batch, int height, int width) {
     std::size_t even = 0, odd = 0;
     for (int i = 0; i <= s.upsamplings; ++i) {
       std::size_t& place = i % 2 ? odd : even;
@@ -156,21 +148,17 @@ struct Workspace {
       block = end;
       end += activation_bytes(compute, s.nf + 4 * s.gc, batch, height, width);
     }
-    sums = end;
-    end += sum_bytes(s.nf, s.gc, compute, path, batch, height, width);
     bytes = std::max(end, even + odd);
   }
 };
 
 // The block's buffer and its output.
 struct DenseBlockWorkspace {
-  std::size_t block, result, sums, bytes;
-  DenseBlockWorkspace(const DenseBlockShape& s, Compute compute, Path path, int batch, int height,
-                      int width)
+  std::size_t block, result, bytes;
+  DenseBlockWorkspace(const DenseBlockShape& s, Compute compute, int batch, int height, int width)
       : block(0),
         result(activation_bytes(compute, s.nf + 4 * s.gc, batch, height, width)),
-        sums(result + activation_bytes(compute, s.nf, batch, height, width)),
-        bytes(sums + sum_bytes(s.nf, s.gc, compute, path, batch, height, width)) {}
+        bytes(result + activation_bytes(compute, s.nf, batch, height, width)) {}
 };
 
 }  // namespace esrgan::cuda

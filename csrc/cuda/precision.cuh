@@ -22,6 +22,7 @@ struct RawWeights {
 
 template <>
 struct Math<Compute::kFloat16> {
+  static constexpr Compute kCompute = Compute::kFloat16;
   static constexpr int kElementBytes = 2, kTilesAtOnce = 4, kResidentBlocks = 2;
   using Pair = std::uint32_t;  // two neighbouring channels in memory
   using Pixels = RawPixels;
@@ -46,6 +47,7 @@ struct Math<Compute::kFloat16> {
 
 template <>
 struct Math<Compute::kBFloat16> {
+  static constexpr Compute kCompute = Compute::kBFloat16;
   static constexpr int kElementBytes = 2, kTilesAtOnce = 4, kResidentBlocks = 2;
   using Pair = std::uint32_t;
   using Pixels = RawPixels;

@@ -20,6 +20,26 @@ ESRGAN_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
 ESRGAN_DEVICE int block_index() { return static_cast<int>(blockIdx.x); }
 ESRGAN_DEVICE int block_count() { return static_cast<int>(gridDim.x); }
 ESRGAN_DEVICE void synchronize_block() { __syncthreads(); }
+ESRGAN_DEVICE void synchronize_warp() { __syncwarp(); }
+
+// ---- Programmatic dependent launch (compute capability 9.0) ----
+
+// Until the launches before this one in its stream have ended and what they wrote can be seen. What
+// comes before runs while they end, so it must neither read what they write nor write what they
+// read. Every thread that touches such memory calls it; a launch without `Overlap::kYes` and code
+// for older devices start when that is so already.
+ESRGAN_DEVICE void wait_for_earlier_launches() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The next launch may start, and wait, as soon as every block has called this and there is room.
+ESRGAN_DEVICE void let_next_launch_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 // ---- Shared memory, by 32-bit address in the shared window ----
 
@@ -94,6 +114,15 @@ ESRGAN_DEVICE void cp_async_wait() {
 // gets of each matrix the 32 bits of row l / 4 at byte 4 (l % 4).
 ESRGAN_DEVICE void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+// The same of transposed matrices: lane l gets of each the elements 2 (l % 4) and one more of column
+// l / 4, as rows of 8 channels become the fragments of sums whose rows are channels.
+ESRGAN_DEVICE void ldmatrix4_transposed(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(address)
                : "memory");

@@ -20,8 +20,6 @@ inline const char* error_text(int error) {
 struct Device {
   int major = 0, minor = 0;  // compute capability
   int processors = 1;        // SMs
-  // Whether wgmma runs however small the image; for tests, which cannot have large ones.
-  bool always_wgmma = false;
 };
 
 // Attributes that the runtime keeps on the host; allowed while a stream is being captured.
@@ -83,13 +81,45 @@ int prepare(void (*kernel)(Task), int threads, int shared_bytes, int& blocks_per
   return e;
 }
 
+// Whether a launch may begin before the one before it has ended: only kernels that call
+// `wait_for_earlier_launches` in every block.
+enum class Overlap { kNo, kYes };
+
+// Code for compute capability 9.0 and later waits where it says so; older code, which the driver
+// may have translated for this device, does not. Graphs record such launches since CUDA 12.3.
+inline bool can_overlap(const void* function) {
+#if CUDART_VERSION >= 12030
+  static const bool driver = [] {
+    int version = 0;
+    return cudaDriverGetVersion(&version) == cudaSuccess && version >= 12030;
+  }();
+  cudaFuncAttributes attributes;
+  return driver && cudaFuncGetAttributes(&attributes, function) == cudaSuccess &&
+         attributes.ptxVersion >= 90;
+#else
+  (void)function;
+  return false;
+#endif
+}
+
 template <class Task>
 int launch(void (*kernel)(Task), int blocks, int threads, int shared_bytes, Stream stream,
-           const Task& task) {
+           const Task& task, Overlap overlap = Overlap::kNo) {
+  const void* function = reinterpret_cast<const void*>(kernel);
   void* arguments[] = {const_cast<Task*>(&task)};
-  return cudaLaunchKernel(reinterpret_cast<const void*>(kernel),
-                          dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)),
-                          arguments, static_cast<std::size_t>(shared_bytes), stream);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
+  config.stream = stream;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  if (overlap == Overlap::kYes && can_overlap(function)) {
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
+  return cudaLaunchKernelExC(&config, function, arguments);
 }
 
 }  // namespace esrgan::cuda

@@ -1,6 +1,7 @@
 // 3x3 convolutions to 64 outputs for compute capability 9.0: one warpgroup fills a ring of stages
-// by TMA, two multiply with wgmma, each 8 rows of the tile. Why outputs are M, and which outputs
-// are computed together, is in wgmma_tiling.h.
+// by TMA, two multiply with wgmma, each a tile of its own, and write it while the other multiplies.
+// Why outputs are M, which outputs are computed together, and what lies where in shared memory, is
+// in wgmma_tiling.h.
 #pragma once
 
 #include "epilogue.cuh"
@@ -14,85 +15,109 @@
 
 namespace esrgan::cuda {
 
+// Activations to read or write a piece at a time: [image x unit][row][column x 8 channels].
+struct PieceMap {
+  TensorMap map;
+  int image_units;  // from one image to the next
+};
+
 // A `WgmmaConvolution` as the kernel sees it.
 struct WgmmaTask {
   TensorMap in;  // a whole buffer: [image x unit][row][column x 8 channels]
+  PieceMap out, residual, outer;
   int buffer_units, first_unit;
-  int chunks;
   const char* weights;
   Rows rows;
-  char* sums;
-  int height, width;
-  Activations out;
-  Epilogue epilogue;
+  bool has_residual, has_outer;
+  const float* bias;
+  float slope, scale, outer_scale;
   Items items;
+  WgmmaStages stages;
 };
 
-template <class M>
-ESRGAN_DEVICE void wgmma(float (&d)[128], std::uint64_t a, std::uint64_t b, int accumulate);
-template <>
-ESRGAN_DEVICE void wgmma<Math<Compute::kFloat16>>(float (&d)[128], std::uint64_t a, std::uint64_t b,
-                                                  int accumulate) {
-  wgmma_f16(d, a, b, accumulate);
-}
-template <>
-ESRGAN_DEVICE void wgmma<Math<Compute::kBFloat16>>(float (&d)[128], std::uint64_t a,
-                                                   std::uint64_t b, int accumulate) {
-  wgmma_bf16(d, a, b, accumulate);
+template <class M, int Sums>
+ESRGAN_DEVICE void wgmma(float (&d)[Sums], std::uint64_t a, std::uint64_t b, int accumulate) {
+  if constexpr (M::kCompute == Compute::kFloat16) wgmma_f16(d, a, b, accumulate);
+  else wgmma_bf16(d, a, b, accumulate);
 }
 
-// The ring of stages, seen by one who goes through it.
+// A ring of stages, seen by one who goes through it.
 struct Ring {
-  std::uint32_t shared;
+  int stages;
   int stage = 0, parity = 0;
-
-  ESRGAN_DEVICE std::uint32_t pixels() const { return shared + stage * WgmmaTile::kStageBytes; }
-  ESRGAN_DEVICE std::uint32_t weights() const { return pixels() + WgmmaTile::kPixelBytes; }
-  ESRGAN_DEVICE std::uint32_t full(int s) const {
-    return shared + WgmmaTile::kBarriersOffset + s * 8;
-  }
-  ESRGAN_DEVICE std::uint32_t empty(int s) const { return full(WgmmaTile::kStages + s); }
-  ESRGAN_DEVICE void advance() {
-    if (++stage == WgmmaTile::kStages) {
-      stage = 0;
+  ESRGAN_DEVICE void advance(int steps = 1) {
+    stage += steps;
+    while (stage >= stages) {
+      stage -= stages;
       parity ^= 1;
     }
   }
 };
 
-// One thread.
-ESRGAN_DEVICE void fill_stages(const WgmmaTask& task, std::uint32_t shared) {
-  Ring ring{shared};
-  for (int index = block_index(); index < static_cast<int>(task.items.count());
-       index += block_count()) {
+// One thread: the weights that stay, and every tile's pixels.
+template <class T>
+ESRGAN_DEVICE void fill_pixels(const WgmmaTask& task, std::uint32_t shared) {
+  const WgmmaStages& s = task.stages;
+  const int items = static_cast<int>(task.items.count());
+  const auto load_resident = [&](int chunk) {
+    if (s.resident_taps == 0) return;
+    const std::uint32_t full = shared + s.resident_full(chunk);
+    mbarrier_arrive_expect(full, s.resident_chunk_bytes());
+    bulk_load(shared + s.resident() + chunk * s.resident_chunk_bytes(),
+              task.weights + std::int64_t{chunk} * T::kWeightBytes, s.resident_chunk_bytes(), full);
+  };
+  // Weights do not depend on earlier launches. A block with one tile asks for all of them while
+  // those end; one with several lets the first chunks' pixels come between.
+  int loaded = 0;
+  const int early = items <= block_count() ? s.chunks : 2;
+  for (; loaded < early && loaded < s.chunks; ++loaded) load_resident(loaded);
+  wait_for_earlier_launches();
+  Ring ring{s.pixel_stages};
+  for (int index = block_index(); index < items; index += block_count()) {
     const Item item = task.items.at(index);
-    for (int chunk = 0; chunk < task.chunks; ++chunk) {
-      mbarrier_wait(ring.empty(ring.stage), ring.parity ^ 1);
-      const std::uint32_t full = ring.full(ring.stage);
-      mbarrier_arrive_expect(full, WgmmaTile::kStageBytes);
-      tma_load(ring.pixels(), task.in, (item.column - 1) * 8, item.row - 1,
+    for (int chunk = 0; chunk < s.chunks; ++chunk, ring.advance()) {
+      mbarrier_wait(shared + s.pixels_empty(ring.stage), ring.parity ^ 1);
+      const std::uint32_t full = shared + s.pixels_full(ring.stage);
+      mbarrier_arrive_expect(full, T::kPixelBytes);
+      tma_load(shared + ring.stage * T::kPixelBytes, task.in, (item.column - 1) * 8, item.row - 1,
                item.image * task.buffer_units + task.first_unit + chunk * kUnitsPerChunk, full);
-      bulk_load(ring.weights(),
-                task.weights + static_cast<std::int64_t>(chunk) * WgmmaTile::kWeightBytes,
-                WgmmaTile::kWeightBytes, full);
-      ring.advance();
+      if (loaded < s.chunks) load_resident(loaded++);
     }
   }
 }
 
-// One chunk: nine taps, two k-steps each.
-template <class M>
-ESRGAN_DEVICE void multiply_stage(float (&d)[128], std::uint32_t pixels, std::uint32_t weights,
+// One thread: the weights that do not stay.
+template <class T>
+ESRGAN_DEVICE void fill_weights(const WgmmaTask& task, std::uint32_t shared) {
+  const WgmmaStages& s = task.stages;
+  if (s.streamed_taps() == 0) return;
+  Ring ring{s.weight_stages};
+  for (int index = block_index(); index < static_cast<int>(task.items.count());
+       index += block_count())
+    for (int chunk = 0; chunk < s.chunks; ++chunk, ring.advance()) {
+      mbarrier_wait(shared + s.weights_empty(ring.stage), ring.parity ^ 1);
+      const std::uint32_t full = shared + s.weights_full(ring.stage);
+      mbarrier_arrive_expect(full, s.weight_stage_bytes());
+      bulk_load(shared + s.weights() + ring.stage * s.weight_stage_bytes(),
+                task.weights + std::int64_t{chunk} * T::kWeightBytes + s.resident_chunk_bytes(),
+                s.weight_stage_bytes(), full);
+    }
+}
+
+// One chunk: nine taps, two k-steps each. `resident` and `streamed` are where tap 0 of the chunk
+// would be in the two places that weights lie in.
+template <class M, class T>
+ESRGAN_DEVICE void multiply_stage(float (&d)[T::kSums], std::uint32_t pixels,
+                                  std::uint32_t resident, std::uint32_t streamed, int resident_taps,
                                   bool first) {
-  using T = WgmmaTile;
   constexpr int kCoreMatrixBytes = 8 * kUnitBytes;
 #pragma unroll
   for (int tap = 0; tap < T::kTaps; ++tap)
 #pragma unroll
     for (int step = 0; step < kStepsPerChunk; ++step) {
       const int shift = tap / 3 * T::kPitch + tap % 3;
-      const std::uint32_t a =
-          weights + tap * T::kTapBytes + step * kUnitsPerStep * T::kWeightUnitStride;
+      const std::uint32_t a = (tap < resident_taps ? resident : streamed) + tap * T::kTapBytes +
+                              step * kUnitsPerStep * T::kWeightUnitStride;
       const std::uint32_t b = pixels + step * kUnitsPerStep * T::kUnitStride + shift * kUnitBytes;
       wgmma<M>(d, matrix_descriptor(a, T::kWeightUnitStride, kCoreMatrixBytes),
                matrix_descriptor(b, T::kUnitStride, kCoreMatrixBytes),
@@ -100,115 +125,167 @@ ESRGAN_DEVICE void multiply_stage(float (&d)[128], std::uint32_t pixels, std::ui
     }
 }
 
-// 8 channels of 8 pixels. A lane has channel `lane / 4` of pixels 2 (lane % 4) and one more in
-// registers; in memory and where `valid`, 2 channels of pixel lane / 4: movmatrix turns one into
-// the other, for the residuals as for the result.
-template <class M>
-ESRGAN_DEVICE void finish_core(const Epilogue& e, const char* residual, const char* outer,
-                               std::int64_t offset, bool valid, float bias, float low, float high,
-                               char* out) {
-  low = leaky_relu(low + bias, e.slope);
-  high = leaky_relu(high + bias, e.slope);
-  float r0, r1;
-  if (residual) {
-    const std::uint32_t v = valid ? load_global<std::uint32_t>(residual + offset) : 0;
-    M::unpair(transpose8x8(v), r0, r1);
-    low = low * e.scale + r0;
-    high = high * e.scale + r1;
+// A warp's way of getting its results out, a piece (wgmma_tiling.h) at a time.
+template <class M, class T>
+class PieceWriter {
+ public:
+  ESRGAN_DEVICE PieceWriter(const WgmmaTask& task, std::uint32_t shared, int warp)
+      : task_(task),
+        lane_(thread_index() % 32),
+        warp_(warp % 4),
+        staging_(shared + task.stages.staging() + warp * T::kStagingBytes),
+        full_(shared + task.stages.piece_full(warp)) {
+    const bool sums = task.rows == Rows::kPair && warp_ >= 2;
+    bias_[0] = sums ? 0 : load_global<float>(task.bias + warp_ * 16 + lane_ / 4);
+    bias_[1] = sums ? 0 : load_global<float>(task.bias + warp_ * 16 + 8 + lane_ / 4);
+    slope_ = sums ? 1 : task.slope;
+    if (lane_ >= T::kColumns) store_shared16(place(0), make_uint4(0, 0, 0, 0));
   }
-  if (outer) {
-    const std::uint32_t v = valid ? load_global<std::uint32_t>(outer + offset) : 0;
-    M::unpair(transpose8x8(v), r0, r1);
-    low = low * e.outer_scale + r0;
-    high = high * e.outer_scale + r1;
-  }
-  const std::uint32_t v = transpose8x8(M::pair(low, high));
-  if (valid) store_global<std::uint32_t>(out + offset, v);
-}
 
-// This warp's 16 outputs of 256 pixels: two units.
-template <class M>
-ESRGAN_DEVICE void store_outputs(const WgmmaTask& task, const Item& item, int group, int warp,
-                                 int lane, const char* sums, const float (&d)[128]) {
-  using T = WgmmaTile;
-  const std::int64_t image_pixels = std::int64_t{task.height} * task.width;
-  const Epilogue& e = task.epilogue;
-  char* const out = task.out.data + item.image * task.out.image_bytes;
-  const char* const residual =
-      e.residual.data ? e.residual.data + item.image * e.residual.image_bytes : nullptr;
-  const char* const outer = e.outer_residual.data
-                                ? e.outer_residual.data + item.image * e.outer_residual.image_bytes
-                                : nullptr;
-  const float bias0 = load_global<float>(e.bias + warp * 16 + lane / 4);
-  const float bias1 = load_global<float>(e.bias + warp * 16 + 8 + lane / 4);
+  // This warp's 16 outputs: two units.
+  ESRGAN_DEVICE void write(const Item& item, float (&d)[T::kSums]) {
+    if (task_.rows == Rows::kRemainder && warp_ >= 2) return;  // empty rows
 #pragma unroll
-  for (int j = 0; j < kSumColumns; ++j) {
-    const int y = item.row + group * T::kRowsPerGroup + j / (T::kPitch / 8);
-    const int column = j % (T::kPitch / 8) * 8 + lane / 4, x = item.column + column;
-    const bool valid = y < task.height && x < task.width && column < T::kColumns;
-    const std::int64_t offset =
-        (std::int64_t{warp * 2} * image_pixels + std::int64_t{y} * task.width + x) * kUnitBytes +
-        lane % 4 * 4;
-    float4 sum = make_float4(0, 0, 0, 0);
-    if (sums) sum = load_global<float4>(sums + (j * 32 + lane) * 16);
-    finish_core<M>(e, residual, outer, offset, valid, bias0, d[4 * j] + sum.x, d[4 * j + 1] + sum.y,
-                   out);
-    finish_core<M>(e, residual, outer, offset + image_pixels * kUnitBytes, valid, bias1,
-                   d[4 * j + 2] + sum.z, d[4 * j + 3] + sum.w, out);
-  }
-}
-
-template <class M>
-ESRGAN_DEVICE void finish_item(const WgmmaTask& task, const Item& item, int index, int group,
-                               const float (&d)[128]) {
-  const int warp = thread_index() / 32 % 4, lane = thread_index() % 32;
-  char* const sums = task.sums + (std::int64_t{index} * WgmmaTile::kGroups + group) * kSumWarps *
-                                     kSumColumns * 32 * 16;
-  constexpr int kWarpSumBytes = kSumColumns * 32 * 16;
-  if (task.rows == Rows::kWhole) {
-    store_outputs<M>(task, item, group, warp, lane, nullptr, d);
-  } else if (warp < kSumWarps) {
-    const bool remainder = task.rows == Rows::kRemainder;
-    store_outputs<M>(task, item, group, warp, lane,
-                     remainder ? sums + warp * kWarpSumBytes : nullptr, d);
-  } else if (task.rows == Rows::kPair) {
-    char* const to = sums + (warp - kSumWarps) * kWarpSumBytes;
+    for (int unit = 0; unit < 2; ++unit)
 #pragma unroll
-    for (int j = 0; j < kSumColumns; ++j)
-      store_global(to + (j * 32 + lane) * 16,
-                   make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]));
+      for (int row = 0; row < T::kRows; row += T::kPieceRows) write_piece(item, d, unit, row);
   }
-}
 
-// A warpgroup.
-template <class M>
+  ESRGAN_DEVICE void end() {
+    if (lane_ == 0) tma_store_wait();
+  }
+
+ private:
+  // Rows `row` and on of the tile.
+  ESRGAN_DEVICE void write_piece(const Item& item, float (&d)[T::kSums], int unit, int row) {
+    const int x = item.column * 8, y = item.row + row;
+    const bool remainder = task_.rows == Rows::kRemainder;
+    if (lane_ == 0) tma_store_wait_read();  // the piece before has left
+    if (remainder) add(task_.residual, item.image, x, y, d, unit, row, 1);
+#pragma unroll
+    for (int at = row * 16; at < (row + T::kPieceRows) * 16; at += 4)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float& v = d[at + 2 * unit + i];
+        v = leaky_relu(v + bias_[unit], slope_);
+      }
+    if (task_.has_residual) add(task_.residual, item.image, x, y, d, unit, row, task_.scale);
+    if (task_.has_outer) add(task_.outer, item.image, x, y, d, unit, row, task_.outer_scale);
+    synchronize_warp();  // all have read, and the piece before has left
+#pragma unroll
+    for (int i = 0; i < T::kPieceRows; ++i) {
+      std::uint32_t r[4];
+#pragma unroll
+      for (int q = 0; q < 4; ++q) {
+        const int at = 4 * ((row + i) * 4 + q) + 2 * unit;
+        r[q] = M::pair(d[at], d[at + 1]);
+      }
+      stmatrix4_transposed(place(i), r);
+    }
+    fence_for_tma();
+    synchronize_warp();
+    if (lane_ == 0) {
+      tma_store(task_.out.map, x, y, item.image * task_.out.image_units + warp_ * 2 + unit,
+                staging_);
+      tma_store_commit();
+    }
+  }
+
+  // Where pixel `lane` of a row of the piece lies.
+  ESRGAN_DEVICE std::uint32_t place(int row) const {
+    return staging_ + (lane_ < T::kColumns
+                           ? row * T::kPieceRowBytes + lane_ * kUnitBytes
+                           : T::kUnused + (lane_ - T::kColumns) * kUnitBytes);
+  }
+
+  // d = d * scale + `from`.
+  ESRGAN_DEVICE void add(const PieceMap& from, int image, int x, int y, float (&d)[T::kSums],
+                         int unit, int row, float scale) {
+    synchronize_warp();  // nobody reads the staging any more
+    if (lane_ == 0) {
+      mbarrier_arrive_expect(full_, T::kPieceBytes);
+      tma_load(staging_, from.map, x, y, image * from.image_units + warp_ * 2 + unit, full_);
+    }
+    mbarrier_wait(full_, parity_);
+    parity_ ^= 1;
+#pragma unroll
+    for (int i = 0; i < T::kPieceRows; ++i) {
+      std::uint32_t r[4];
+      ldmatrix4_transposed(r, place(i));
+#pragma unroll
+      for (int q = 0; q < 4; ++q) {
+        float low, high;
+        M::unpair(r[q], low, high);
+        const int at = 4 * ((row + i) * 4 + q) + 2 * unit;
+        d[at] = d[at] * scale + low;
+        d[at + 1] = d[at + 1] * scale + high;
+      }
+    }
+  }
+
+  const WgmmaTask& task_;
+  int lane_, warp_;  // of the warpgroup
+  std::uint32_t staging_, full_;
+  float bias_[2], slope_;
+  int parity_ = 0;
+};
+
+// A warpgroup: every second one of the block's tiles.
+template <class M, class T>
 ESRGAN_DEVICE void multiply_items(const WgmmaTask& task, std::uint32_t shared, int group) {
-  Ring ring{shared};
+  const WgmmaStages& s = task.stages;
   const bool leader = thread_index() % 32 == 0;
-  for (int index = block_index(); index < static_cast<int>(task.items.count());
-       index += block_count()) {
-    float d[128];
-    int before = 0;
-    for (int chunk = 0; chunk < task.chunks; ++chunk) {
-      mbarrier_wait(ring.full(ring.stage), ring.parity);
+  const bool streams = s.streamed_taps() > 0;
+  wait_for_earlier_launches();
+  PieceWriter<M, T> writer(task, shared, thread_index() / 32);
+  Ring pixels{s.pixel_stages}, weights{s.weight_stages};
+  if (group == 1) {
+    pixels.advance(s.chunks);
+    if (streams) weights.advance(s.chunks);
+  }
+  // Group 0's first turn comes unasked.
+  int turn = group == 0 ? 1 : 0;
+  for (int index = block_index() + group * block_count();
+       index < static_cast<int>(task.items.count()); index += T::kGroups * block_count()) {
+    float d[T::kSums];
+    const auto release = [&](int pixel_stage, int weight_stage) {
+      if (!leader) return;
+      mbarrier_arrive(shared + s.pixels_empty(pixel_stage));
+      if (streams) mbarrier_arrive(shared + s.weights_empty(weight_stage));
+    };
+    mbarrier_wait(shared + s.turn(group), turn);
+    turn ^= 1;
+    int pixels_before = 0, weights_before = 0;
+    for (int chunk = 0; chunk < s.chunks; ++chunk) {
+      if (s.resident_taps > 0) mbarrier_wait(shared + s.resident_full(chunk), 0);
+      if (streams) mbarrier_wait(shared + s.weights_full(weights.stage), weights.parity);
+      mbarrier_wait(shared + s.pixels_full(pixels.stage), pixels.parity);
+      if (leader && chunk == s.chunks - 1) mbarrier_arrive(shared + s.turn(1 - group));
       wgmma_fence();
-      multiply_stage<M>(
-          d, ring.pixels() + group * WgmmaTile::kRowsPerGroup * WgmmaTile::kPitch * kUnitBytes,
-          ring.weights(), chunk == 0);
+      multiply_stage<M, T>(
+          d, shared + pixels.stage * T::kPixelBytes,
+          shared + s.resident() + chunk * s.resident_chunk_bytes(),
+          shared + s.weights() + weights.stage * s.weight_stage_bytes() - s.resident_chunk_bytes(),
+          s.resident_taps, chunk == 0);
       wgmma_commit();
       // The stage before this one has been read when at most this one's products are under way.
       if (chunk > 0) {
         wgmma_wait<1>();
-        if (leader) mbarrier_arrive(ring.empty(before));
+        release(pixels_before, weights_before);
       }
-      before = ring.stage;
-      ring.advance();
+      pixels_before = pixels.stage;
+      weights_before = weights.stage;
+      pixels.advance();
+      if (streams) weights.advance();
     }
     wgmma_wait<0>();
     wgmma_pin(d);
-    if (leader) mbarrier_arrive(ring.empty(before));
-    finish_item<M>(task, task.items.at(index), index, group, d);
+    release(pixels_before, weights_before);
+    pixels.advance(s.chunks);  // the other warpgroup's
+    if (streams) weights.advance(s.chunks);
+    writer.write(task.items.at(index), d);
   }
+  writer.end();
 }
 
 template <class M>
@@ -231,60 +308,98 @@ wgmma_pack_kernel(const WgmmaPackTask task) {
   }
 }
 
-template <class M>
-ESRGAN_WGMMA_KERNEL(WgmmaTile::kThreads)
+template <class M, class T>
+ESRGAN_WGMMA_KERNEL(T::kThreads)
 wgmma_kernel(const ESRGAN_GRID_CONSTANT WgmmaTask task) {
   if constexpr (kHasWgmma) {
     const std::uint32_t shared = dynamic_shared();
-    const int group = thread_index() / 128;
+    const int warp = thread_index() / 32, group = warp / 4;
     if (thread_index() == 0) {
-      const Ring ring{shared};
-      for (int stage = 0; stage < WgmmaTile::kStages; ++stage) {
-        mbarrier_init(ring.full(stage), 1);
-        mbarrier_init(ring.empty(stage), WgmmaTile::kGroups * 4);  // warps that multiply
+      const WgmmaStages& s = task.stages;
+      for (int stage = 0; stage < s.pixel_stages; ++stage) {
+        mbarrier_init(shared + s.pixels_full(stage), 1);
+        mbarrier_init(shared + s.pixels_empty(stage), 4);  // a warpgroup's warps
       }
+      for (int stage = 0; stage < s.weight_stages; ++stage) {
+        mbarrier_init(shared + s.weights_full(stage), 1);
+        mbarrier_init(shared + s.weights_empty(stage), 4);
+      }
+      for (int chunk = 0; chunk < s.chunks; ++chunk) mbarrier_init(shared + s.resident_full(chunk), 1);
+      for (int w = 0; w < WgmmaStages::kWarps; ++w) mbarrier_init(shared + s.piece_full(w), 1);
+      for (int g = 0; g < T::kGroups; ++g) mbarrier_init(shared + s.turn(g), 4);
       mbarrier_init_fence();
     }
     synchronize_block();
+    let_next_launch_start();
     // 65536 registers for 384 threads are 168 each. 128 accumulators and an epilogue need more,
     // filling stages next to none.
-    if (group == WgmmaTile::kGroups) {
+    if (group == T::kGroups) {
       keep_registers<40>();
-      if (thread_index() % 128 == 0) fill_stages(task, shared);
+      if (thread_index() % 32 == 0) {
+        if (warp == 4 * T::kGroups) fill_pixels<T>(task, shared);
+        else if (warp == 4 * T::kGroups + 1) fill_weights<T>(task, shared);
+      }
     } else {
       take_registers<232>();
-      multiply_items<M>(task, shared, group);
+      multiply_items<M, T>(task, shared, group);
     }
   }
 }
 
-template <Compute C>
-int LaunchWgmma<C>::convolution(const WgmmaConvolution& c, Stream stream) {
+// Of `units` units of each image.
+template <class T>
+int encode_piece_map(PieceMap& p, const Activations& a, int batch, int height, int width,
+                     int units) {
+  const std::int64_t unit_bytes = std::int64_t{height} * width * kUnitBytes;
+  p.image_units = static_cast<int>(a.image_bytes / unit_bytes);
+  return encode_tensor_map(p.map, a.data, width * 8, height,
+                           std::int64_t{batch - 1} * p.image_units + units, T::kColumns * 8,
+                           T::kPieceRows, 1);
+}
+
+template <Compute C, class T>
+int launch_wgmma(const WgmmaConvolution& c, const Device& device, Stream stream) {
   WgmmaTask task{};
   task.buffer_units = c.buffer_units;
   task.first_unit = c.first_unit;
-  task.chunks = c.chunks;
   task.weights = c.weights;
   task.rows = c.rows;
-  task.sums = c.sums;
-  task.height = c.height;
-  task.width = c.width;
-  task.out = c.out;
-  task.epilogue = c.epilogue;
-  task.items = wgmma_items(c.batch, c.height, c.width);
+  task.bias = c.epilogue.bias;
+  task.slope = c.epilogue.slope;
+  task.scale = c.epilogue.scale;
+  task.outer_scale = c.epilogue.outer_scale;
+  task.has_residual = c.epilogue.residual.data != nullptr;
+  task.has_outer = c.epilogue.outer_residual.data != nullptr;
+  task.items = wgmma_items<T>(c.batch, c.height, c.width);
+  task.stages = wgmma_stages<T>(c.chunks);
   if (task.items.count() == 0) return kSuccess;
-  Device device;
   int blocks_per_sm = 0;
-  void (*const kernel)(WgmmaTask) = &wgmma_kernel<Math<C>>;
+  void (*const kernel)(WgmmaTask) = &wgmma_kernel<Math<C>, T>;
+  const auto piece_map = [&](PieceMap& map, const Activations& a) {
+    const int units = (c.rows == Rows::kRemainder ? 32 : 64) / 8;
+    return encode_piece_map<T>(map, a, c.batch, c.height, c.width, units);
+  };
   int e = encode_tensor_map(task.in, c.buffer.data, c.width * 8, c.height,
-                            std::int64_t{c.batch} * c.buffer_units, WgmmaTile::kPitch * 8,
-                            WgmmaTile::kHaloRows, kUnitsPerChunk);
-  if (e == kSuccess)
-    e = prepare(kernel, WgmmaTile::kThreads, WgmmaTile::kSharedBytes, blocks_per_sm);
-  if (e == kSuccess) e = describe_current(device);
+                            std::int64_t{c.batch} * c.buffer_units, T::kPitch * 8, T::kHaloRows,
+                            kUnitsPerChunk);
+  if (e == kSuccess) e = piece_map(task.out, c.out);
+  if (e == kSuccess && c.rows == Rows::kRemainder) e = piece_map(task.residual, c.out);
+  else if (e == kSuccess && task.has_residual) e = piece_map(task.residual, c.epilogue.residual);
+  if (e == kSuccess && task.has_outer) e = piece_map(task.outer, c.epilogue.outer_residual);
+  if (e == kSuccess) e = prepare(kernel, T::kThreads, task.stages.bytes(), blocks_per_sm);
   if (e != kSuccess) return e;
-  return launch(kernel, persistent_blocks(task.items.count(), device.processors),
-                WgmmaTile::kThreads, WgmmaTile::kSharedBytes, stream, task);
+  return launch(kernel, persistent_blocks(task.items.count(), device.processors), T::kThreads,
+                task.stages.bytes(), stream, task, Overlap::kYes);
+}
+
+template <Compute C>
+int LaunchWgmma<C>::convolution(const WgmmaConvolution& c, Stream stream) {
+  Device device;
+  const int e = describe_current(device);
+  if (e != kSuccess) return e;
+  return prefers_low_tiles(c.batch, c.height, c.width, device.processors)
+             ? launch_wgmma<C, LowTile>(c, device, stream)
+             : launch_wgmma<C, TallTile>(c, device, stream);
 }
 
 template <Compute C>
@@ -294,7 +409,7 @@ int LaunchWgmma<C>::pack(const WgmmaPackTask& task, Stream stream) {
 
 template <Compute C>
 bool LaunchWgmma<C>::available() {
-  return max_threads(&wgmma_kernel<Math<C>>) >= WgmmaTile::kThreads && has_tensor_maps();
+  return max_threads(&wgmma_kernel<Math<C>, TallTile>) >= TallTile::kThreads && has_tensor_maps();
 }
 
 }  // namespace esrgan::cuda

@@ -9,7 +9,9 @@
 //     for, and on accesses outside a block's shared memory or misaligned ones;
 //   - two threads touching the same word between two barriers, one of them writing (racecheck);
 //   - accesses outside of the memory that `emulator::Memory` has given out, or misaligned ones;
-//   - lanes of a warp at different instructions, and barriers that not everybody comes to.
+//   - lanes of a warp at different instructions, and barriers that not everybody comes to;
+//   - TMA asked to store what was not fenced for it, or what changes while it may still be read;
+//   - a launch that may begin early and writes before it has waited for the ones before it.
 // Shared and global memory start out as NaN. The order of warps changes from step to step.
 // It does not model time, bank conflicts, caches, or other blocks running at the same time.
 #pragma once
@@ -128,7 +130,17 @@ struct CopyGroup {
   std::vector<Copy> copies;
 };
 
+// A box that TMA stores: shared memory as it was when asked, and where it goes.
+struct BulkStore {
+  std::uint32_t from;
+  std::vector<std::uint8_t> bytes;
+  std::function<void(const std::uint8_t*)> write;
+};
+
 struct Fiber {
+  std::vector<BulkStore> open_stores, stores;  // not committed; not waited for
+  std::uint32_t fences = 0;                    // for TMA
+  bool waited = false;                         // for earlier launches
   State state = State::kDone;
   int thread = 0;
   std::unique_ptr<char[]> stack;
@@ -157,7 +169,8 @@ struct Warp {
 struct Word {
   enum : std::uint8_t { kPoison, kValid, kPending } state = kPoison;
   std::uint32_t write_epoch = 0, read_epoch = 0;
-  int writer = -1, reader = -1;  // threads; kMany readers
+  int writer = -1, reader = -1;  // threads; kMany readers; a copy is nobody's
+  std::uint32_t fences = 0;      // of the writer, when it wrote
 };
 constexpr int kMany = -2;
 
@@ -183,7 +196,8 @@ struct Machine {
   Fiber scheduler;
   std::function<void()> body;
   std::uint32_t random = 12345;
-  long launches = 0, barriers = 0;
+  long launches = 0, barriers = 0, overlapping = 0;
+  bool overlap = false;  // this launch may begin before the one before it ends
 };
 
 inline Machine& machine() {
@@ -286,6 +300,8 @@ inline void fiber_main() {
       if (!g.copies.empty()) fail("thread ended with cp.async under way");
     if (!m.current->open.empty()) fail("thread ended with cp.async not committed");
   }
+  if (!m.current->open_stores.empty() || !m.current->stores.empty())
+    fail("thread ended with a TMA store under way");
   leave(State::kDone);
   std::abort();
 }
@@ -295,6 +311,10 @@ inline void prepare_fiber(Fiber& f, int thread) {
   f.state = State::kReady;
   f.open.clear();
   f.groups.clear();
+  f.open_stores.clear();
+  f.stores.clear();
+  f.fences = 0;
+  f.waited = false;
   f.fake_stack = nullptr;
   if (!f.stack) f.stack.reset(new char[kStackBytes]);
 #if defined(__SANITIZE_ADDRESS__)
@@ -351,15 +371,24 @@ inline void run_block(int block, int shared_bytes) {
         done = done && f.state == State::kDone;
       }
     }
-    if (done) return;
+    if (done) {
+      bool waited = !m.overlap;
+      for (int t = 0; t < m.threads; ++t)
+        waited = waited || m.fibers[static_cast<std::size_t>(t)].waited;
+      if (!waited) fail("a launch that may begin early did not wait for the ones before it");
+      return;
+    }
     idle = progress ? 0 : idle + 1;
     if (!progress && (!polling || idle > 100000)) fail("deadlock: not everybody came");
   }
 }
 
 template <class Task>
-void run_kernel(void (*kernel)(Task), int blocks, int threads, int shared_bytes, const Task& task) {
+void run_kernel(void (*kernel)(Task), int blocks, int threads, int shared_bytes, const Task& task,
+                bool overlap) {
   Machine& m = machine();
+  m.overlap = overlap;
+  m.overlapping += overlap;
   if (threads % kLanes || threads > 1024 || blocks < 1) fail("bad launch");
   m.blocks = blocks;
   m.threads = threads;
@@ -435,7 +464,14 @@ inline void note_shared_write(std::uint32_t address, std::size_t bytes, int thre
     w.state = pending ? Word::kPending : Word::kValid;
     w.write_epoch = m.epoch;
     w.writer = thread;
+    w.fences = m.fibers[static_cast<std::size_t>(thread)].fences;
   }
+}
+
+// What touches memory that other launches touch.
+inline void check_waited() {
+  const Machine& m = machine();
+  if (m.overlap && !m.current->waited) fail("memory touched before earlier launches had ended");
 }
 
 template <class T>
@@ -601,6 +637,7 @@ T load_global(const void* p) {
 
 template <class T>
 void store_global(void* p, T v) {
+  emulator::check_waited();
   emulator::check_global(p, sizeof(T), sizeof(T));
   std::memcpy(p, &v, sizeof v);
 }
@@ -609,6 +646,15 @@ inline void atomic_or_global(std::uint32_t* p, std::uint32_t v) {
   emulator::check_global(p, 4, 4);
   *p |= v;
 }
+
+inline void synchronize_warp() {
+  struct Nothing {
+  } nothing;
+  emulator::in_warp("bar.warp.sync", nothing, [](Nothing**) {});
+}
+
+inline void wait_for_earlier_launches() { emulator::machine().current->waited = true; }
+inline void let_next_launch_start() {}
 
 inline void cp_async16(std::uint32_t to, const void* from, bool valid) {
   emulator::Fiber& f = *emulator::machine().current;
@@ -643,12 +689,14 @@ void cp_async_wait() {
   }
 }
 
+struct MatrixArguments {
+  std::uint32_t* r;
+  std::uint32_t address;
+};
+
 inline void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {
-  struct Arguments {
-    std::uint32_t* r;
-    std::uint32_t address;
-  } arguments{r, address};
-  emulator::in_warp("ldmatrix", arguments, [](Arguments** lanes) {
+  MatrixArguments arguments{r, address};
+  emulator::in_warp("ldmatrix", arguments, [](MatrixArguments** lanes) {
     emulator::Machine& m = emulator::machine();
     const int warp = m.current->thread / 32 * 32;
     for (int l = 0; l < 32; ++l) emulator::note_shared_read(lanes[l]->address, 16, warp + l);
@@ -656,6 +704,24 @@ inline void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {
       for (int i = 0; i < 4; ++i)
         std::memcpy(&lanes[l]->r[i], m.shared.data() + lanes[8 * i + l / 4]->address + 4 * (l % 4),
                     4);
+  });
+}
+
+// Lane l has elements 2 (l % 4) and one more of column l / 4.
+inline void ldmatrix4_transposed(std::uint32_t (&r)[4], std::uint32_t address) {
+  MatrixArguments arguments{r, address};
+  emulator::in_warp("ldmatrix.trans", arguments, [](MatrixArguments** lanes) {
+    emulator::Machine& m = emulator::machine();
+    const int warp = m.current->thread / 32 * 32;
+    for (int l = 0; l < 32; ++l) emulator::note_shared_read(lanes[l]->address, 16, warp + l);
+    for (int l = 0; l < 32; ++l)
+      for (int i = 0; i < 4; ++i) {
+        std::uint16_t v[2];
+        for (int h = 0; h < 2; ++h)
+          std::memcpy(&v[h],
+                      m.shared.data() + lanes[8 * i + l % 4 * 2 + h]->address + 2 * (l / 4), 2);
+        lanes[l]->r[i] = v[0] | static_cast<std::uint32_t>(v[1]) << 16;
+      }
   });
 }
 
@@ -717,10 +783,9 @@ inline const char* error_text(int) { return "emulated error"; }
 struct Device {
   int major = 0, minor = 0;
   int processors = 1;
-  bool always_wgmma = false;
 };
 inline int describe(int device, Device& result) {
-  result = {9, 0, emulator::machine().processors, true};
+  result = {9, 0, emulator::machine().processors};
   return device == 0 ? kSuccess : 101;
 }
 inline int current_device(int& device) {
@@ -746,10 +811,12 @@ int prepare(void (*)(Task), int, int, int& blocks_per_sm) {
   return kSuccess;
 }
 
+enum class Overlap { kNo, kYes };
+
 template <class Task>
 int launch(void (*kernel)(Task), int blocks, int threads, int shared_bytes, Stream,
-           const Task& task) {
-  emulator::run_kernel(kernel, blocks, threads, shared_bytes, task);
+           const Task& task, Overlap overlap = Overlap::kNo) {
+  emulator::run_kernel(kernel, blocks, threads, shared_bytes, task, overlap == Overlap::kYes);
   return kSuccess;
 }
 
@@ -829,17 +896,31 @@ inline void mbarrier_wait(std::uint32_t barrier, int parity) {
   }
 }
 
+inline void mark_words(std::uint32_t at, std::size_t bytes, emulator::Word word) {
+  for (std::size_t i = at / 4; i < (at + bytes) / 4; ++i) emulator::machine().words[i] = word;
+}
+
 // From its issue until it is seen to have come, what a copy is on its way to is NaN.
 inline void poison_shared(std::uint32_t to, std::size_t bytes) {
   emulator::Machine& m = emulator::machine();
   if (to % 128 || to + bytes > m.shared.size()) emulator::fail("TMA to a bad shared address");
   std::memset(m.shared.data() + to, 0xFF, bytes);
+  emulator::Word word;
+  word.state = emulator::Word::kPending;
+  mark_words(to, bytes, word);
+}
+
+inline void has_come(std::uint32_t to, std::size_t bytes) {
+  emulator::Word word;
+  word.state = emulator::Word::kValid;
+  mark_words(to, bytes, word);
 }
 
 inline void tma_load(std::uint32_t to, const TensorMap& map, int x, int y, int z,
                      std::uint32_t barrier) {
   const TensorMap t = map;
   const std::size_t bytes = static_cast<std::size_t>(t.box_columns) * t.box_rows * t.box_planes * 2;
+  emulator::check_waited();
   poison_shared(to, bytes);
   emulator::Barrier& b = emulated_barrier(barrier);
   b.copies.push_back([=, &b] {
@@ -853,6 +934,7 @@ inline void tma_load(std::uint32_t to, const TensorMap& map, int x, int y, int z
           *target++ =
               inside ? t.data[(plane * t.rows + row) * t.columns + column] : std::uint16_t{0};
         }
+    has_come(to, bytes);
     b.bytes -= static_cast<long>(bytes);
   });
 }
@@ -864,8 +946,63 @@ inline void bulk_load(std::uint32_t to, const void* from, int bytes, std::uint32
   emulator::Barrier& b = emulated_barrier(barrier);
   b.copies.push_back([=, &b] {
     std::memcpy(emulator::machine().shared.data() + to, from, static_cast<std::size_t>(bytes));
+    has_come(to, static_cast<std::size_t>(bytes));
     b.bytes -= bytes;
   });
+}
+
+inline void fence_for_tma() { ++emulator::machine().current->fences; }
+
+inline void tma_store(const TensorMap& map, int x, int y, int z, std::uint32_t from) {
+  emulator::Machine& m = emulator::machine();
+  emulator::check_waited();
+  const TensorMap t = map;
+  const std::size_t bytes = static_cast<std::size_t>(t.box_columns) * t.box_rows * t.box_planes * 2;
+  if (from % 128 || from + bytes > m.shared.size())
+    emulator::fail("TMA from a bad shared address");
+  for (std::size_t i = from / 4; i < (from + bytes) / 4; ++i) {
+    const emulator::Word& w = m.words[i];
+    if (w.state != emulator::Word::kValid) emulator::fail("TMA stores what nobody has written");
+    if (w.writer >= 0 && m.fibers[static_cast<std::size_t>(w.writer)].fences == w.fences)
+      emulator::fail("TMA stores what was not fenced for it");
+  }
+  emulator::BulkStore store;
+  store.from = from;
+  store.bytes.assign(m.shared.begin() + from, m.shared.begin() + from + static_cast<long>(bytes));
+  store.write = [=](const std::uint8_t* source) {
+    for (int p = 0; p < t.box_planes; ++p)
+      for (int r = 0; r < t.box_rows; ++r)
+        for (int c = 0; c < t.box_columns; ++c, source += 2) {
+          const std::int64_t column = x + c, row = y + r, plane = z + p;
+          if (column < 0 || column >= t.columns || row < 0 || row >= t.rows || plane < 0 ||
+              plane >= t.planes)
+            continue;
+          auto* to = const_cast<std::uint16_t*>(t.data) + (plane * t.rows + row) * t.columns +
+                     column;
+          std::memcpy(to, source, 2);
+        }
+  };
+  m.current->open_stores.push_back(std::move(store));
+}
+inline void tma_store_commit() {
+  emulator::Fiber& f = *emulator::machine().current;
+  for (auto& store : f.open_stores) f.stores.push_back(std::move(store));
+  f.open_stores.clear();
+}
+// Shared memory is read no earlier than when that is waited for.
+inline void tma_store_wait_read() {
+  emulator::Machine& m = emulator::machine();
+  for (emulator::BulkStore& store : m.current->stores) {
+    if (store.bytes.empty()) continue;
+    if (std::memcmp(store.bytes.data(), m.shared.data() + store.from, store.bytes.size()))
+      emulator::fail("shared memory changed while TMA could still read it");
+    store.write(store.bytes.data());
+    store.bytes.clear();
+  }
+}
+inline void tma_store_wait() {
+  tma_store_wait_read();
+  emulator::machine().current->stores.clear();
 }
 
 template <int Registers>
@@ -914,8 +1051,8 @@ struct WgmmaArguments {
   int accumulate;
 };
 
-// A warp's share: 16 of the 64 rows. Carried out when it is waited for.
-inline void wgmma(Number type, WgmmaArguments** lanes) {
+// A warp's share: 16 of the 64 rows, of `columns` columns. Carried out when it is waited for.
+inline void wgmma(Number type, int columns, WgmmaArguments** lanes) {
   const int first_row = machine().current->thread / kLanes % 4 * 16;
   std::vector<float*> d;
   for (int l = 0; l < kLanes; ++l) {
@@ -929,18 +1066,20 @@ inline void wgmma(Number type, WgmmaArguments** lanes) {
     double a[16][16];
     static double b[16][256], sums[16][256];
     wgmma_operand(type, w.a, first_row, 16, [&](int row, int k, float v) { a[row][k] = v; });
-    wgmma_operand(type, w.b, 0, 256, [&](int column, int k, float v) { b[k][column] = v; });
+    wgmma_operand(type, w.b, 0, columns, [&](int column, int k, float v) { b[k][column] = v; });
     const auto place = [&](int l, int i) -> double& {
       return sums[l / 4 + i / 2 % 2 * 8][i / 4 * 8 + l % 4 * 2 + i % 2];
     };
     for (int l = 0; l < kLanes; ++l)
-      for (int i = 0; i < 128; ++i)
+      for (int i = 0; i < columns / 2; ++i)
         place(l, i) = w.accumulate ? d[static_cast<std::size_t>(l)][i] : 0;
     for (int row = 0; row < 16; ++row)
       for (int k = 0; k < 16; ++k)
-        for (int column = 0; column < 256; ++column) sums[row][column] += a[row][k] * b[k][column];
+        for (int column = 0; column < columns; ++column)
+          sums[row][column] += a[row][k] * b[k][column];
     for (int l = 0; l < kLanes; ++l)
-      for (int i = 0; i < 128; ++i) d[static_cast<std::size_t>(l)][i] = towards_zero(place(l, i));
+      for (int i = 0; i < columns / 2; ++i)
+        d[static_cast<std::size_t>(l)][i] = towards_zero(place(l, i));
   });
 }
 
@@ -971,33 +1110,43 @@ void wgmma_wait() {
     }
   });
 }
-inline void wgmma_pin(float (&)[128]) {}
+template <int Sums>
+void wgmma_pin(float (&)[Sums]) {}
 
-inline void wgmma_f16(float (&d)[128], std::uint64_t a, std::uint64_t b, int accumulate) {
+template <int Sums>
+void wgmma_f16(float (&d)[Sums], std::uint64_t a, std::uint64_t b, int accumulate) {
   emulator::WgmmaArguments arguments{d, a, b, accumulate};
   emulator::in_warp("wgmma.f16", arguments, [](emulator::WgmmaArguments** lanes) {
-    emulator::wgmma(emulator::Number::kF16, lanes);
+    emulator::wgmma(emulator::Number::kF16, 2 * Sums, lanes);
   });
 }
-inline void wgmma_bf16(float (&d)[128], std::uint64_t a, std::uint64_t b, int accumulate) {
+template <int Sums>
+void wgmma_bf16(float (&d)[Sums], std::uint64_t a, std::uint64_t b, int accumulate) {
   emulator::WgmmaArguments arguments{d, a, b, accumulate};
   emulator::in_warp("wgmma.bf16", arguments, [](emulator::WgmmaArguments** lanes) {
-    emulator::wgmma(emulator::Number::kBF16, lanes);
+    emulator::wgmma(emulator::Number::kBF16, 2 * Sums, lanes);
   });
 }
 
-inline std::uint32_t transpose8x8(std::uint32_t v) {
+// Lane l gives the address of row l % 8 of matrix l / 8, and has elements 2 (l % 4) and one more of
+// column l / 4.
+inline void stmatrix4_transposed(std::uint32_t address, const std::uint32_t (&r)[4]) {
   struct Arguments {
-    std::uint32_t from, to;
-  } arguments{v, 0};
-  emulator::in_warp("movmatrix", arguments, [](Arguments** lanes) {
-    const auto element = [&](int row, int column) {
-      return lanes[row * 4 + column / 2]->from >> (column % 2 * 16) & 0xffffu;
-    };
+    std::uint32_t address;
+    const std::uint32_t* r;
+  } arguments{address, r};
+  emulator::in_warp("stmatrix.trans", arguments, [](Arguments** lanes) {
+    emulator::Machine& m = emulator::machine();
+    const int warp = m.current->thread / 32 * 32;
     for (int l = 0; l < 32; ++l)
-      lanes[l]->to = element(l % 4 * 2, l / 4) | element(l % 4 * 2 + 1, l / 4) << 16;
+      emulator::note_shared_write(lanes[l]->address, 16, warp + l, false);
+    for (int l = 0; l < 32; ++l)
+      for (int i = 0; i < 4; ++i)
+        for (int h = 0; h < 2; ++h) {
+          const auto v = static_cast<std::uint16_t>(lanes[l]->r[i] >> (16 * h));
+          std::memcpy(m.shared.data() + lanes[8 * i + l % 4 * 2 + h]->address + 2 * (l / 4), &v, 2);
+        }
   });
-  return arguments.to;
 }
 
 }  // namespace esrgan::cuda

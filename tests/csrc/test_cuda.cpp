@@ -228,8 +228,9 @@ void run(const Case& c) {
     expect(worst < 0.5 + 1e-4 * scale, "not the nearest integer");
 }
 
-void run_dense_block(Compute compute, Path path, int nf, int gc, int batch, int height, int width) {
-  emulator::machine().processors = 1;
+void run_dense_block(Compute compute, Path path, int nf, int gc, int batch, int height, int width,
+                     int processors = 1) {
+  emulator::machine().processors = processors;
   const DenseBlockPlan plan{{nf, gc, 0.1f, 0.3f}, compute, path};
   const std::vector<Layer> layers = reference::dense_block_layers(nf, gc, kGain);
   emulator::Memory packed(packed_bytes(plan));
@@ -468,6 +469,9 @@ void test_wgmma() {
   run_dense_block(Compute::kFloat16, path, 64, 32, 1, 1, 1);
   run_dense_block(Compute::kBFloat16, path, 64, 32, 2, 18, 33);
   run_dense_block(Compute::kFloat16, path, 64, 32, 1, 33, 61);
+  // Low tiles: one for each of many processors, and several for each.
+  run_dense_block(Compute::kFloat16, path, 64, 32, 1, 7, 33, 100);
+  run_dense_block(Compute::kBFloat16, path, 64, 32, 2, 4, 61, 2);
   run_dense_block(Compute::kFloat16, path, 32, 16, 1, 3, 3);  // runs on mma.sync
   const Plan plan{shape(3, 3, 64, 32, 1, 0), Compute::kFloat32, path};
   expect(pack(plan, nullptr, 0, nullptr, nullptr).code == Code::kUnsupportedDevice, "float32");
@@ -485,7 +489,14 @@ void test_wgmma_layout() {
     }
     for (const int count : seen) expect(count == 1, "a weight for wgmma is packed not once");
   }
-  expect(prefers_wgmma(1, 512, 512, 132) && !prefers_wgmma(1, 128, 128, 132), "when to use wgmma");
+  expect(!prefers_low_tiles(1, 512, 512, 132) && prefers_low_tiles(1, 64, 64, 132), "tile rows");
+  for (int chunks = 1; chunks <= WgmmaStages::kMostChunks; ++chunks)
+    for (const WgmmaStages& s : {wgmma_stages<TallTile>(chunks), wgmma_stages<LowTile>(chunks)}) {
+      expect(s.bytes() <= WgmmaStages::kLimit && s.pixel_stages >= 3, "stages do not fit");
+      expect(s.resident_taps == 9 || s.weight_stages >= 2, "weights that do not stay have no place");
+      for (const int offset : {s.resident(), s.weights(), s.staging(), s.barriers()})
+        expect(offset % 128 == 0, "TMA to a misaligned place");
+    }
 }
 
 void test_pixels() {
