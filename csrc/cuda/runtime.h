@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <cstdlib>
 
 #include "network.h"
 
@@ -87,14 +88,17 @@ enum class Overlap { kNo, kYes };
 
 // Code for compute capability 9.0 and later waits where it says so; older code, which the driver
 // may have translated for this device, does not. Graphs record such launches since CUDA 12.3.
+// ESRGAN_CUDA_OVERLAP=0 lets each launch end before the next begins, to time them one by one.
 inline bool can_overlap(const void* function) {
 #if CUDART_VERSION >= 12030
-  static const bool driver = [] {
+  static const bool allowed = [] {
+    const char* value = std::getenv("ESRGAN_CUDA_OVERLAP");
     int version = 0;
-    return cudaDriverGetVersion(&version) == cudaSuccess && version >= 12030;
+    return !(value && value[0] == '0') && cudaDriverGetVersion(&version) == cudaSuccess &&
+           version >= 12030;
   }();
   cudaFuncAttributes attributes;
-  return driver && cudaFuncGetAttributes(&attributes, function) == cudaSuccess &&
+  return allowed && cudaFuncGetAttributes(&attributes, function) == cudaSuccess &&
          attributes.ptxVersion >= 90;
 #else
   (void)function;
