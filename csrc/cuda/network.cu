@@ -70,8 +70,10 @@ class Runner {
 
   Status status() const { return sequence_.status(); }
 
-  // The trunk's convolutions run on wgmma from here on, where there are weights for it.
-  void use_wgmma() { use_wgmma_ = !layout_.pieces().empty(); }
+  // Which kernels the trunk's convolutions run on from here on, where there are weights for them.
+  void use_trunk(Path trunk) {
+    use_wgmma_ = trunk == Path::kWgmma && !layout_.pieces().empty();
+  }
 
   // `zoom`: how much larger than the input these activations are.
   Activations activations(std::size_t offset, int channels, int zoom = 1) const {
@@ -210,13 +212,13 @@ class Runner {
 };
 
 template <Compute C>
-Status run_network(const NetworkShape& s, Path path, const void* packed, const InputImages& in,
+Status run_network(const NetworkShape& s, Path path, Path trunk, const void* packed, const InputImages& in,
                    const OutputImages& out, int batch, int height, int width, char* memory,
                    std::uint32_t* nonfinite, Stream stream) {
   const PackedLayout layout = PackedLayout::of(s, C, path);
   const Workspace w(s, C, batch, height, width);
   Runner<C> run(layout, packed, batch, height, width, memory, stream);
-  run.use_wgmma();
+  run.use_trunk(trunk);
   const int channels = s.nf + 4 * s.gc;
   const Activations features = run.activations(w.features, s.nf);
   Activations blocks[Workspace::kBlocks];
@@ -397,10 +399,14 @@ bool can_run(int device, Path path, Compute compute) {
   }));
 }
 
-Path fastest_path(int device, Compute compute) {
+Path packing_path(int device, Compute compute) {
   for (const Path path : {Path::kWgmma, Path::kMma})
     if (can_run(device, path, compute)) return path;
   return Path::kNone;
+}
+
+bool has_trunk(int nf, int gc, Compute compute, Path path) {
+  return path == Path::kMma || has_wgmma_trunk(nf, gc, compute, path);
 }
 
 int convolution_count(const NetworkShape& s) {
@@ -447,18 +453,19 @@ std::size_t workspace_bytes(const DenseBlockPlan& plan, int batch, int height, i
   return DenseBlockWorkspace(plan.shape, plan.compute, batch, height, width).bytes;
 }
 
-Status forward(const Plan& plan, const void* packed, const InputImages& in, const OutputImages& out,
+Status forward(const Plan& plan, Path trunk, const void* packed, const InputImages& in, const OutputImages& out,
                int batch, int height, int width, void* workspace, std::size_t workspace_size,
                std::uint32_t* nonfinite, Stream stream) {
   Status status = check_plan(plan);
   if (status) status = check_size(batch, height, width, 1 << plan.shape.upsamplings);
   if (!status || batch == 0 || height == 0 || width == 0) return status;
-  if (!is_aligned(packed) || !is_aligned(workspace) || !in.data || !out.data)
+  if (!is_aligned(packed) || !is_aligned(workspace) || !in.data || !out.data ||
+      (trunk != plan.path && trunk != Path::kMma))
     return {Code::kInvalidArgument, 0};
   if (workspace_size < workspace_bytes(plan, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
   return for_compute(plan.compute, [&](auto tag) -> Status {
-    return run_network<decltype(tag)::kCompute>(plan.shape, plan.path, packed, in, out, batch,
+    return run_network<decltype(tag)::kCompute>(plan.shape, plan.path, trunk, packed, in, out, batch,
                                                 height, width, static_cast<char*>(workspace),
                                                 nonfinite, stream);
   });
@@ -485,7 +492,7 @@ Status dense_block(const DenseBlockPlan& plan, const void* packed, const void* x
     const DenseBlockWorkspace w(s, kCompute, batch, height, width);
     Runner<kCompute> run(layout, packed, batch, height, width, static_cast<char*>(workspace),
                          stream);
-    run.use_wgmma();
+    run.use_trunk(plan.path);
     const Activations block = run.activations(w.block, s.nf + 4 * s.gc);
     const Activations result = run.activations(w.result, s.nf);
     run.reorder(const_cast<char*>(static_cast<const char*>(x)), block, s.nf, true);

@@ -74,13 +74,15 @@ const char* name(Compute compute);  // "float16", "bfloat16", "tf32", "float32"
 const char* unsupported(const NetworkShape& shape);
 const char* unsupported(const DenseBlockShape& shape);
 
-// The fastest path of device `device` that this build has kernels for.
-Path fastest_path(int device, Compute compute);
+// The path whose packed weights serve every path that device `device` can run.
+Path packing_path(int device, Compute compute);
+// Whether the trunk of a network of these widths has kernels of `path` of its own.
+bool has_trunk(int nf, int gc, Compute compute, Path path);
 // Whether this build has kernels of `path` that device `device` can run.
 bool can_run(int device, Path path, Compute compute);
 
-// What packing and running have in common. Packed weights belong to one plan; on another path
-// or with another Compute they are packed again.
+// What packing and running have in common. Packed weights belong to one plan, with another Compute
+// they are packed again. Those of Path::kWgmma hold what Path::kMma needs as well.
 struct Plan {
   NetworkShape shape;
   Compute compute;
@@ -151,8 +153,9 @@ std::size_t workspace_bytes(const DenseBlockPlan& plan, int batch, int height, i
 // One whole forward pass. `height` and `width` are those of the input; the output is
 // 2^upsamplings times as large. `nonfinite`, if not null, is a device pointer to one word that
 // becomes 1 (atomically, else it is left alone) when any value of the network's output is
-// infinite or NaN, before conversion: float16 has overflowed. Set it to zero before.
-Status forward(const Plan& plan, const void* packed, const InputImages& in, const OutputImages& out,
+// infinite or NaN, before conversion: float16 has overflowed. Set it to zero before. `trunk`: the
+// plan's path, or kMma.
+Status forward(const Plan& plan, Path trunk, const void* packed, const InputImages& in, const OutputImages& out,
                int batch, int height, int width, void* workspace, std::size_t workspace_size,
                std::uint32_t* nonfinite, Stream stream);
 

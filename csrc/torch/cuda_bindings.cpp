@@ -46,9 +46,18 @@ std::string unsupported(const std::vector<std::int64_t>& shape) {
   return reason ? reason : "";
 }
 
-// "mma", "wgmma", or "none" where the device has no kernels.
-std::string path(int device, const std::string& compute) {
-  return esrgan::cuda::name(esrgan::chosen_path(device, esrgan::compute_named(compute)));
+// The paths that the trunk of a network of these widths can take on a device: "mma", "wgmma";
+// none where the device has no kernels.
+std::vector<std::string> paths(int device, const std::string& compute, int nf, int gc) {
+  namespace kernels = esrgan::cuda;
+  const kernels::Compute c = esrgan::compute_named(compute);
+  const kernels::Path most = esrgan::chosen_path(device, c);
+  std::vector<std::string> names;
+  if (most == kernels::Path::kNone) return names;
+  if (esrgan::forced_path().empty()) names.push_back(kernels::name(kernels::Path::kMma));
+  if (names.empty() || (most != kernels::Path::kMma && kernels::has_trunk(nf, gc, c, most)))
+    names.push_back(kernels::name(most));
+  return names;
 }
 
 // Scratch memory of one forward pass, and the size of the packed weights.
@@ -70,7 +79,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "CUDA implementations of esrgan_ext's operators, in torch.ops.esrgan_ext.";
   m.def("build_info", &build_info);
   m.def("unsupported", &unsupported, py::arg("shape"));
-  m.def("path", &path, py::arg("device"), py::arg("compute"));
+  m.def("paths", &paths, py::arg("device"), py::arg("compute"), py::arg("nf") = 64,
+        py::arg("gc") = 32);
   m.def("workspace_bytes", &workspace_bytes, py::arg("shape"), py::arg("compute"),
         py::arg("device"), py::arg("batch"), py::arg("height"), py::arg("width"));
   m.def("packed_bytes", &packed_bytes, py::arg("shape"), py::arg("compute"), py::arg("device"));

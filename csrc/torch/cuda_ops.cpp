@@ -179,7 +179,7 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
                   const std::optional<Tensor>& control, std::string_view compute, double in_scale,
                   double in_offset, double out_scale, double out_offset,
                   std::optional<double> out_low, std::optional<double> out_high,
-                  const std::optional<Tensor>& nonfinite) {
+                  const std::optional<Tensor>& nonfinite, std::string_view path) {
   TORCH_CHECK(!control, "control belongs to the CPU kernels");
   TORCH_CHECK(x.dim() == 4 && out.dim() == 4, "x and out must be N,C,H,W, got ", x.sizes(), " and ",
               out.sizes());
@@ -218,15 +218,16 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
   const int batch = static_cast<int>(x.size(0));
   const int height = static_cast<int>(x.size(2)), width = static_cast<int>(x.size(3));
   const Tensor workspace = bytes(kernels::workspace_bytes(plan, batch, height, width), x);
+  const kernels::Path trunk = checked([&] { return esrgan::trunk_path(path); });
   check(kernels::forward(
-      plan, packed.const_data_ptr(), in, to, batch, height, width, workspace.mutable_data_ptr(),
+      plan, trunk, packed.const_data_ptr(), in, to, batch, height, width, workspace.mutable_data_ptr(),
       static_cast<std::size_t>(workspace.numel()),
       nonfinite ? reinterpret_cast<std::uint32_t*>(nonfinite->mutable_data_ptr()) : nullptr,
       stream_of(x)));
 }
 
 Tensor rrdbnet(const Tensor& x, const Tensor& packed, at::IntArrayRef shape,
-               std::string_view compute) {
+               std::string_view compute, std::string_view path) {
   const kernels::NetworkShape s = network_shape(shape);
   TORCH_CHECK(x.dim() == 4, "x must be N,C,H,W, got ", x.sizes());
   TORCH_CHECK(at::isFloatingType(x.scalar_type()), "x must be floating point, not ",
@@ -235,7 +236,7 @@ Tensor rrdbnet(const Tensor& x, const Tensor& packed, at::IntArrayRef shape,
   Tensor out = at::empty({x.size(0), s.out_channels, x.size(2) * zoom, x.size(3) * zoom},
                          x.options().memory_format(at::MemoryFormat::Contiguous));
   rrdbnet_into(x, packed, shape, out, std::nullopt, compute, 1, 0, 1, 0, std::nullopt, std::nullopt,
-               std::nullopt);
+               std::nullopt, path);
   return out;
 }
 

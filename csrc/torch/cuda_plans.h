@@ -32,19 +32,35 @@ inline cuda::Compute compute_named(std::string_view name) {
                               std::string(name));
 }
 
-// The fastest path that the device has, or the one that ESRGAN_CUDA_PATH names (mma, wgmma, or
-// none for plain torch) where the device can run it. The variable is read once: packed weights
-// belong to a path.
-inline cuda::Path chosen_path(int device, cuda::Compute compute) {
+// What ESRGAN_CUDA_PATH names (mma, wgmma, or none for plain torch), else "". Read once: packed
+// weights belong to a path.
+inline const std::string& forced_path() {
   static const std::string forced = [] {
     const char* value = std::getenv("ESRGAN_CUDA_PATH");
     return std::string(value ? value : "");
   }();
-  if (forced == cuda::name(cuda::Path::kNone)) return cuda::Path::kNone;
-  for (const cuda::Path path : {cuda::Path::kMma, cuda::Path::kWgmma})
-    if (forced == cuda::name(path))
-      return cuda::can_run(device, path, compute) ? path : cuda::Path::kNone;
-  return cuda::fastest_path(device, compute);
+  return forced;
+}
+
+inline cuda::Path path_named(std::string_view name) {
+  for (const cuda::Path path : {cuda::Path::kMma, cuda::Path::kWgmma, cuda::Path::kNone})
+    if (name == cuda::name(path)) return path;
+  throw std::invalid_argument("path must be mma, wgmma or none, not " + std::string(name));
+}
+
+// The path that weights are packed for: every one that the device has, or the forced one where the
+// device can run it.
+inline cuda::Path chosen_path(int device, cuda::Compute compute) {
+  if (forced_path().empty()) return cuda::packing_path(device, compute);
+  const cuda::Path path = path_named(forced_path());
+  return cuda::can_run(device, path, compute) ? path : cuda::Path::kNone;
+}
+
+// The kernels that a trunk runs on: those named, else the forced ones, else mma, which measured
+// faster before there was a choice and which every device has.
+inline cuda::Path trunk_path(std::string_view name) {
+  if (!name.empty()) return path_named(name);
+  return forced_path().empty() ? cuda::Path::kMma : path_named(forced_path());
 }
 
 inline cuda::Plan network_plan(const std::vector<std::int64_t>& shape, cuda::Compute compute,

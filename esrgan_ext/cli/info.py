@@ -129,9 +129,13 @@ def _operators() -> list[tuple[str, str]]:
             continue
         kernels = ops.backend(device)
         if kernels == "cuda" and module is not None:
-            paths = (f"{c} {module.path(device.index, c)}" for c in ops.cuda.COMPUTE_NAMES)
-            kernels = f"cuda: {', '.join(paths)}"
+            usable = (
+                f"{c} {' or '.join(module.paths(device.index, c))}" for c in ops.cuda.COMPUTE_NAMES
+            )
+            kernels = f"cuda: {', '.join(usable)}"
         rows.append((f"RRDBNet on {device}", kernels))
+        if kernels.startswith("cuda"):
+            rows += ops.cuda.paths.describe(device)
     rows.append(("threads", str(torch.get_num_threads())))
     return rows
 

@@ -23,14 +23,15 @@ SCHEMAS = (
     "float residual_scale) -> Tensor",
     # `compute`: float16, bfloat16, tf32 or float32; what the tensors' type implies if empty.
     'rrdbnet_pack(Tensor[] weights, Tensor[] biases, int[] shape, str compute="") -> Tensor',
-    'rrdbnet(Tensor x, Tensor packed, int[] shape, str compute="") -> Tensor',
+    # `path`: on a GPU, the kernels that the trunk runs on (mma or wgmma).
+    'rrdbnet(Tensor x, Tensor packed, int[] shape, str compute="", str path="") -> Tensor',
     # `control` is the CPU's, see `_run`; what follows it is for devices. The network sees x *
     # in_scale + in_offset; what it makes of that, times out_scale plus out_offset, within out_low
     # and out_high, is stored in out. x and out may be integers.
     "rrdbnet_into(Tensor x, Tensor packed, int[] shape, Tensor(a!) out, Tensor(b!)? control, "
     'str compute="", float in_scale=1., float in_offset=0., float out_scale=1., '
     "float out_offset=0., float? out_low=None, float? out_high=None, "
-    "Tensor(c!)? nonfinite=None) -> ()",
+    'Tensor(c!)? nonfinite=None, str path="") -> ()',
 )
 
 # Networks that have kernels of their own on the CPU alone.
@@ -144,8 +145,10 @@ class CpuKernels:
         out_low: float | None = None,
         out_high: float | None = None,
         nonfinite: Tensor | None = None,
+        path: str = "",
     ) -> None:
         _check_compute(compute)
+        _require(not path, "path belongs to the CUDA kernels")
         plain = (in_scale, in_offset, out_scale, out_offset) == (1, 0, 1, 0)
         _require(
             plain and out_low is None and out_high is None and nonfinite is None,
@@ -161,12 +164,14 @@ class CpuKernels:
         _require(out.is_contiguous(), "out must be contiguous")
         _run(self._library.compact, shape, x, packed, out, (shape[0], shape[4]), control)
 
-    def rrdbnet(self, x: Tensor, packed: Tensor, shape: list[int], compute: str = "") -> Tensor:
+    def rrdbnet(
+        self, x: Tensor, packed: Tensor, shape: list[int], compute: str = "", path: str = ""
+    ) -> Tensor:
         _check_shape(self._library.rrdbnet, shape)
         _require(x.ndim == 4, f"x must be N,C,H,W, got {tuple(x.shape)}")
         zoom = 2 ** shape[5]
         out = x.new_empty((x.shape[0], shape[1], x.shape[2] * zoom, x.shape[3] * zoom))
-        self.rrdbnet_into(x, packed, shape, out, None, compute)
+        self.rrdbnet_into(x, packed, shape, out, None, compute, path=path)
         return out
 
 

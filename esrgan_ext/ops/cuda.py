@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esrgan_ext.ops.build import library, selfcheck, toolchain
+from esrgan_ext.ops.build import library, paths, selfcheck, toolchain
 from esrgan_ext.ops.cpu import NetworkShape
 
 COMPUTE_NAMES = ("float16", "bfloat16", "tf32", "float32")
@@ -46,7 +46,7 @@ def available(device: torch.device, dtype: torch.dtype) -> bool:
     if module is None:
         return False
     device = torch.device("cuda", _index(device))
-    if module.path(device.index, compute_name(dtype)) == "none":
+    if not module.paths(device.index, compute_name(dtype)):
         return False
     return selfcheck.trusted(device, dtype)
 
@@ -154,7 +154,22 @@ def _state(tensor: Tensor) -> object:
 
 def run(shape: NetworkShape, packed: Tensor, x: Tensor, compute: str) -> Tensor:
     """The network's output for N,C,H,W, in the type of x, enqueued on the current stream."""
-    return torch.ops.esrgan_ext.rrdbnet(x, packed, shape.as_list(), compute)
+    return torch.ops.esrgan_ext.rrdbnet(
+        x, packed, shape.as_list(), compute, _path_for(shape, x, compute)
+    )
+
+
+def _path_for(shape: NetworkShape, x: Tensor, compute: str) -> str:
+    """The trunk's kernels that were measured fastest for a batch of this size; "" for the default.
+
+    The size alone decides, so a batch gives the same result whoever asks, and a graph records
+    what runs without one.
+    """
+    if x.device.type != "cuda":
+        return ""
+    device = torch.device("cuda", _index(x.device))
+    pixels = x.shape[0] * x.shape[2] * x.shape[3]
+    return paths.choose(device, compute, (shape.nf, shape.gc), pixels)
 
 
 def working_bytes(
@@ -224,4 +239,5 @@ class FusedNetwork:
             None,
             None,
             nonfinite,
+            _path_for(self.shape, x, self.compute),
         )

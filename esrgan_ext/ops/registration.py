@@ -59,7 +59,9 @@ def _fake_rrdbnet_pack(
     return weights[0].new_empty(context.new_dynamic_size(), dtype=dtype)
 
 
-def _fake_rrdbnet(x: Tensor, packed: Tensor, shape: Sequence[int], compute: str = "") -> Tensor:
+def _fake_rrdbnet(
+    x: Tensor, packed: Tensor, shape: Sequence[int], compute: str = "", path: str = ""
+) -> Tensor:
     zoom = 2 ** shape[5]
     return x.new_empty((x.shape[0], shape[1], x.shape[2] * zoom, x.shape[3] * zoom))
 

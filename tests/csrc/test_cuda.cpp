@@ -101,6 +101,7 @@ struct Case {
   Pixel in = Pixel::kFloat32, out = Pixel::kFloat32;
   Order in_order = Order::kPlanar, out_order = Order::kPlanar;
   int processors = 2;
+  Path trunk = Path::kNone;  // kNone: the plan's
 };
 
 // Of the output's power, for networks of random weights. A wrong tap costs 30 dB and more.
@@ -133,7 +134,8 @@ double decibels(double signal, double error) {
   return error == 0 ? 999 : 10 * std::log10(signal / error);
 }
 
-void run(const Case& c) {
+void run(Case c) {
+  if (c.trunk == Path::kNone) c.trunk = c.path;
   emulator::machine().processors = c.processors;
   const NetworkShape& s = c.shape;
   expect(unsupported(s) == nullptr, "unsupported shape");
@@ -191,7 +193,7 @@ void run(const Case& c) {
   to.scale = static_cast<float>(scale);
   to.offset = static_cast<float>(offset);
   const Status status =
-      forward(plan, packed.as<void>(), from, to, c.batch, c.height, c.width, workspace.as<void>(),
+      forward(plan, c.trunk, packed.as<void>(), from, to, c.batch, c.height, c.width, workspace.as<void>(),
               bytes, nonfinite.as<std::uint32_t>(), nullptr);
   expect(static_cast<bool>(status), text(status));
   expect(*nonfinite.as<std::uint32_t>() == 0, "infinite or NaN values in " + describe_case(c));
@@ -396,13 +398,17 @@ void test_errors() {
   const InputImages in{image.as<void>(), Pixel::kUint8, 48, 16, 4, 1};
   const OutputImages out{image.as<void>(), Pixel::kUint8, 768, 256, 16, 1};
   const auto code = [&](const Plan& p, const void* w, std::size_t size, int height) {
-    return forward(p, w, in, out, 1, height, 4, workspace.as<void>(), size, nullptr, nullptr).code;
+    return forward(p, p.path, w, in, out, 1, height, 4, workspace.as<void>(), size, nullptr, nullptr).code;
   };
   expect(code(plan, packed.as<void>(), bytes - 1, 4) == Code::kWorkspaceTooSmall, "workspace");
   expect(code(plan, packed.as<char>() + 16, bytes, 4) == Code::kInvalidArgument, "alignment");
   expect(code(plan, nullptr, bytes, 4) == Code::kInvalidArgument, "null");
   expect(code(plan, packed.as<void>(), bytes, -1) == Code::kInvalidArgument, "negative");
   expect(code(plan, packed.as<void>(), bytes, 1 << 19) == Code::kImageTooLarge, "large");
+  expect(forward(plan, Path::kWgmma, packed.as<void>(), in, out, 1, 4, 4, workspace.as<void>(),
+                 bytes, nullptr, nullptr)
+                 .code == Code::kInvalidArgument,
+         "a trunk without weights");
   expect(code({plan.shape, plan.compute, Path::kNone}, packed.as<void>(), bytes, 4) ==
              Code::kUnsupportedDevice,
          "no path");
@@ -426,7 +432,7 @@ void test_overflow() {
   for (int i = 0; i < 75; ++i) in.as<float>()[i] = 1;
   *nonfinite.as<std::uint32_t>() = 0;
   const Status status =
-      forward(plan, packed.as<void>(), {in.as<void>(), Pixel::kFloat32, 75, 25, 5, 1},
+      forward(plan, plan.path, packed.as<void>(), {in.as<void>(), Pixel::kFloat32, 75, 25, 5, 1},
               {out.as<void>(), Pixel::kUint8, 75, 25, 5, 1}, 1, 5, 5, workspace.as<void>(),
               workspace.bytes(), nonfinite.as<std::uint32_t>(), nullptr);
   expect(static_cast<bool>(status), text(status));
@@ -466,6 +472,9 @@ void test_wgmma() {
   const Path path = Path::kWgmma;
   run({shape(3, 3, 64, 32, 1, 0), Compute::kFloat16, path, 2, 7, 5});
   run({shape(3, 3, 64, 32, 1, 0), Compute::kFloat16, path, 0, 7, 5});
+  // Weights that were packed for wgmma serve mma as well.
+  run({shape(3, 3, 64, 32, 1, 0), Compute::kFloat16, path, 1, 7, 5, Pixel::kFloat32,
+       Pixel::kFloat32, Order::kPlanar, Order::kPlanar, 2, Path::kMma});
   run_dense_block(Compute::kFloat16, path, 64, 32, 1, 1, 1);
   run_dense_block(Compute::kBFloat16, path, 64, 32, 2, 18, 33);
   run_dense_block(Compute::kFloat16, path, 64, 32, 1, 33, 61);

@@ -37,12 +37,15 @@ def load(path: str) -> object:
 def check_operators() -> None:
     """Every precision, odd sizes, strides, conversions; outputs start out as NaN."""
     from esrgan_ext.ops import cuda, reference
-    from esrgan_ext.ops.build import selfcheck
+    from esrgan_ext.ops.build import paths, selfcheck
 
     for precision, dtype in selfcheck.PRECISIONS.items():
         result = selfcheck.check(torch.device("cpu"), dtype)
         print("self-check", precision, result)
         assert result.agrees
+    for dtype in (torch.float16, torch.bfloat16):
+        for path in ("mma", "wgmma"):
+            assert paths._agrees(torch.device("cpu"), dtype, path)
 
     shape = [1, 2, 32, 16, 1, 1]
     weights, biases = selfcheck._parameters(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,8 +62,13 @@ def compile_for_all(source: Path, folder: Path) -> list[Resources]:
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Resources]:
-    folder = tmp_path_factory.mktemp("cuda")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cuda")
+
+
+@pytest.fixture(scope="module")
+def kernels(folder: Path) -> list[Resources]:
+    """Leaves an object file for each source in `folder`."""
     with ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(lambda source: compile_for_all(source, folder), SOURCES))
     return [kernel for report in reports for kernel in report]
@@ -98,6 +104,82 @@ def test_wgmma_is_compiled_where_it_exists_and_nowhere_else(kernels: list[Resour
         if "wgmma_kernel" in kernel.name:
             assert (kernel.registers == 168) == (kernel.architecture == "sm_90a"), kernel
             assert kernel.registers in range(33) or kernel.architecture == "sm_90a"
+
+
+def disassembler() -> str | None:
+    """cuobjdump: on the PATH, beside nvcc, or in pip's package of it."""
+    beside = [Path(path, "nvidia/cu13/bin/cuobjdump") for path in sys.path]
+    if (nvcc := shutil.which("nvcc")) is not None:
+        beside.append(Path(nvcc).resolve().with_name("cuobjdump"))
+    found = shutil.which("cuobjdump") or next((str(p) for p in beside if p.is_file()), None)
+    return found
+
+
+def machine_code(object_file: Path, architecture: str) -> dict[str, list[str]]:
+    """The instructions of each kernel, without their predicates."""
+    command = [disassembler(), "--dump-sass", "--gpu-architecture", architecture, object_file]
+    dump = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    code: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in dump.stdout.splitlines():
+        if function := re.match(r"\s*Function : (\S+)", line):
+            lines = code.setdefault(function[1], [])
+        elif instruction := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(.*?)\s*;", line):
+            lines.append(instruction[1])
+    return code
+
+
+def registers(operands: str) -> set[int]:
+    return {int(number) for number in re.findall(r"\bR(\d+)\b", operands)}
+
+
+def loads_used_early(code: list[str], window: int) -> tuple[int, list[tuple[str, str]]]:
+    """The number of global loads, and those with a use among the next `window` instructions."""
+    loads, early = 0, []
+    for at, load in enumerate(code):
+        found = re.match(r"(LDG\S*) (?:U?P\w+, )?R(\d+),", load)
+        if not found:
+            continue
+        loads += 1
+        width = 4 if ".128" in found[1] else 2 if ".64" in found[1] else 1
+        loaded = {int(found[2]) + i for i in range(width)}
+        for use in code[at + 1 : at + 1 + window]:
+            name, _, operands = use.partition(" ")
+            # The first operand is where the result goes, except of what stores.
+            sources = operands if name.startswith(("ST", "RED")) else operands.partition(",")[2]
+            if loaded & registers(sources):
+                early.append((load, use))
+    return loads, early
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(disassembler() is None, reason="cuobjdump is not installed")
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("kind", ["mma", "wgmma"])
+@pytest.mark.parametrize("number", ["f16", "bf16"])
+def test_epilogues_ask_for_what_they_read_ahead_of_its_use(
+    kernels: list[Resources], folder: Path, number: str, kind: str, architecture: str
+) -> None:
+    """A load from global memory takes hundreds of cycles; one used at once is all of them lost."""
+    if kind == "wgmma" and architecture != "sm_90a":
+        pytest.skip("wgmma is of compute capability 9.0")
+    name = {"mma": "convolution_kernel", "wgmma": "wgmma_kernel"}[kind]
+    code = machine_code(folder / f"{kind}_{number}.o", architecture)
+    trunk = {kernel: lines for kernel, lines in code.items() if name in kernel}
+    assert len(trunk) >= 2
+    for kernel, lines in trunk.items():
+        loads, early = loads_used_early(lines, 8)
+        # mma: residuals of 8 pixels and their biases; wgmma: biases, the rest comes by TMA.
+        assert loads >= (32 if kind == "mma" else 2), kernel
+        assert early == [], kernel
+
+
+def test_loads_that_are_used_at_once_are_found() -> None:
+    code = ["LDG.E.64 R4, desc[UR4][R2.64]", "IMAD R9, R8, R8, RZ", "FADD R8, R8, R5", "EXIT"]
+    assert loads_used_early(code, 2) == (1, [(code[0], code[2])])
+    assert loads_used_early(code, 1) == (1, [])
+    assert loads_used_early(["LDG.E R5, [R2.64]", "STG.E [R2.64], R5"], 8)[1] != []
+    assert loads_used_early(["LDG.E R5, [R2.64]", "MOV R5, R6"], 8)[1] == []
 
 
 @lru_cache

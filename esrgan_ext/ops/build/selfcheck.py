@@ -71,6 +71,7 @@ class Check:
 _lock = threading.RLock()
 _verdicts: dict[tuple[torch.device, torch.dtype], bool] = {}
 _children: dict[torch.device, list[Check]] = {}
+_timings: dict[torch.device, object] = {}
 
 
 def trusted(device: torch.device, dtype: torch.dtype) -> bool:
@@ -138,6 +139,15 @@ def check_all(device: torch.device) -> list[Check]:
         return [check(device, dtype) for dtype in PRECISIONS.values()]
     _remember(device, checks)
     return checks
+
+
+def timings(device: torch.device) -> object:
+    """What `paths.report` printed in the process that checked a GPU, now or in an earlier run.
+
+    None where no process of its own checked the device, or it ended before.
+    """
+    _isolated(device)
+    return _timings.get(device)
 
 
 def check(
@@ -305,6 +315,7 @@ def _in_child(device: torch.device) -> list[Check] | None:
     lines = output.split("\n")
     if _READY not in lines:
         return None
+    _timings[device] = next((json.loads(line) for line in lines if line.startswith("{")), None)
     for line in lines:
         if line.startswith("["):
             return [Check(**entry) for entry in json.loads(line)]
@@ -312,7 +323,10 @@ def _in_child(device: torch.device) -> list[Check] | None:
 
 
 _READY = "ready to check"
-_PROGRAM = "import sys; from esrgan_ext.ops.build import selfcheck; selfcheck.report(sys.argv[1])"
+_PROGRAM = (
+    "import sys; from esrgan_ext.ops.build import paths, selfcheck; "
+    "selfcheck.report(sys.argv[1]); paths.report(sys.argv[1])"
+)
 
 
 def report(name: str) -> None:
@@ -365,8 +379,11 @@ def _recalled(device: torch.device) -> list[Check] | None:
     record = _record(device)
     try:
         assert record is not None
-        return [Check(**entry) for entry in json.loads(record.read_text())]
-    except (AssertionError, OSError, ValueError, TypeError):
+        kept = json.loads(record.read_text())
+        checks = [Check(**entry) for entry in kept["checks"]]
+        _timings[device] = kept["timings"]
+        return checks
+    except (AssertionError, OSError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -377,7 +394,8 @@ def _remember(device: torch.device, checks: list[Check]) -> None:
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         partial = record.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps([asdict(c) for c in checks]))
+        kept = {"checks": [asdict(c) for c in checks], "timings": _timings.get(device)}
+        partial.write_text(json.dumps(kept))
         partial.replace(record)
     except OSError:
         pass  # the next start checks again

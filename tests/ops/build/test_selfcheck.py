@@ -171,6 +171,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the process ended and another one began."""
     monkeypatch.setattr(selfcheck, "_verdicts", {})
     monkeypatch.setattr(selfcheck, "_children", {})
+    monkeypatch.setattr(selfcheck, "_timings", {})
 
 
 def test_a_gpu_is_checked_by_a_new_process_once_for_all_processes(gpu, monkeypatch):
@@ -181,6 +182,18 @@ def test_a_gpu_is_checked_by_a_new_process_once_for_all_processes(gpu, monkeypat
         forget(monkeypatch)
     assert gpu.asked == 1
     assert gpu.here == [torch.float16, torch.float32] * 2, "and by each process itself"
+
+
+def test_the_times_that_the_new_process_took_are_kept_for_all_processes(gpu, monkeypatch):
+    times = {"float16": {"64x64": {"mma": 2.0, "wgmma": 1.0}}}
+    gpu.says = saying(GOOD) + json.dumps(times) + "\n"
+    for _ in range(2):
+        assert selfcheck.timings(GPU) == times
+        forget(monkeypatch)
+    assert gpu.asked == 1
+    gpu.library.write_bytes(b"other code")
+    gpu.says = saying(GOOD)  # it ended before it had measured
+    assert selfcheck.timings(GPU) is None
 
 
 def test_another_build_is_checked_again(gpu, monkeypatch):
