@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from rich.table import Table
 
 import esrgan_ext as esr
 from benchmarks.cpu import float64_reference, photo, psnr
+from benchmarks.gpu_files import FileTimes, file_times
 from benchmarks.gpu_runners import RUNNERS, GpuRunner, Unavailable
+from benchmarks.time_limits import TookTooLong, limited
 from esrgan_ext import ops
 from esrgan_ext.models import SRNetwork
 
@@ -147,17 +150,23 @@ def summarise(
 
 
 def prepare(
-    make: Callable[[], GpuRunner], device: torch.device
+    make: Callable[[], GpuRunner], device: torch.device, limit: float
 ) -> tuple[GpuRunner | None, int, str]:
-    """A runner that ran a few times, the memory that took, and why there is none."""
+    """A runner that ran a few times, the memory that took, and why there is none.
+
+    `limit`: seconds it may take to get ready; torch.compile can take minutes.
+    """
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     try:
-        runner = make()
-        for _ in range(3):
-            runner.step()
-        torch.cuda.synchronize(device)
+        with limited(limit):
+            runner = make()
+            for _ in range(3):
+                runner.step()
+            torch.cuda.synchronize(device)
+    except TookTooLong as error:
+        return None, 0, str(error)
     except torch.OutOfMemoryError:
         return None, 0, "out of memory"
     except Unavailable as error:
@@ -174,6 +183,7 @@ def compare(
     device: torch.device,
     half: torch.dtype,
     rounds: int,
+    limit: float,
     console: Console,
 ) -> list[Result]:
     """Run all runners at one size in turn."""
@@ -185,7 +195,11 @@ def compare(
     failures: dict[str, str] = {}
     for name in names:
         with console.status(f"{text}: preparing {name}"):
-            runner, peaks[name], failure = prepare(lambda: RUNNERS[name](network, x, half), device)  # noqa: B023
+            runner, peaks[name], failure = prepare(
+                lambda: RUNNERS[name](network, x, half),  # noqa: B023
+                device,
+                limit,
+            )
         if runner is None:
             failures[name] = failure
         else:
@@ -231,6 +245,16 @@ def table(results: list[Result], title: str) -> Table:
     return printed
 
 
+def files_table(times: list[FileTimes], title: str) -> Table:
+    printed = Table(title=title, title_justify="left")
+    for column in ("file", "input", "read ms", "upscale ms", "write ms", "total ms"):
+        printed.add_column(column, justify="left" if column in ("file", "input") else "right")
+    for t in times:
+        steps = (f"{value:.0f}" for value in (t.read, t.upscale, t.write, t.total))
+        printed.add_row(t.suffix, t.size, *steps)
+    return printed
+
+
 def _formatted(value: float | None, template: str) -> str:
     return "" if value is None or math.isnan(value) else template.format(value)
 
@@ -270,14 +294,37 @@ def _arguments() -> argparse.Namespace:
         choices=list(RUNNERS),
         help="default: all; torch-compile takes minutes to get ready at each size",
     )
+    parser.add_argument(
+        "--limit", type=float, default=60, help="seconds a runner may take to get ready at a size"
+    )
+    parser.add_argument(
+        "--files", default="1080x1920", metavar="HxW", help="size of the photo files; '' for none"
+    )
     parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
-    for size in args.sizes:
+    for size in [*args.sizes, *filter(None, [args.files])]:
         try:
             parse_size(size)
         except (argparse.ArgumentTypeError, ValueError):
             parser.error(f"a size is HxW or NxHxW, not {size!r}")
     return args
+
+
+def write_report(
+    args: argparse.Namespace,
+    facts: dict[str, object],
+    results: list[Result],
+    files: list[FileTimes],
+) -> None:
+    report = {
+        "model": args.model,
+        "half": args.half,
+        "rounds": args.rounds,
+        "machine": facts,
+        "results": [asdict(result) for result in results],
+        "files": [asdict(times) for times in files],
+    }
+    args.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def main() -> None:
@@ -290,6 +337,7 @@ def main() -> None:
         device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
     console = Console()
+    began = time.perf_counter()
     network = esr.load_model(args.model)
     facts = machine(device)
     console.print(", ".join(f"{key}: {value}" for key, value in facts.items()))
@@ -297,19 +345,21 @@ def main() -> None:
     for text in args.sizes:
         results = compare(
             network,  # type: ignore[arg-type]
-            text, args.runners, device, HALVES[args.half], args.rounds, console,
+            text, args.runners, device, HALVES[args.half], args.rounds, args.limit, console,
         )  # fmt: skip
         console.print(table(results, f"{args.model}, {args.half}, {text}"))
+        console.print(f"{time.perf_counter() - began:.0f} s since the start")
         everything += results
         if args.json:  # after each size: a later one may run out of memory or patience
-            report = {
-                "model": args.model,
-                "half": args.half,
-                "rounds": args.rounds,
-                "machine": facts,
-                "results": [asdict(result) for result in everything],
-            }
-            args.json.write_text(json.dumps(report, indent=2) + "\n")
+            write_report(args, facts, everything, [])
+    if args.files:
+        _, height, width = parse_size(args.files)
+        times = file_times(network, (height, width), device, args.half)  # type: ignore[arg-type]
+        title = f"{args.model}, {args.half}, photo file to result file"
+        console.print(files_table(times, title))
+        if args.json:
+            write_report(args, facts, everything, times)
+    console.print(f"{time.perf_counter() - began:.0f} s in all")
 
 
 if __name__ == "__main__":
