@@ -19,10 +19,68 @@ ESRGAN_DEVICE std::int64_t element_offset(int channel, std::int64_t pixel, std::
 
 ESRGAN_DEVICE float leaky_relu(float v, float slope) { return v < 0 ? v * slope : v; }
 
-// `zoom` 2: the tile is one phase of an output twice as large.
+// Two neighbouring channels of one pixel.
+template <class M>
+ESRGAN_DEVICE void finish_pair(const Epilogue& e, const char* residual, const char* outer,
+                               std::int64_t offset, float2 bias, float low, float high, char* out) {
+  low = leaky_relu(low + bias.x, e.slope);
+  high = leaky_relu(high + bias.y, e.slope);
+  float r0, r1;
+  if (residual) {
+    M::unpair(load_global<typename M::Pair>(residual + offset), r0, r1);
+    low = low * e.scale + r0;
+    high = high * e.scale + r1;
+  }
+  if (outer) {
+    M::unpair(load_global<typename M::Pair>(outer + offset), r0, r1);
+    low = low * e.outer_scale + r0;
+    high = high * e.outer_scale + r1;
+  }
+  store_global<typename M::Pair>(out + offset, M::pair(low, high));
+}
+
+// Float32: each residual is loaded where it is used; the accumulators leave no registers for more.
 template <class M, class T>
-ESRGAN_DEVICE void store_tile(const ConvolutionTask& task, const Item& item, int zoom,
-                              const WarpPlace<T>& warp, const Accumulators<T>& acc) {
+ESRGAN_DEVICE void store_tile_singly(const ConvolutionTask& task, const Item& item, int zoom,
+                                     const WarpPlace<T>& warp, const Accumulators<T>& acc) {
+  const std::int64_t out_width = std::int64_t{task.width} * zoom;
+  const std::int64_t out_pixels = std::int64_t{task.height} * zoom * out_width;
+  const Epilogue& e = task.epilogue;
+  char* const out = task.out.data + item.image * task.out.image_bytes;
+  const char* const residual =
+      e.residual.data ? e.residual.data + item.image * e.residual.image_bytes : nullptr;
+  const char* const outer = e.outer_residual.data
+                                ? e.outer_residual.data + item.image * e.outer_residual.image_bytes
+                                : nullptr;
+#pragma unroll
+  for (int n = 0; n < T::kOutputTiles; ++n) {
+    const int channel =
+        item.slice * T::kOutputs + (warp.output + n) * kMmaOutputs + warp.lane % 4 * 2;
+    if (channel >= task.out_channels) continue;  // padding of a narrow convolution
+    const float2 bias = load_global<float2>(e.bias + channel);
+#pragma unroll
+    for (int m = 0; m < T::kRowsPerWarp; ++m) {
+      const int y = item.row + warp.row + m;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int x = item.column + warp.column + warp.lane / 4 + 8 * half;
+        if (y >= task.height || x >= task.width) continue;
+        const std::int64_t pixel =
+            (std::int64_t{y} * zoom + item.phase / 2) * out_width + x * zoom + item.phase % 2;
+        finish_pair<M>(e, residual, outer,
+                       element_offset<M::kElementBytes>(channel, pixel, out_pixels), bias,
+                       acc.d[m][n][2 * half], acc.d[m][n][2 * half + 1], out);
+      }
+    }
+  }
+}
+
+// 16 bits: of 4 or 8 pixels the residuals are asked for before the first is used, as many as there
+// are registers for: a load that is waited for takes longer than everything else here, and the
+// compiler moves none past a store.
+template <class M, class T>
+ESRGAN_DEVICE void store_tile_in_batches(const ConvolutionTask& task, const Item& item, int zoom,
+                                         const WarpPlace<T>& warp, const Accumulators<T>& acc) {
   const Epilogue& e = task.epilogue;
   char* const out = task.out.data + item.image * task.out.image_bytes;
   const char* const residual =
@@ -40,10 +98,7 @@ ESRGAN_DEVICE void store_tile(const ConvolutionTask& task, const Item& item, int
   const auto inside = [&](int m, int half) {
     return y + m < task.height && x + 8 * half < task.width;
   };
-  // Of 2 or 8 pixels the residuals are asked for before the first is used, as many as there are
-  // registers for: a load that is waited for takes longer than everything else here, and the
-  // compiler moves none past a store.
-  constexpr int kBatch = M::kElementBytes == 2 ? T::kRowsPerWarp : 1;
+  constexpr int kBatch = T::kRowsPerWarp / (kTightRegisters ? 2 : 1);  // rows
 #pragma unroll
   for (int n = 0; n < T::kOutputTiles; ++n) {
     const int channel =
@@ -87,6 +142,14 @@ ESRGAN_DEVICE void store_tile(const ConvolutionTask& task, const Item& item, int
         }
     }
   }
+}
+
+// `zoom` 2: the tile is one phase of an output twice as large.
+template <class M, class T>
+ESRGAN_DEVICE void store_tile(const ConvolutionTask& task, const Item& item, int zoom,
+                              const WarpPlace<T>& warp, const Accumulators<T>& acc) {
+  if constexpr (M::kElementBytes == 4) store_tile_singly<M>(task, item, zoom, warp, acc);
+  else store_tile_in_batches<M>(task, item, zoom, warp, acc);
 }
 
 }  // namespace esrgan::cuda

@@ -58,7 +58,7 @@ int launch_convolution(ConvolutionTask task, int phases, Stream stream) {
   if (e == kSuccess) e = describe_current(device);
   if (e != kSuccess) return e;
   const int blocks = persistent_blocks(task.items.count(), device.processors * blocks_per_sm);
-  return launch(kernel, blocks, T::kThreads, T::kSharedBytes, stream, task, Overlap::kYes);
+  return launch(kernel, blocks, T::kThreads, T::kSharedBytes, stream, task);
 }
 
 template <Compute C>
@@ -91,7 +91,7 @@ int Launch<C>::head(HeadTask task, Stream stream) {
   const int e = prepare(kernel, HeadTile::kThreads, HeadTile::kSharedBytes, blocks_per_sm);
   if (e != kSuccess) return e;
   return launch(kernel, static_cast<int>(items), HeadTile::kThreads, HeadTile::kSharedBytes, stream,
-                task, Overlap::kYes);
+                task);
 }
 
 template <Compute C>

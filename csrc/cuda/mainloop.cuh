@@ -150,11 +150,9 @@ ESRGAN_DEVICE void multiply_column(Accumulators<T>& acc, const WarpPlace<T>& war
 template <class M, class T, bool Persistent, class Finish>
 ESRGAN_DEVICE void convolve_items(const ConvolutionTask& task, std::uint32_t shared,
                                   const WarpPlace<T>& warp, const Finish& finish) {
-  let_next_launch_start();
   Producer<T, Persistent> producer(task, shared);
-  producer.next_weights();
-  wait_for_earlier_launches();  // the weights do not depend on them
   producer.next_pixels();
+  producer.next_weights();
   cp_async_commit();
   producer.next_weights();
   cp_async_commit();

@@ -71,9 +71,7 @@ class Runner {
   Status status() const { return sequence_.status(); }
 
   // Which kernels the trunk's convolutions run on from here on, where there are weights for them.
-  void use_trunk(Path trunk) {
-    use_wgmma_ = trunk == Path::kWgmma && !layout_.pieces().empty();
-  }
+  void use_trunk(Path trunk) { use_wgmma_ = trunk == Path::kWgmma && !layout_.pieces().empty(); }
 
   // `zoom`: how much larger than the input these activations are.
   Activations activations(std::size_t offset, int channels, int zoom = 1) const {
@@ -212,9 +210,9 @@ class Runner {
 };
 
 template <Compute C>
-Status run_network(const NetworkShape& s, Path path, Path trunk, const void* packed, const InputImages& in,
-                   const OutputImages& out, int batch, int height, int width, char* memory,
-                   std::uint32_t* nonfinite, Stream stream) {
+Status run_network(const NetworkShape& s, Path path, Path trunk, const void* packed,
+                   const InputImages& in, const OutputImages& out, int batch, int height, int width,
+                   char* memory, std::uint32_t* nonfinite, Stream stream) {
   const PackedLayout layout = PackedLayout::of(s, C, path);
   const Workspace w(s, C, batch, height, width);
   Runner<C> run(layout, packed, batch, height, width, memory, stream);
@@ -453,9 +451,9 @@ std::size_t workspace_bytes(const DenseBlockPlan& plan, int batch, int height, i
   return DenseBlockWorkspace(plan.shape, plan.compute, batch, height, width).bytes;
 }
 
-Status forward(const Plan& plan, Path trunk, const void* packed, const InputImages& in, const OutputImages& out,
-               int batch, int height, int width, void* workspace, std::size_t workspace_size,
-               std::uint32_t* nonfinite, Stream stream) {
+Status forward(const Plan& plan, Path trunk, const void* packed, const InputImages& in,
+               const OutputImages& out, int batch, int height, int width, void* workspace,
+               std::size_t workspace_size, std::uint32_t* nonfinite, Stream stream) {
   Status status = check_plan(plan);
   if (status) status = check_size(batch, height, width, 1 << plan.shape.upsamplings);
   if (!status || batch == 0 || height == 0 || width == 0) return status;
@@ -465,8 +463,8 @@ Status forward(const Plan& plan, Path trunk, const void* packed, const InputImag
   if (workspace_size < workspace_bytes(plan, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
   return for_compute(plan.compute, [&](auto tag) -> Status {
-    return run_network<decltype(tag)::kCompute>(plan.shape, plan.path, trunk, packed, in, out, batch,
-                                                height, width, static_cast<char*>(workspace),
+    return run_network<decltype(tag)::kCompute>(plan.shape, plan.path, trunk, packed, in, out,
+                                                batch, height, width, static_cast<char*>(workspace),
                                                 nonfinite, stream);
   });
 }

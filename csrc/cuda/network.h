@@ -155,9 +155,9 @@ std::size_t workspace_bytes(const DenseBlockPlan& plan, int batch, int height, i
 // becomes 1 (atomically, else it is left alone) when any value of the network's output is
 // infinite or NaN, before conversion: float16 has overflowed. Set it to zero before. `trunk`: the
 // plan's path, or kMma.
-Status forward(const Plan& plan, Path trunk, const void* packed, const InputImages& in, const OutputImages& out,
-               int batch, int height, int width, void* workspace, std::size_t workspace_size,
-               std::uint32_t* nonfinite, Stream stream);
+Status forward(const Plan& plan, Path trunk, const void* packed, const InputImages& in,
+               const OutputImages& out, int batch, int height, int width, void* workspace,
+               std::size_t workspace_size, std::uint32_t* nonfinite, Stream stream);
 
 // One dense block. x and out: N, H, W, nf contiguous, elements of `activation_pixel(compute)`;
 // they may be the same memory.

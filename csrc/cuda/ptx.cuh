@@ -22,6 +22,14 @@ ESRGAN_DEVICE int block_count() { return static_cast<int>(gridDim.x); }
 ESRGAN_DEVICE void synchronize_block() { __syncthreads(); }
 ESRGAN_DEVICE void synchronize_warp() { __syncwarp(); }
 
+// For compute capability 12.0 ptxas needs a few registers more for the same code: what just fits
+// elsewhere spills there.
+#if __CUDA_ARCH__ >= 1200
+constexpr bool kTightRegisters = true;
+#else
+constexpr bool kTightRegisters = false;
+#endif
+
 // ---- Programmatic dependent launch (compute capability 9.0) ----
 
 // Until the launches before this one in its stream have ended and what they wrote can be seen. What
@@ -35,6 +43,8 @@ ESRGAN_DEVICE void wait_for_earlier_launches() {
 }
 
 // The next launch may start, and wait, as soon as every block has called this and there is room.
+// Called after `wait_for_earlier_launches`, so that no more than one launch waits at a time: those
+// of a whole chain would take the room of the one that runs.
 ESRGAN_DEVICE void let_next_launch_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -119,8 +129,8 @@ ESRGAN_DEVICE void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {
                : "memory");
 }
 
-// The same of transposed matrices: lane l gets of each the elements 2 (l % 4) and one more of column
-// l / 4, as rows of 8 channels become the fragments of sums whose rows are channels.
+// The same of transposed matrices: lane l gets of each the elements 2 (l % 4) and one more of
+// column l / 4, as rows of 8 channels become the fragments of sums whose rows are channels.
 ESRGAN_DEVICE void ldmatrix4_transposed(std::uint32_t (&r)[4], std::uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

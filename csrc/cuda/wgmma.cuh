@@ -72,6 +72,7 @@ ESRGAN_DEVICE void fill_pixels(const WgmmaTask& task, std::uint32_t shared) {
   const int early = items <= block_count() ? s.chunks : 2;
   for (; loaded < early && loaded < s.chunks; ++loaded) load_resident(loaded);
   wait_for_earlier_launches();
+  let_next_launch_start();
   Ring ring{s.pixel_stages};
   for (int index = block_index(); index < items; index += block_count()) {
     const Item item = task.items.at(index);
@@ -193,9 +194,8 @@ class PieceWriter {
 
   // Where pixel `lane` of a row of the piece lies.
   ESRGAN_DEVICE std::uint32_t place(int row) const {
-    return staging_ + (lane_ < T::kColumns
-                           ? row * T::kPieceRowBytes + lane_ * kUnitBytes
-                           : T::kUnused + (lane_ - T::kColumns) * kUnitBytes);
+    return staging_ + (lane_ < T::kColumns ? row * T::kPieceRowBytes + lane_ * kUnitBytes
+                                           : T::kUnused + (lane_ - T::kColumns) * kUnitBytes);
   }
 
   // d = d * scale + `from`.
@@ -237,6 +237,7 @@ ESRGAN_DEVICE void multiply_items(const WgmmaTask& task, std::uint32_t shared, i
   const bool leader = thread_index() % 32 == 0;
   const bool streams = s.streamed_taps() > 0;
   wait_for_earlier_launches();
+  let_next_launch_start();
   PieceWriter<M, T> writer(task, shared, thread_index() / 32);
   Ring pixels{s.pixel_stages}, weights{s.weight_stages};
   if (group == 1) {
@@ -324,13 +325,13 @@ wgmma_kernel(const ESRGAN_GRID_CONSTANT WgmmaTask task) {
         mbarrier_init(shared + s.weights_full(stage), 1);
         mbarrier_init(shared + s.weights_empty(stage), 4);
       }
-      for (int chunk = 0; chunk < s.chunks; ++chunk) mbarrier_init(shared + s.resident_full(chunk), 1);
+      for (int chunk = 0; chunk < s.chunks; ++chunk)
+        mbarrier_init(shared + s.resident_full(chunk), 1);
       for (int w = 0; w < WgmmaStages::kWarps; ++w) mbarrier_init(shared + s.piece_full(w), 1);
       for (int g = 0; g < T::kGroups; ++g) mbarrier_init(shared + s.turn(g), 4);
       mbarrier_init_fence();
     }
     synchronize_block();
-    let_next_launch_start();
     // 65536 registers for 384 threads are 168 each. 128 accumulators and an epilogue need more,
     // filling stages next to none.
     if (group == T::kGroups) {

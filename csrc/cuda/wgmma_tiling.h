@@ -18,8 +18,8 @@
 // of a launch's 114 at 512x512. Rounding them once more is of the size of rounding conv2's output.
 //
 // Two warpgroups multiply, each a tile of its own, in turn: while one writes its results, the other
-// keeps the tensor cores busy (one warpgroup alone can). Both take their pixels from one ring that is
-// filled tile by tile; whose turn it is is passed on with a tile's last stage, because a barrier
+// keeps the tensor cores busy (one warpgroup alone can). Both take their pixels from one ring that
+// is filled tile by tile; whose turn it is is passed on with a tile's last stage, because a barrier
 // cannot tell a phase from the one two before it.
 #pragma once
 
@@ -71,8 +71,8 @@ struct WgmmaTile {
 using TallTile = WgmmaTile<8>;
 using LowTile = WgmmaTile<4>;
 
-// How the 227 KB of an SM's shared memory are used by a convolution of `chunks` chunks. Weights that
-// stay for all of a block's tiles are read from L2 once: all of them up to four chunks. Of six
+// How the 227 KB of an SM's shared memory are used by a convolution of `chunks` chunks. Weights
+// that stay for all of a block's tiles are read from L2 once: all of them up to four chunks. Of six
 // chunks' 216 KB so many taps stay as leave room for three stages of pixels and two of the other
 // taps' weights; the remaining traffic (40 KB in the 2304 cycles that a chunk of 256 pixels takes)
 // is what L2 delivers to all SMs at once with a third to spare.
@@ -125,7 +125,7 @@ struct WgmmaStages {
 
 template <class T>
 constexpr WgmmaStages wgmma_stages(int chunks) {
-  WgmmaStages s{chunks,         T::kTaps,     WgmmaStages::kLeastPixelStages, 0,
+  WgmmaStages s{chunks,         T::kTaps,     WgmmaStages::kLeastPixelStages,        0,
                 T::kPixelBytes, T::kTapBytes, WgmmaStages::kWarps * T::kStagingBytes};
   while (s.bytes() > WgmmaStages::kLimit && s.resident_taps > 0) {
     s.weight_stages = WgmmaStages::kWeightStages;

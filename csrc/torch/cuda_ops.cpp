@@ -132,7 +132,7 @@ Tensor dense_block(const Tensor& x, at::TensorList weights, at::TensorList biase
     return esrgan::dense_block_composed(x, weights, biases, negative_slope, residual_scale);
 
   const kernels::Compute compute = compute_of("", x.scalar_type());
-  const kernels::DenseBlockPlan plan{shape, compute, esrgan::chosen_path(x.get_device(), compute)};
+  const kernels::DenseBlockPlan plan{shape, compute, esrgan::trunk_path("")};
   const Tensor input = x.contiguous(at::MemoryFormat::ChannelsLast);
   Tensor out = at::empty(x.sizes(), x.options(), at::MemoryFormat::ChannelsLast);
   if (x.numel() == 0) return out;
@@ -220,8 +220,8 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
   const Tensor workspace = bytes(kernels::workspace_bytes(plan, batch, height, width), x);
   const kernels::Path trunk = checked([&] { return esrgan::trunk_path(path); });
   check(kernels::forward(
-      plan, trunk, packed.const_data_ptr(), in, to, batch, height, width, workspace.mutable_data_ptr(),
-      static_cast<std::size_t>(workspace.numel()),
+      plan, trunk, packed.const_data_ptr(), in, to, batch, height, width,
+      workspace.mutable_data_ptr(), static_cast<std::size_t>(workspace.numel()),
       nonfinite ? reinterpret_cast<std::uint32_t*>(nonfinite->mutable_data_ptr()) : nullptr,
       stream_of(x)));
 }

@@ -653,8 +653,9 @@ inline void synchronize_warp() {
   emulator::in_warp("bar.warp.sync", nothing, [](Nothing**) {});
 }
 
+constexpr bool kTightRegisters = false;
 inline void wait_for_earlier_launches() { emulator::machine().current->waited = true; }
-inline void let_next_launch_start() {}
+inline void let_next_launch_start() { emulator::check_waited(); }
 
 inline void cp_async16(std::uint32_t to, const void* from, bool valid) {
   emulator::Fiber& f = *emulator::machine().current;
@@ -718,8 +719,8 @@ inline void ldmatrix4_transposed(std::uint32_t (&r)[4], std::uint32_t address) {
       for (int i = 0; i < 4; ++i) {
         std::uint16_t v[2];
         for (int h = 0; h < 2; ++h)
-          std::memcpy(&v[h],
-                      m.shared.data() + lanes[8 * i + l % 4 * 2 + h]->address + 2 * (l / 4), 2);
+          std::memcpy(&v[h], m.shared.data() + lanes[8 * i + l % 4 * 2 + h]->address + 2 * (l / 4),
+                      2);
         lanes[l]->r[i] = v[0] | static_cast<std::uint32_t>(v[1]) << 16;
       }
   });
@@ -958,8 +959,7 @@ inline void tma_store(const TensorMap& map, int x, int y, int z, std::uint32_t f
   emulator::check_waited();
   const TensorMap t = map;
   const std::size_t bytes = static_cast<std::size_t>(t.box_columns) * t.box_rows * t.box_planes * 2;
-  if (from % 128 || from + bytes > m.shared.size())
-    emulator::fail("TMA from a bad shared address");
+  if (from % 128 || from + bytes > m.shared.size()) emulator::fail("TMA from a bad shared address");
   for (std::size_t i = from / 4; i < (from + bytes) / 4; ++i) {
     const emulator::Word& w = m.words[i];
     if (w.state != emulator::Word::kValid) emulator::fail("TMA stores what nobody has written");
@@ -977,8 +977,8 @@ inline void tma_store(const TensorMap& map, int x, int y, int z, std::uint32_t f
           if (column < 0 || column >= t.columns || row < 0 || row >= t.rows || plane < 0 ||
               plane >= t.planes)
             continue;
-          auto* to = const_cast<std::uint16_t*>(t.data) + (plane * t.rows + row) * t.columns +
-                     column;
+          auto* to =
+              const_cast<std::uint16_t*>(t.data) + (plane * t.rows + row) * t.columns + column;
           std::memcpy(to, source, 2);
         }
   };

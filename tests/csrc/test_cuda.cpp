@@ -193,8 +193,8 @@ void run(Case c) {
   to.scale = static_cast<float>(scale);
   to.offset = static_cast<float>(offset);
   const Status status =
-      forward(plan, c.trunk, packed.as<void>(), from, to, c.batch, c.height, c.width, workspace.as<void>(),
-              bytes, nonfinite.as<std::uint32_t>(), nullptr);
+      forward(plan, c.trunk, packed.as<void>(), from, to, c.batch, c.height, c.width,
+              workspace.as<void>(), bytes, nonfinite.as<std::uint32_t>(), nullptr);
   expect(static_cast<bool>(status), text(status));
   expect(*nonfinite.as<std::uint32_t>() == 0, "infinite or NaN values in " + describe_case(c));
 
@@ -398,7 +398,9 @@ void test_errors() {
   const InputImages in{image.as<void>(), Pixel::kUint8, 48, 16, 4, 1};
   const OutputImages out{image.as<void>(), Pixel::kUint8, 768, 256, 16, 1};
   const auto code = [&](const Plan& p, const void* w, std::size_t size, int height) {
-    return forward(p, p.path, w, in, out, 1, height, 4, workspace.as<void>(), size, nullptr, nullptr).code;
+    return forward(p, p.path, w, in, out, 1, height, 4, workspace.as<void>(), size, nullptr,
+                   nullptr)
+        .code;
   };
   expect(code(plan, packed.as<void>(), bytes - 1, 4) == Code::kWorkspaceTooSmall, "workspace");
   expect(code(plan, packed.as<char>() + 16, bytes, 4) == Code::kInvalidArgument, "alignment");
@@ -502,7 +504,8 @@ void test_wgmma_layout() {
   for (int chunks = 1; chunks <= WgmmaStages::kMostChunks; ++chunks)
     for (const WgmmaStages& s : {wgmma_stages<TallTile>(chunks), wgmma_stages<LowTile>(chunks)}) {
       expect(s.bytes() <= WgmmaStages::kLimit && s.pixel_stages >= 3, "stages do not fit");
-      expect(s.resident_taps == 9 || s.weight_stages >= 2, "weights that do not stay have no place");
+      expect(s.resident_taps == 9 || s.weight_stages >= 2,
+             "weights that do not stay have no place");
       for (const int offset : {s.resident(), s.weights(), s.staging(), s.barriers()})
         expect(offset % 128 == 0, "TMA to a misaligned place");
     }
