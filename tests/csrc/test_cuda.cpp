@@ -335,7 +335,8 @@ void test_layout() {
 
 struct MistakeTask {
   int kind;
-  const char* memory;
+  char* memory;
+  TensorMap map;  // of all of it
 };
 
 void mistaken_kernel(const MistakeTask task) {
@@ -369,15 +370,35 @@ void mistaken_kernel(const MistakeTask task) {
       if (thread_index() % 32 == 0) mma_f16(d, {0, 0, 0, 0}, 0, 0);
       else ldmatrix4(r, mine);
       break;
-    default:
+    case 5:
       if (thread_index() != 5) synchronize_block();
+      break;
+    case 6:  // no fence between
+    case 7:  // written again before it was read
+      store_shared16(mine, {0, 0, 0, 0});
+      if (task.kind == 7) fence_for_tma();
+      synchronize_block();
+      if (thread_index() == 0) {
+        tma_store(task.map, 0, 0, 0, 0);
+        tma_store_commit();
+        store_shared16(mine, {1, 1, 1, 1});
+        tma_store_wait();
+      }
+      break;
+    case 8:  // does not wait for the launch before
+      store_global(task.memory + mine, uint4{0, 0, 0, 0});
+      break;
+    default:  // lets the next launch start before it has waited itself
+      let_next_launch_start();
+      wait_for_earlier_launches();
   }
 }
 
 void test_mistake(int kind) {
   emulator::Memory memory(64 * 16);
-  const MistakeTask task{kind, memory.as<char>()};
-  launch(&mistaken_kernel, 1, 64, 64 * 16, nullptr, task);
+  MistakeTask task{kind, memory.as<char>(), {}};
+  encode_tensor_map(task.map, memory.as<void>(), 64, 8, 1, 64, 8, 1);
+  launch(&mistaken_kernel, 1, 64, 64 * 16, nullptr, task, kind >= 8 ? Overlap::kYes : Overlap::kNo);
 }
 
 const Compute kAll[] = {Compute::kFloat16, Compute::kBFloat16, Compute::kTensorFloat32,
@@ -528,7 +549,8 @@ void test_pixels() {
 int main(int count, char** arguments) {
   const std::string group = count > 1 ? arguments[1] : "";
   const std::vector<Compute> all(std::begin(kAll), std::end(kAll));
-  const char* const mistakes[] = {"race", "early", "unwritten", "outside", "diverge", "barrier"};
+  const char* const mistakes[] = {"race",    "early",    "unwritten", "outside",  "diverge",
+                                  "barrier", "unfenced", "changed",   "unwaited", "chained"};
   if (group == "layout") {
     test_layout();
     test_wgmma_layout();
@@ -546,12 +568,13 @@ int main(int count, char** arguments) {
   } else if (group == "small") {  // what is left for a slow build
     test_layout();
     test_errors();
+    run_dense_block(Compute::kFloat16, Path::kWgmma, 64, 32, 1, 5, 31);
     run({shape(3, 3, 32, 16, 1, 1), Compute::kFloat16, Path::kMma, 2, 3, 9});
     run({shape(3, 3, 32, 16, 1, 0), Compute::kFloat32, Path::kMma, 1, 3, 9, Pixel::kUint8,
          Pixel::kUint16, Order::kPadded, Order::kChannelsLast});
     run_dense_block(Compute::kBFloat16, Path::kMma, 32, 16, 1, 3, 3);
   } else {
-    for (int kind = 0; kind < 6; ++kind)
+    for (int kind = 0; kind < 10; ++kind)
       if (group == mistakes[kind]) test_mistake(kind);
   }
   std::printf("%ld launches, %ld barriers: all right\n", emulator::machine().launches,

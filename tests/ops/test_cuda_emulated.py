@@ -71,17 +71,23 @@ def test_is_clean_under_sanitizers(sanitized: Path) -> None:
     run(sanitized, "small")
 
 
-@pytest.mark.parametrize("mistake", ["race", "early", "unwritten", "outside", "diverge", "barrier"])
+MISTAKES = {
+    "race": "race:",
+    "early": "before its copy was waited for",
+    "unwritten": "uninitialized shared memory",
+    "outside": "outside of any memory",
+    "diverge": "lanes diverge",
+    "barrier": "deadlock",
+    "unfenced": "TMA stores what was not fenced for it",
+    "changed": "shared memory changed while TMA could still read it",
+    "unwaited": "memory touched before earlier launches had ended",
+    "chained": "memory touched before earlier launches had ended",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_emulator_finds_mistakes(program: Path, mistake: str) -> None:
     """Tests that cannot fail show nothing: each of these kernels has one mistake."""
     result = subprocess.run([str(program), mistake], capture_output=True, text=True)
     assert result.returncode == 3
-    expected = {
-        "race": "race:",
-        "early": "before its copy was waited for",
-        "unwritten": "uninitialized shared memory",
-        "outside": "outside of any memory",
-        "diverge": "lanes diverge",
-        "barrier": "deadlock",
-    }
-    assert expected[mistake] in result.stderr
+    assert MISTAKES[mistake] in result.stderr
