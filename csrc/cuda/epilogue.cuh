@@ -75,7 +75,7 @@ ESRGAN_DEVICE void store_tile_singly(const ConvolutionTask& task, const Item& it
   }
 }
 
-// 16 bits: of 4 or 8 pixels the residuals are asked for before the first is used, as many as there
+// 16 bits: of 2 to 8 pixels the residuals are asked for before the first is used, as many as there
 // are registers for: a load that is waited for takes longer than everything else here, and the
 // compiler moves none past a store.
 template <class M, class T>
@@ -98,7 +98,7 @@ ESRGAN_DEVICE void store_tile_in_batches(const ConvolutionTask& task, const Item
   const auto inside = [&](int m, int half) {
     return y + m < task.height && x + 8 * half < task.width;
   };
-  constexpr int kBatch = T::kRowsPerWarp / (kTightRegisters ? 2 : 1);  // rows
+  constexpr int kBatch = kResidualRows;
 #pragma unroll
   for (int n = 0; n < T::kOutputTiles; ++n) {
     const int channel =
@@ -108,6 +108,7 @@ ESRGAN_DEVICE void store_tile_in_batches(const ConvolutionTask& task, const Item
     const std::int64_t at = element_offset<M::kElementBytes>(channel, pixel, out_pixels);
 #pragma unroll
     for (int first = 0; first < T::kRowsPerWarp; first += kBatch) {
+      static_assert(T::kRowsPerWarp % kBatch == 0, "");
       typename M::Pair residuals[kBatch][2], outers[kBatch][2];
 #pragma unroll
       for (int m = 0; m < kBatch; ++m)

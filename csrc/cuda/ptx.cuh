@@ -22,12 +22,14 @@ ESRGAN_DEVICE int block_count() { return static_cast<int>(gridDim.x); }
 ESRGAN_DEVICE void synchronize_block() { __syncthreads(); }
 ESRGAN_DEVICE void synchronize_warp() { __syncwarp(); }
 
-// For compute capability 12.0 ptxas needs a few registers more for the same code: what just fits
-// elsewhere spills there.
+// Rows of 16-bit residuals that fit into registers beside the sums of the first path's large tile:
+// ptxas needs a few more for the same code on some architectures, and spills beyond these.
 #if __CUDA_ARCH__ >= 1200
-constexpr bool kTightRegisters = true;
+constexpr int kResidualRows = 2;
+#elif __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+constexpr int kResidualRows = 1;
 #else
-constexpr bool kTightRegisters = false;
+constexpr int kResidualRows = 4;
 #endif
 
 // ---- Programmatic dependent launch (compute capability 9.0) ----

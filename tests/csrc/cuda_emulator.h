@@ -653,7 +653,7 @@ inline void synchronize_warp() {
   emulator::in_warp("bar.warp.sync", nothing, [](Nothing**) {});
 }
 
-constexpr bool kTightRegisters = false;
+constexpr int kResidualRows = 4;
 inline void wait_for_earlier_launches() { emulator::machine().current->waited = true; }
 inline void let_next_launch_start() { emulator::check_waited(); }
 
