@@ -116,9 +116,9 @@ def _operators() -> list[tuple[str, str]]:
     from esrgan_ext.inference.devices import available_devices
 
     rows = [("RRDBNet on the CPU", ops.backend()), ("extension", ops.library.origin())]
-    module = ops.library.load()
-    if module is not None:
-        info = module.build_info()
+    cpu_library = ops.library.load()
+    if cpu_library is not None:
+        info = cpu_library.build_info()
         rows.append(("compiler", f"{info['compiler']}, C++{info['standard']}"))
     rows.append(("CUDA operators", ops.library.cuda_origin()))
     module = ops.library.load_cuda()

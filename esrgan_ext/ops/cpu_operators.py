@@ -206,8 +206,9 @@ class DenseBlockCache:
         shape = functions.shape(biases[4].numel(), biases[0].numel(), slope, scale)
         packed = torch.empty(functions.packed_floats(shape))
         kept = [[t.detach().contiguous() for t in group] for group in (weights, biases)]
-        addresses = ([t.data_ptr() for t in group] for group in kept)
-        functions.pack(shape, *addresses, torch.get_num_threads(), packed.data_ptr())
+        of_weights, of_biases = ([t.data_ptr() for t in group] for group in kept)
+        threads = torch.get_num_threads()
+        functions.pack(shape, of_weights, of_biases, threads, packed.data_ptr())
         with self._lock:
             self._entries[key] = ([weakref.ref(t) for t in tensors], state, packed)
             while len(self._entries) > self.MAX_ENTRIES:
