@@ -168,7 +168,7 @@ class UpscaleWidget(RunWidget):
         pair, alpha = self._pair, self._strength
         if pair is None or alpha is None or self.consistent_check.isChecked():
             return self.model_combo.key
-        return {0: pair[0], 1: pair[1]}.get(alpha, Mix(*pair, alpha))
+        return {0.0: pair[0], 1.0: pair[1]}.get(float(alpha)) or Mix(*pair, alpha)
 
     @property
     def label(self) -> str:

@@ -121,16 +121,16 @@ def _operators() -> list[tuple[str, str]]:
         info = cpu_library.build_info()
         rows.append(("compiler", f"{info['compiler']}, C++{info['standard']}"))
     rows.append(("CUDA operators", ops.library.cuda_origin()))
-    module = ops.library.load_cuda()
-    architectures = "none" if module is None else module.build_info()["architectures"]
+    cuda = ops.library.load_cuda()
+    architectures = "none" if cuda is None else str(cuda.build_info()["architectures"])
     rows.append(("CUDA architectures", architectures))
     for device in available_devices():
         if device.type != "cuda":
             continue
         kernels = ops.backend(device)
-        if kernels == "cuda" and module is not None:
+        if kernels == "cuda" and cuda is not None:
             usable = (
-                f"{c} {' or '.join(module.paths(device.index, c))}" for c in ops.cuda.COMPUTE_NAMES
+                f"{c} {' or '.join(cuda.paths(device.index, c))}" for c in ops.cuda.COMPUTE_NAMES
             )
             kernels = f"cuda: {', '.join(usable)}"
         rows.append((f"RRDBNet on {device}", kernels))

@@ -226,7 +226,7 @@ class SRVGGNetCompact(SRNetwork):
 
     def _slopes(self) -> list[Tensor]:
         """A slope for each channel after each convolution but the last."""
-        slopes = [layer.weight for layer in self.body if isinstance(layer, nn.PReLU)]
+        slopes: list[Tensor] = [layer.weight for layer in self.body if isinstance(layer, nn.PReLU)]
         if self.config.activation != "prelu":
             slope = NEGATIVE_SLOPE if self.config.activation == "leakyrelu" else 0.0
             slopes = [self._constant_slopes(slope)] * (1 + self.config.num_conv)

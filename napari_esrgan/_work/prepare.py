@@ -152,7 +152,7 @@ def denoised(request: UpscaleRequest, ranges: list[Any], cancelled: Cancelled) -
         if values != "auto":  # constant
             strengths.append(denoise_strength(estimate_noise(parts), low, high))
     alpha = max(strengths)
-    mixed = {0: pair[0], 1: pair[1]}.get(alpha, Mix(*pair, alpha))
+    mixed = {0.0: pair[0], 1.0: pair[1]}.get(float(alpha)) or Mix(*pair, alpha)
     return replace(request, model=mixed, denoise_auto=False)
 
 

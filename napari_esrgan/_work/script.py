@@ -96,7 +96,8 @@ class _Facts:
         """
         try:
             p = provenance["parameters"]
-            axes = Axes(tuple(str(role) for role in p["axes"]), bool(p["rgb"]))  # type: ignore[arg-type]
+            roles: Any = tuple(str(role) for role in p["axes"])
+            axes = Axes(roles, bool(p["rgb"]))
             y0, y1, x0, x1 = (int(edge) for edge in p["region"])
             plane = p["plane"]
             if plane is not None:
