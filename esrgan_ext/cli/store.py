@@ -123,9 +123,8 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
     if not is_auto(options.model) and (
         isinstance(options.denoise, float) or find_model(options.model).path is None  # type: ignore[arg-type]
     ):
-        load(
-            str(options.model), out, options.denoise
-        )  # downloaded here, with a bar; workers then find it
+        strength = options.denoise if isinstance(options.denoise, float) else None
+        load(str(options.model), out, strength)  # downloaded here, with a bar; workers find it
     with store_display.shown(out) as events:
         try:
             report = upscale_store(source, target, options, events)

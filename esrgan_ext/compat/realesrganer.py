@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -128,7 +128,7 @@ class RealESRGANer:
         if mode == "L":
             output = cv2.cvtColor(np.ascontiguousarray(output), cv2.COLOR_BGR2GRAY)
         if mode == "RGBA":
-            alpha = values[..., 3]
+            alpha: Any = values[..., 3]
             if alpha_upsampler == "realesrgan":
                 planes = self._run(np.repeat(alpha[..., None], 3, 2))
                 alpha = cv2.cvtColor(np.ascontiguousarray(planes[..., ::-1]), cv2.COLOR_BGR2GRAY)
@@ -136,7 +136,7 @@ class RealESRGANer:
                 size = (width * self.scale, height * self.scale)
                 alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR)
             output = np.dstack((output, alpha))
-        result = (output * full).round().astype(kind)
+        result: Any = (output * full).round().astype(kind)
         if outscale is not None and outscale != float(self.scale):
             size = (int(width * outscale), int(height * outscale))
             result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)

@@ -321,8 +321,9 @@ class Upscaler:
     ) -> ValueMap:
         """The values of an array that are taken as black and white (`low`, `high`)."""
         chosen = self.options.data_range if isinstance(data_range, _AsMade) else data_range
-        layout = arrays.layout_of(image.shape, self._axis(channel_axis))
-        return ranges.value_map(image, chosen, layout)
+        pixels = cast(np.ndarray, image)
+        layout = arrays.layout_of(pixels.shape, self._axis(channel_axis))
+        return ranges.value_map(pixels, chosen, layout)
 
     @overload
     def __call__(
@@ -411,26 +412,29 @@ class Upscaler:
                 given, data_range=data_range, progress=progress, on_tile=on_tile, out=out,
                 start=start, return_std=return_std,
             )  # fmt: skip
-        image = np.asarray(image)
+        pixels = np.asarray(image)
+        result: np.ndarray | tuple[np.ndarray, np.ndarray]
         if self._network is None:
-            chosen = cast(Any, self.for_image(image.shape, image.dtype, channel_axis=axis))
-            result: np.ndarray | tuple[np.ndarray, np.ndarray] = chosen(
-                image, data_range=data_range, channel_axis=axis, progress=progress,
+            chosen = cast(Any, self.for_image(pixels.shape, pixels.dtype, channel_axis=axis))
+            result = chosen(
+                pixels, data_range=data_range, channel_axis=axis, progress=progress,
                 on_tile=on_tile, out=out, start=start, return_std=return_std,
             )  # fmt: skip
             return result
-        layout = arrays.layout_of(image.shape, axis)
-        values = self.value_map(image, data_range=data_range, channel_axis=axis)
+        layout = arrays.layout_of(pixels.shape, axis)
+        values = self.value_map(pixels, data_range=data_range, channel_axis=axis)
         self._engine.groups(layout.together)
-        strength = self._strength(image, layout, values)
+        strength = self._strength(pixels, layout, values)
         if strength:
-            return self._denoising(strength)(
-                image, data_range=(values.low, values.high), channel_axis=axis, progress=progress,
-                on_tile=on_tile, out=out, start=start, return_std=return_std,  # type: ignore[call-overload, no-any-return]
+            denoising = cast(Any, self._denoising(strength))
+            result = denoising(
+                pixels, data_range=(values.low, values.high), channel_axis=axis, progress=progress,
+                on_tile=on_tile, out=out, start=start, return_std=return_std,
             )  # fmt: skip
+            return result
         everything = Rect(0, layout.height, 0, layout.width)
         nan_count = sum(
-            arrays.check_finite(layout.read(image, index, everything)) for index in layout.images()
+            arrays.check_finite(layout.read(pixels, index, everything)) for index in layout.images()
         )
         if nan_count:
             warnings.warn(
@@ -441,10 +445,10 @@ class Upscaler:
             )
         result_layout = layout.resized(*self.output_size(layout.height, layout.width))
         if out is None:
-            out = _allocated(result_layout.shape, image.dtype)
-        elif out.shape != result_layout.shape or out.dtype != image.dtype:
+            out = _allocated(result_layout.shape, pixels.dtype)
+        elif out.shape != result_layout.shape or out.dtype != pixels.dtype:
             raise OptionError(
-                f"out must have shape {result_layout.shape} and dtype {image.dtype}, "
+                f"out must have shape {result_layout.shape} and dtype {pixels.dtype}, "
                 f"not {out.shape} and {out.dtype}"
             )
         std = _allocated(result_layout.shape, np.dtype(np.float32)) if return_std else None
@@ -455,10 +459,10 @@ class Upscaler:
         converted = (
             native_size
             and not (return_std or self.options.consistent)
-            and self._engine.converts(image.dtype, layout.together)
+            and self._engine.converts(pixels.dtype, layout.together)
         )
         job = Job(
-            image, out, layout, result_layout, values, on_tile, meter, start, converted,
+            pixels, out, layout, result_layout, values, on_tile, meter, start, converted,
             self.options.consistent, std,
         )  # fmt: skip
         self._run(job)
