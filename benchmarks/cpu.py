@@ -147,13 +147,16 @@ def compare(
 
 def table(results: list[Result], title: str) -> Table:
     printed = Table(title=title, title_justify="left")
-    for column in ("input", "runtime", "median ms", "times ours", "PSNR dB", "peak B/pixel"):
-        printed.add_column(column, justify="left" if column in ("input", "runtime") else "right")
+    for column in ("input", "runtime"):
+        printed.add_column(column)
+    for column in ("median ms", "images/s", "times ours", "PSNR dB", "peak B/pixel"):
+        printed.add_column(column, justify="right")
     for r in results:
         printed.add_row(
             r.size,
             r.runner,
-            f"{r.milliseconds:.0f}",
+            f"{r.milliseconds:.0f}" if r.milliseconds >= 100 else f"{r.milliseconds:.1f}",
+            f"{1e3 / r.milliseconds:.2f}",
             f"{r.ratio:.2f}",
             "" if r.psnr is None else f"{r.psnr:.1f}",
             "" if r.bytes_per_pixel is None else f"{r.bytes_per_pixel:.0f}",

@@ -22,11 +22,13 @@ constexpr int kLag = 2;
 // too, and one more, so that the writer need not wait for a reader that runs beside it.
 constexpr int kGroupsKept = kLag + 3;
 
-const Kernels& kernels_of() { return kernels_for(kSegment); }
+const Kernels& kernels_of(const CompactShape& s) {
+  return s.nf % 64 == 0 ? kernels_for_wide_outputs() : kernels_for(kSegment);
+}
 
 // The last convolution's outputs, with zeros up to whole panels of the product.
 int padded_outputs(const CompactShape& s) {
-  const int panel = kernels_of().panel_outputs;
+  const int panel = kernels_of(s).panel_outputs;
   return (s.in_channels * s.upsampling * s.upsampling + panel - 1) / panel * panel;
 }
 
@@ -85,7 +87,7 @@ class CompactJob : public Job {
   CompactJob(const CompactShape& shape, const float* packed, const ImageView& in,
              const ImageView& out, int threads)
       : shape_(shape),
-        kernels_(kernels_of()),
+        kernels_(kernels_of(shape)),
         outputs_(padded_outputs(shape)),
         layers_(layout_of(shape).range(0, shape.convolutions + 2, packed)),
         planes_(in, shape.in_channels),
@@ -384,7 +386,7 @@ void pack(const CompactShape& s, const Convolution* convolutions, int threads, f
             weights.begin());
   std::copy(last.bias, last.bias + last.out_channels, bias.begin());
   last = {weights.data(), bias.data(), s.nf, padded};
-  pack(layout_of(s), kernels_of(), all.data(), threads, packed);
+  pack(layout_of(s), kernels_of(s), all.data(), threads, packed);
 }
 
 bool run(const CompactShape& shape, const float* packed, const ImageView& in, const ImageView& out,

@@ -9,7 +9,7 @@ namespace esrgan {
 extern const Kernels kernels_baseline_16, kernels_baseline_32;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2_16, kernels_avx2_32;
-extern const Kernels kernels_avx512_16, kernels_avx512_32;
+extern const Kernels kernels_avx512_16, kernels_avx512_32, kernels_avx512_wide;
 #endif
 
 namespace {
@@ -60,6 +60,13 @@ const Kernels& kernels_for(int segment_channels) {
   }
 #endif
   return narrow ? kernels_baseline_16 : kernels_baseline_32;
+}
+
+const Kernels& kernels_for_wide_outputs() {
+#if defined(__x86_64__)
+  if (chosen_isa().isa == IsaChoice::kAvx512) return kernels_avx512_wide;
+#endif
+  return kernels_for(32);
 }
 
 const char* isa_name() { return kernels_for(32).name; }

@@ -20,6 +20,7 @@ namespace esrgan {
 
 extern const Kernels kernels_avx512_16 = table<16>("avx512");
 extern const Kernels kernels_avx512_32 = table<32>("avx512");
+extern const Kernels kernels_avx512_wide = table<32, 64>("avx512");
 
 }  // namespace esrgan
 

@@ -29,10 +29,10 @@ void transform_output(const OutputTransform& out) {
 
 // Panels are as wide as the narrowest output, the growth channels, allows: half of every product
 // would be padding else. multiply.h says which shapes suit how many registers.
-template <int Channels>
+template <int Channels, int Outputs = Channels>
 constexpr Kernels table(const char* name) {
-  constexpr int kWidest = kLanes == 16 || kSums > 12 ? 2 : 4;
-  constexpr int kVectors = Channels / kLanes < kWidest ? Channels / kLanes : kWidest;
+  constexpr int kWidest = Outputs > Channels || (kLanes < 16 && kSums <= 12) ? 4 : 2;
+  constexpr int kVectors = Outputs / kLanes < kWidest ? Outputs / kLanes : kWidest;
   return {name,
           kLanes,
           Channels,

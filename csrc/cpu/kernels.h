@@ -154,5 +154,9 @@ const char* isa_name();
 
 // Growth channels of 16 need segments of 16 channels; all else takes 32.
 const Kernels& kernels_for(int segment_channels);
+// Segments of 32, for products of which all have outputs in multiples of 64. Panels of 4 vectors of
+// AVX-512 by 6 tiles take 10 loads for 24 FMAs, those of 2 by 12 take 14: 3 to 4 % faster
+// (Sapphire Rapids, 64 -> 64 channels).
+const Kernels& kernels_for_wide_outputs();
 
 }  // namespace esrgan
