@@ -86,17 +86,21 @@ def test_info_names_the_kernels_of_each_gpu(run, monkeypatch) -> None:
 
     module = SimpleNamespace(
         build_info=lambda: {"architectures": "80,90a"},
-        path=lambda index, compute: "wgmma" if compute == "float16" else "mma",
+        paths=lambda index, compute: ["mma", "wgmma"] if compute == "float16" else ["mma"],
     )
     monkeypatch.setattr(ops.library, "load_cuda", lambda: module)
     monkeypatch.setattr(ops.library, "cuda_origin", lambda: "JIT")
+    times = {"float16": {"64x64": {"mma": 400.0, "wgmma": 300.0}}}
+    monkeypatch.setattr(ops.selfcheck, "timings", lambda device: times)
     monkeypatch.setattr(ops.cuda, "available", lambda device, dtype: device.index == 0)
     monkeypatch.setattr("esrgan_ext.cli.info._devices", lambda: [("cuda:0", "NVIDIA H100")])
     gpus = [torch.device("cuda", 0), torch.device("cuda", 1)]
     monkeypatch.setattr(devices, "available_devices", lambda: gpus)
     lines = [" ".join(line.split()) for line in run("info").stdout.splitlines()]
     assert "CUDA architectures 80,90a" in lines
-    assert "RRDBNet on cuda:0 cuda: float16 wgmma, bfloat16 mma, tf32 mma, float32 mma" in lines
+    kernels = "float16 mma or wgmma, bfloat16 mma, tf32 mma, float32 mma"
+    assert f"RRDBNet on cuda:0 cuda: {kernels}" in lines
+    assert "float16 64x64 wgmma (mma 400 us, wgmma 300 us)" in lines
     assert "RRDBNet on cuda:1 reference" in lines
 
 

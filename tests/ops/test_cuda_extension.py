@@ -42,7 +42,7 @@ def compilation(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         calls.append({**arguments, "home": cpp_extension.CUDA_HOME})
         library = Path(str(arguments["build_directory"])) / f"{arguments['name']}.so"
         library.write_bytes(b"")
-        return SimpleNamespace(__file__=str(library), path=lambda device, compute: "mma")
+        return SimpleNamespace(__file__=str(library), paths=lambda *_: ["mma"])
 
     monkeypatch.setattr(cpp_extension, "load", load)
     return calls
