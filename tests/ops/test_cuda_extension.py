@@ -228,8 +228,8 @@ def test_the_runtime_of_pips_packages_is_found_for_the_linker(tmp_path):
 class Kernels(SimpleNamespace):
     """The module of the CUDA operators, as far as Python sees it."""
 
-    def path(self, device: int, compute: str) -> str:
-        return "none" if (device, compute) == (1, "tf32") else "mma"
+    def paths(self, device: int, compute: str, nf: int = 64, gc: int = 32) -> list[str]:
+        return [] if (device, compute) == (1, "tf32") else ["mma"]
 
     def unsupported(self, shape: list[int]) -> str:
         return "" if shape[2] in (32, 64) else "nf must be 32 or 64"
