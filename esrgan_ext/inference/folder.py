@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,7 @@ def plan(
     else:
         jobs = [FileJob(source, _result_path(source, target / source.name, naming, factor))]
     jobs = _without_results(jobs) if naming.suffix else jobs
+    jobs = _told_apart(jobs)
     _require_distinct(jobs)
     present = set() if overwrite else {job for job in jobs if os.path.lexists(job.target)}
     todo = tuple(job for job in jobs if job not in present)
@@ -209,6 +211,27 @@ def _without_results(jobs: list[FileJob]) -> list[FileJob]:
         for job in jobs
         if (other := targets.get(_identity(job.source))) is None or other.source == job.source
     ]
+
+
+def _told_apart(jobs: list[FileJob]) -> list[FileJob]:
+    """Where two inputs would become one result, the later one keeps its whole name in it.
+
+    `anim.gif` beside `anim.png` becomes `anim.gif.png`. The first in the order of names keeps the
+    plain one; an input whose own name it is comes before all others.
+    """
+    own = {_identity(job.target) for job in jobs if job.target.name == job.source.name}
+    seen: set[str] = set()
+    made = []
+    for job in jobs:
+        identity = _identity(job.target)
+        taken = identity in seen or (identity in own and job.target.name != job.source.name)
+        if taken:
+            name = f"{job.source.name}{job.target.suffix}"
+            job = FileJob(job.source, job.target.with_name(name))
+            warnings.warn(f"{job.source}: its result is {name}, another has its name", stacklevel=3)
+        seen.add(_identity(job.target))
+        made.append(job)
+    return made
 
 
 def _require_distinct(jobs: Sequence[FileJob]) -> None:

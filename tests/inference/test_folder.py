@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from esrgan_ext.errors import OptionError
+from esrgan_ext.errors import ImageFileError, OptionError
 from esrgan_ext.inference import folder
 from esrgan_ext.inference.files import write_image
 from esrgan_ext.inference.folder import Naming
+from esrgan_ext.inference.headers import read_header
 
 
 def image(path: Path, channels: int = 3, dtype: type = np.uint8, side: int = 6) -> Path:
@@ -97,19 +99,34 @@ class TestPlan:
         assert [job.source.name for job in plan.skipped] == ["a.png"]
         assert len(folder.plan(source, out, overwrite=True).jobs) == 2
 
-    def test_two_inputs_for_one_result_are_an_error(self, tmp_path) -> None:
+    def test_two_inputs_for_one_result_are_told_apart(self, tmp_path) -> None:
         source, out = tmp_path / "in", tmp_path / "out"
         image(source / "a.png")
         image(source / "a.jpg")
         assert len(folder.plan(source, out).jobs) == 2
-        with pytest.raises(OptionError, match=r"a\.jpg and .*a\.png would both become .*a\.webp"):
-            folder.plan(source, out, naming=Naming("webp"))
+        with pytest.warns(UserWarning, match=r"a\.png: its result is a\.png\.webp"):
+            plan = folder.plan(source, out, naming=Naming("webp"))
+        assert [job.target.name for job in plan.jobs] == ["a.webp", "a.png.webp"]
 
     def test_a_fallback_to_png_counts_too(self, tmp_path) -> None:
         image(tmp_path / "in" / "a.webp", channels=4)
         image(tmp_path / "in" / "a.tif", dtype=np.uint16)
-        with pytest.raises(OptionError, match=r"would both become .*a\.png"):
-            folder.plan(tmp_path / "in", tmp_path / "out", naming=Naming("jpg"))
+        with pytest.warns(UserWarning, match=r"its result is a\.webp\.png"):
+            plan = folder.plan(tmp_path / "in", tmp_path / "out", naming=Naming("jpg"))
+        assert [job.target.name for job in plan.jobs] == ["a.png", "a.webp.png"]
+
+    def test_a_file_that_keeps_its_name_comes_first(self, tmp_path) -> None:
+        image(tmp_path / "in" / "a.jpg", channels=3)
+        image(tmp_path / "in" / "a.png")
+        with pytest.warns(UserWarning, match=r"a\.jpg: its result is a\.jpg\.png"):
+            plan = folder.plan(tmp_path / "in", tmp_path / "out", naming=Naming("png"))
+        assert [job.target.name for job in plan.jobs] == ["a.jpg.png", "a.png"]
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+    def test_a_pipe_is_not_waited_for(self, tmp_path) -> None:
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(ImageFileError, match=r"pipe\.png: is no regular file"):
+            read_header(tmp_path / "pipe.png")
 
     @pytest.mark.parametrize("overwrite", [False, True])
     def test_results_never_replace_inputs(self, tmp_path, overwrite) -> None:
