@@ -127,7 +127,7 @@ def test_other_number_formats_are_refused(pair: tuple[Path, Path], flag: int) ->
         ("1=3 4=1", "1=5 4=1", "3x3 convolution"),
         ("1=3 4=1", "1=3 4=0", "3x3 convolution"),
         ("4=1 5=1", "4=1 5=0", "3x3 convolution"),
-        ("Interp", "PixelShuffle", "type PixelShuffle does not occur"),
+        ("Interp", "PixelShuffle", "not an SRVGGNetCompact"),
         ("6=135", "6=136", "number of weights"),
         ("7767517", "7767518", "not an ncnn .param file"),
         ("1 1 blob0 blob1 ", "1 1 nowhere blob1 ", "computed nowhere"),
