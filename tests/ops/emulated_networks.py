@@ -146,7 +146,8 @@ def check_upscaler() -> None:
         up = esr.Upscaler(network)
         for name, image in images.items():
             top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
-            known = None if top > 1 else (0.0, 1.0)  # else floats are taken to span their own range
+            # Else all but 8 bits would be taken to span the range of their own values.
+            known = None if image.dtype == np.uint8 else (0.0, float(top))
             got = up(image, data_range=known).astype(np.float64) / top
             expected = by_definition(exact, image / top)
             if top > 1:
