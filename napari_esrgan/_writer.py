@@ -1,5 +1,5 @@
 """Writes image layers as OME-TIFF, with what napari's own writer loses: pixel size, units, axes,
-channel colour and what made the layer."""
+the time step and what made the layer. Names and colours of channels are not written."""
 
 from __future__ import annotations
 

@@ -22,14 +22,15 @@ ESRGAN_DEVICE int block_count() { return static_cast<int>(gridDim.x); }
 ESRGAN_DEVICE void synchronize_block() { __syncthreads(); }
 ESRGAN_DEVICE void synchronize_warp() { __syncwarp(); }
 
-// Rows of 16-bit residuals that fit into registers beside the sums of the first path's large tile:
-// ptxas needs a few more for the same code on some architectures, and spills beyond these.
-#if __CUDA_ARCH__ >= 1200
-constexpr int kResidualRows = 2;
+// Rows of 16-bit residuals that fit into registers beside the sums of the first path's large tile,
+// by ptxas 13.0's reports: it needs a few more for the same code on some architectures, and spills
+// beyond these. What is compiled for 8.0 also runs on 8.6 and 8.9, where 4 rows spill.
+#if __CUDA_ARCH__ >= 1000 && __CUDA_ARCH__ < 1200
+constexpr int kResidualRows = 4;
 #elif __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 constexpr int kResidualRows = 1;
 #else
-constexpr int kResidualRows = 4;
+constexpr int kResidualRows = 2;
 #endif
 
 // ---- Programmatic dependent launch (compute capability 9.0) ----

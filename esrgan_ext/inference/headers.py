@@ -160,7 +160,8 @@ def read_header(path: Path) -> ImageHeader:
     ImageFileError
         The file is missing, empty, no image, or has no pixels; the message names it.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+    # Opening a pipe would wait for its writer.
+    if path.exists() and not (path.is_file() or path.is_dir()):
         raise ImageFileError(f"{path}: is no regular file")
     try:
         with open(path, "rb") as file:

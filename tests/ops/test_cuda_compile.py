@@ -75,7 +75,6 @@ def kernels(folder: Path) -> list[Resources]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.xfail(strict=False, reason="bf16's largest tile spills on 8.6: a known fault of speed")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_compiles_without_warnings_spills_or_local_memory(
     kernels: list[Resources], architecture: str
@@ -154,7 +153,6 @@ def loads_used_early(code: list[str], window: int) -> tuple[int, list[tuple[str,
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.xfail(strict=False, reason="not seen to hold for every kernel yet")
 @pytest.mark.skipif(disassembler() is None, reason="cuobjdump is not installed")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("kind", ["mma", "wgmma"])
