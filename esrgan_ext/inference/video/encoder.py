@@ -125,7 +125,7 @@ def encoding_for(
         )
     colour = clip.colour
     global_header: Any = av.format.Flags.global_header.value
-    container = av.format.ContainerFormat(_container(target), "w")
+    container = av.format.ContainerFormat(container_of(target.suffix), "w")
     encoding = Encoding(
         codec=codec,
         pixel_format=pixel_format,
@@ -148,10 +148,10 @@ def encoding_for(
     return encoding, notes
 
 
-def _container(target: Path) -> str:
+def container_of(suffix: str) -> str:
+    """What ffmpeg calls the container of a suffix."""
     names = {".mkv": "matroska", ".m4v": "mp4"}
-    suffix = target.suffix.lower()
-    return names.get(suffix, suffix.lstrip("."))
+    return names.get(suffix.lower(), suffix.lower().lstrip("."))
 
 
 def configure(context: Any, encoding: Encoding) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import av
 
 from esrgan_ext.errors import ImageFileError
-from esrgan_ext.inference.video.encoder import Encoding, Segment, configure
+from esrgan_ext.inference.video.encoder import Encoding, Segment, configure, container_of
 
 # Matroska keeps the times of showing alone; libavformat would shift them all for the sake of the
 # times of decoding, which begin before zero.
@@ -60,7 +60,7 @@ def join(
     ImageFileError
         The file cannot be written.
     """
-    container = {".mkv": "matroska", ".m4v": "mp4"}.get(suffix.lower(), suffix.lower().lstrip("."))
+    container = container_of(suffix)
     notes: list[str] = []
     try:
         with (

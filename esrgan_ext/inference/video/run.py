@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -475,10 +474,9 @@ def _join_video(
     segments = [folder.segment(number) for number in range(work.segments)]
     length = None if end is None else end - (start or 0.0)
     name = info_of(upscaler.network).name
-    path = getattr(source, "path")  # noqa: B009  # of either kind of source
     return join(
-        folder.joined(), target.suffix, encoding, segments, path,
-        shift=getattr(source, "shift", Fraction(0)), end=length,
+        folder.joined(), target.suffix, encoding, segments, source.path,
+        shift=source.shift, end=length,
         comment=f"upscaled with {name} by esrgan_ext",
     )  # fmt: skip
 

@@ -35,11 +35,17 @@ class Source(Protocol):
 
     Attributes
     ----------
+    path : Path
     clip : Clip
     notes : list of str
         What of the file is not carried over.
+    shift : Fraction
+        Seconds of the file's clock that are zero in the result, known once `frames` has given the
+        first.
     """
 
+    path: Path
+    shift: Fraction
     clip: Clip
     notes: list[str]
 
@@ -84,11 +90,7 @@ def open_source(
 
 
 class VideoSource:
-    """The largest video stream of a file.
-
-    `shift`: the seconds of the file's clock that are zero in the result, known once `frames` has
-    given the first.
-    """
+    """The largest video stream of a file."""
 
     def __init__(self, path: Path, start: float, end: float | None) -> None:
         self.path, self._start, self._end = path, start, end
@@ -228,6 +230,7 @@ class AnimationSource:
 
     def __init__(self, path: Path, start: float, end: float | None) -> None:
         self.path, self._start, self._end = path, start, end
+        self.shift = Fraction(0)  # there is no sound whose time would matter
         self.notes: list[str] = []
         with self._opened() as image:
             self.metadata: dict[str, Any] = {
