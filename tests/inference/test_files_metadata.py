@@ -9,6 +9,7 @@ import warnings
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -44,7 +45,7 @@ def everything() -> Metadata:
 
 
 WRITTEN = [
-    name for name in KEPT if name in ("png", "jpeg", "tiff", "webp", "avif", "bmp", "jp2", "pnm")
+    name for name in KEPT if name in ("png", "jpeg", "tiff", "webp", "avif", "bmp", "jp2", "jxl", "pnm")
 ]
 
 
@@ -199,3 +200,110 @@ def test_imagej(tmp_path) -> None:
     for key in ("unit", "yunit", "zunit", "spacing", "min", "max", "Labels", "Info"):
         assert found[key] == details[key]
     assert (x[0] / x[1], y[0] / y[1]) == pytest.approx((20.0, 10.0))
+
+
+def boxed(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
+class TestBoxes:
+    """JPEG 2000 and JPEG XL, whose metadata lie in boxes: made by hand, and read by hand."""
+
+    EXIF = everything().exif or b""
+    ADOBE_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+
+    def jp2(self) -> bytes:
+        """PIXELS with everything beside them; 5905 samples a metre across, 11810 down."""
+        plain = imagecodecs.jpeg2k_encode(PIXELS, reversible=True, codecformat="jp2")
+        start = plain.index(b"jp2h") - 4
+        pixels = plain.index(b"jp2c") - 4
+        resolution = boxed(b"resc", struct.pack(">4H2b", 11810, 1, 59050, 100, 0, 1))
+        header = plain[start + 8 : plain.index(b"colr") - 4]
+        header += boxed(b"colr", b"\2\0\0" + SRGB) + boxed(b"res ", resolution)
+        exif = boxed(b"uuid", b"JpgTiffExif->JP2" + self.EXIF)
+        xmp = boxed(b"uuid", self.ADOBE_XMP + XMP)
+        return plain[:start] + boxed(b"jp2h", header) + exif + plain[pixels:] + xmp
+
+    def test_jpeg_2000(self, tmp_path) -> None:
+        data = self.jp2()
+        # The last box states its length, so that another can follow it.
+        at = data.index(b"jp2c") - 4
+        length = data.index(b"uuid", at) - 4 - at
+        (tmp_path / "in.jp2").write_bytes(data[:at] + struct.pack(">I", length) + data[at + 4 :])
+
+        image = read_image(tmp_path / "in.jp2")
+        notes = enlarged(image, tmp_path / "out.jp2")
+
+        for name in ("in.jp2", "out.jp2"):
+            found = read_image(tmp_path / name).metadata
+            assert (found.icc, found.xmp) == (SRGB, XMP)
+            kept = Image.Exif()
+            kept.load(found.exif or b"")
+            assert kept[0x10F] == "maker"
+        assert image.metadata.dpi == pytest.approx((5905 * 0.0254, 11810 * 0.0254))
+        with Image.open(tmp_path / "out.jp2") as again:  # Pillow and OpenJPEG as witnesses
+            assert again.info["dpi"] == pytest.approx((150, 300), rel=1e-3)
+            np.testing.assert_array_equal(np.asarray(again), PIXELS.repeat(4, 0).repeat(4, 1))
+        assert notes == []
+
+    def test_a_bare_codestream_says_what_it_cannot_keep(self, tmp_path) -> None:
+        (tmp_path / "in.jp2").write_bytes(self.jp2())
+        notes = enlarged(read_image(tmp_path / "in.jp2"), tmp_path / "out.j2k")
+        assert "cannot keep the source's EXIF, colour profile, XMP, resolution" in " ".join(notes)
+        assert (tmp_path / "out.j2k").read_bytes()[:4] == b"\xff\x4f\xff\x51"
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_jpeg_xl(self, tmp_path, packed) -> None:
+        exif = Image.Exif()
+        exif[0x10F], exif[0x112] = "maker", 6  # the codestream's orientation counts: upright
+        block = struct.pack(">I", 6) + b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+        data = imagecodecs.jpegxl_encode(PIXELS, lossless=True, usecontainer=True)
+        for kind, content in ((b"Exif", block), (b"xml ", XMP)):
+            if packed:
+                kind, content = b"brob", kind + imagecodecs.brotli_encode(content)
+            data += boxed(kind, content)
+        (tmp_path / "in.jxl").write_bytes(data)
+
+        notes = enlarged(read_image(tmp_path / "in.jxl"), tmp_path / "out.jxl")
+
+        again = read_image(tmp_path / "out.jxl")
+        np.testing.assert_array_equal(again.pixels, PIXELS.repeat(4, 0).repeat(4, 1))
+        kept = Image.Exif()
+        kept.load(again.metadata.exif or b"")
+        assert (kept[0x10F], kept[0x112], again.metadata.xmp) == ("maker", 1, XMP)
+        assert boxed(b"xml ", XMP) in (tmp_path / "out.jxl").read_bytes()
+        assert notes == []
+
+    @pytest.mark.parametrize("content", [b"\xff" * 40, imagecodecs.brotli_encode(bytes(1 << 25))])
+    def test_a_packed_box_that_is_damaged_or_a_bomb(self, tmp_path, content) -> None:
+        data = imagecodecs.jpegxl_encode(PIXELS, lossless=True, usecontainer=True)
+        (tmp_path / "in.jxl").write_bytes(data + boxed(b"brob", b"xml " + content))
+        with pytest.warns(UserWarning, match="box of metadata is left out"):
+            image = read_image(tmp_path / "in.jxl")
+        assert image.metadata.xmp is None
+        np.testing.assert_array_equal(image.pixels, PIXELS)
+
+    def test_jpeg_xl_with_colours_other_than_srgb(self, tmp_path) -> None:
+        (tmp_path / "in.jxl").write_bytes(  # floats are taken for linear light by the encoder
+            imagecodecs.jpegxl_encode(PIXELS.astype(np.float32) / 255, lossless=True)
+        )
+        with pytest.warns(UserWarning, match="its colours are not sRGB's"):
+            read_image(tmp_path / "in.jxl")
+
+
+def test_openexr_attributes_and_an_hdr_exposure_are_named(tmp_path) -> None:
+    light = np.ones((4, 4, 3), np.float32)
+    library = pytest.importorskip("OpenEXR")
+    header = {
+        "compression": library.ZIP_COMPRESSION, "type": library.scanlineimage, "owner": "someone",
+    }  # fmt: skip
+    with library.File(header, {"RGB": light}) as file:
+        file.write(str(tmp_path / "in.exr"))
+    data = imagecodecs.rgbe_encode(light)
+    end = data.index(b"\n\n")
+    (tmp_path / "in.hdr").write_bytes(data[:end] + b"\nEXPOSURE=2.5" + data[end:])
+
+    with pytest.warns(UserWarning, match="attributes owner not kept"):
+        read_image(tmp_path / "in.exr")
+    with pytest.warns(UserWarning, match="EXPOSURE not kept"):
+        read_image(tmp_path / "in.hdr")

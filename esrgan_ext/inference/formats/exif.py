@@ -140,6 +140,18 @@ def updated(block: bytes, width: int, height: int) -> bytes:
     return bytes(changed)
 
 
+def upright(block: bytes) -> bytes:
+    """The block with orientation 1, for a decoder that has turned the pixels itself."""
+    order = _order(block)
+    if order is None:
+        return block
+    changed = bytearray(block)
+    for tag, kind, _, position in _entries(block, _first_directory(block, order), order):
+        if tag == ORIENTATION and kind in (_SHORT, _LONG):
+            struct.pack_into(order + ("H" if kind == _SHORT else "I"), changed, position, 1)
+    return bytes(changed)
+
+
 def read_directory(block: bytes, start: int | None = None) -> Directory:
     """The first directory (or the one at `start`) with the EXIF and GPS directories below it.
 

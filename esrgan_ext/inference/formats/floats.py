@@ -15,6 +15,13 @@ import numpy as np
 from esrgan_ext.errors import ImageFileError
 
 HDR_SIGNATURES = (b"#?RADIANCE", b"#?RGBE")
+# Lines that change what the values mean (Radiance's file formats, "Header").
+_HDR_VARIABLES = re.compile(rb"^(EXPOSURE|COLORCORR|PRIMARIES|PIXASPECT|GAMMA|VIEW)=", re.M)
+# What a result states of itself, or what every file has.
+_EXR_OWN = frozenset(
+    "channels compression dataWindow displayWindow lineOrder pixelAspectRatio screenWindowCenter "
+    "screenWindowWidth type version chunkCount name tiles maxSamplesPerPixel view".split()
+)
 EXR_SIGNATURE = b"\x76\x2f\x31\x01"
 
 
@@ -36,13 +43,16 @@ def hdr_size(head: bytes) -> tuple[int, int]:
     return int(found[4]), int(found[2])
 
 
-def decode_hdr(data: bytes) -> np.ndarray:
-    """H, W, 3 of float32."""
+def decode_hdr(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
+    """H, W, 3 of float32, as they are stored; and notes."""
     hdr_size(data)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.float32 or pixels.ndim != 3:
         raise ImageFileError("the HDR is truncated or damaged")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    head = data[: data.index(b"\n\n")]
+    lost = sorted({name.decode() for name in _HDR_VARIABLES.findall(head)})
+    notes = (f"the HDR's {', '.join(lost)} not kept: values are as stored",) if lost else ()
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), notes
 
 
 def encode_hdr(pixels: np.ndarray) -> bytes:
@@ -88,6 +98,7 @@ def decode_exr(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
                     name: np.array(channel.pixels) for name, channel in file.channels().items()
                 }
                 parts = len(file.parts)
+                attributes = sorted(set(file.header()) - _EXR_OWN)
         except Exception as error:  # whatever OpenEXR says of damaged bytes
             raise ImageFileError(f"the OpenEXR file is truncated or damaged: {error}") from error
     name = next((name for name in ("RGBA", "RGB", "Y") if name in found), None)
@@ -100,6 +111,8 @@ def decode_exr(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     notes = [f"its channels {', '.join(left)} are left out"] if left else []
     if parts > 1:
         notes.append(f"it has {parts} parts: the first one is taken")
+    if attributes:
+        notes.append(f"OpenEXR's attributes {', '.join(attributes)} not kept")
     return found[name], tuple(notes)
 
 

@@ -4,8 +4,8 @@ Reference: ISO/IEC 15444-1, annexes A (codestream) and I (JP2)."""
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import imagecodecs
@@ -13,10 +13,17 @@ import numpy as np
 
 from esrgan_ext.errors import ImageFileError
 from esrgan_ext.inference.formats import depth
+from esrgan_ext.inference.formats.boxes import box, boxes
+from esrgan_ext.inference.formats.metadata import Metadata
 
 BOX_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 CODESTREAM_SIGNATURE = b"\xff\x4f\xff\x51"
 _CMYK, _LAB = 12, 14  # enumerated colour spaces (I.5.3.3 and 15444-2)
+# The identities of the two UUID boxes that programs agree on: Adobe's XMP specification, part 3,
+# and the one that JPEG's EXIF segment moved into.
+_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_EXIF_BOX = b"JpgTiffExif->JP2"
+_METRES_IN_INCH = 0.0254
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,10 @@ class Jp2Info:
         A profile, whole.
     colour_space
         The enumerated colour space (16 sRGB, 17 gray, 18 YCC), or None.
+    exif, xmp
+        What its UUID boxes hold.
+    dpi
+        Horizontal and vertical resolution of the capture, else of the display, in pixels per inch.
     """
 
     width: int
@@ -48,6 +59,14 @@ class Jp2Info:
     palette: bool = False
     icc: bytes | None = None
     colour_space: int | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+    @property
+    def metadata(self) -> Metadata:
+        """What is to be carried over."""
+        return Metadata(exif=self.exif, icc=self.icc, xmp=self.xmp, dpi=self.dpi)
 
 
 def inspect(data: bytes | memoryview) -> Jp2Info:
@@ -61,12 +80,14 @@ def inspect(data: bytes | memoryview) -> Jp2Info:
     view = memoryview(data)
     definition: dict[int, int] | None = None
     palette, icc, colour_space = False, None, None
+    identified: dict[bytes, bytes] = {}
+    resolutions: dict[bytes, tuple[float, float]] = {}
     codestream: memoryview | None = view
     if view[:12] == BOX_SIGNATURE:
         codestream = None
-        for kind, body in _boxes(view):
+        for kind, body in boxes(view):
             if kind == b"jp2h":
-                for inner, content in _boxes(body):
+                for inner, content in boxes(body):
                     if inner == b"cdef":
                         definition = _definition(content)
                     elif inner == b"pclr":
@@ -74,11 +95,14 @@ def inspect(data: bytes | memoryview) -> Jp2Info:
                     elif inner == b"colr" and len(content) > 3:
                         if content[0] == 1 and len(content) >= 7:
                             (colour_space,) = struct.unpack_from(">I", content, 3)
-                        elif content[0] == 2:
+                        elif content[0] in (2, 3):  # a restricted profile, any profile (JPX)
                             icc = bytes(content[3:])
-            elif kind == b"jp2c":
+                    elif inner == b"res ":
+                        resolutions |= _resolutions(content)
+            elif kind == b"uuid":
+                identified.setdefault(bytes(body[:16]), bytes(body[16:]))
+            elif kind == b"jp2c" and codestream is None:
                 codestream = body
-                break
     if codestream is None or codestream[:4] != CODESTREAM_SIGNATURE:
         raise ImageFileError("the JPEG 2000 file is truncated or damaged: it has no codestream")
     try:
@@ -94,6 +118,9 @@ def inspect(data: bytes | memoryview) -> Jp2Info:
     return Jp2Info(
         max(x1 - x0, 0), max(y1 - y0, 0), tuple((d & 0x7F) + 1 for d in depths),
         any(d & 0x80 for d in depths), alpha, palette, icc, colour_space,
+        exif=identified.get(_EXIF_BOX, b"").removeprefix(b"Exif\0\0") or None,
+        xmp=identified.get(_XMP_BOX) or None,
+        dpi=resolutions.get(b"resc") or resolutions.get(b"resd"),
     )  # fmt: skip
 
 
@@ -141,30 +168,70 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.ascontiguousarray(kept), tuple(notes)
 
 
-def encode(pixels: np.ndarray, *, bare: bool = False) -> bytes:
-    """A lossless JP2, or a bare codestream: H, W or H, W, C with C = 2, 3, 4, uint8 or uint16."""
-    return bytes(
+def encode(pixels: np.ndarray, metadata: Metadata, *, bare: bool = False) -> bytes:
+    """A lossless JP2 with its metadata, or a bare codestream, which has no place for any.
+
+    Parameters
+    ----------
+    pixels
+        H, W or H, W, C with C = 2, 3, 4, uint8 or uint16.
+    metadata
+        EXIF, profile (which must fit the pixels), XMP and resolution are written.
+    bare
+        Write the codestream alone.
+    """
+    data = bytes(
         imagecodecs.jpeg2k_encode(
             np.ascontiguousarray(pixels), reversible=True, codecformat="j2k" if bare else "jp2"
         )
     )
+    return data if bare else _with_metadata(data, metadata)
 
 
-def _boxes(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """(type, content) of the boxes side by side; a box that is cut off has what there is."""
-    position = 0
-    while position + 8 <= len(view):
-        (length,) = struct.unpack_from(">I", view, position)
-        kind = bytes(view[position + 4 : position + 8])
-        start = position + 8
-        if length == 1 and position + 16 <= len(view):
-            (length,) = struct.unpack_from(">Q", view, start)
-            start += 8
-        end = len(view) if length == 0 else position + length
-        if end < start:
-            return
-        yield kind, view[start : min(end, len(view))]
-        position = end
+def _with_metadata(data: bytes, metadata: Metadata) -> bytes:
+    """The JP2 with a profile and a resolution in its header, and UUID boxes before its pixels."""
+    out = []
+    for kind, body in boxes(memoryview(data)):
+        if kind == b"jp2h":
+            inside = []
+            for inner, content in boxes(body):
+                if inner == b"colr" and metadata.icc is not None:
+                    content = memoryview(b"\2\0\0" + metadata.icc)
+                inside.append(box(inner, content))
+            if metadata.dpi is not None:
+                inside.append(box(b"res ", box(b"resc", _resolution(metadata.dpi))))
+            body = memoryview(b"".join(inside))
+        elif kind == b"jp2c":
+            if metadata.exif is not None:
+                out.append(box(b"uuid", _EXIF_BOX + metadata.exif))
+            if metadata.xmp is not None:
+                out.append(box(b"uuid", _XMP_BOX + metadata.xmp))
+        out.append(box(kind, body))
+    return b"".join(out)
+
+
+def _resolutions(content: memoryview) -> dict[bytes, tuple[float, float]]:
+    """Pixels per inch, horizontal and vertical, by the type of the box ("resc", "resd"): samples
+    a metre as fractions times powers of ten (I.5.3.7), vertical first."""
+    found = {}
+    for kind, body in boxes(content):
+        if kind in (b"resc", b"resd") and len(body) >= 10:
+            vn, vd, hn, hd, ve, he = struct.unpack_from(">4H2b", body)
+            if vn and vd and hn and hd:
+                vertical, horizontal = vn / vd * 10.0**ve, hn / hd * 10.0**he
+                found[kind] = (horizontal * _METRES_IN_INCH, vertical * _METRES_IN_INCH)
+    return found
+
+
+def _resolution(dpi: tuple[float, float]) -> bytes:
+    """A resolution box's content, to four digits or better."""
+    exponents, fractions = [], []
+    for value in (dpi[1], dpi[0]):
+        a_metre = value / _METRES_IN_INCH
+        exponent = max(-128, min(127, math.floor(math.log10(a_metre)) - 3))
+        exponents.append(exponent)
+        fractions += [max(1, round(a_metre / 10.0**exponent)), 1]
+    return struct.pack(">4H2b", *fractions, *exponents)
 
 
 def _definition(content: memoryview) -> dict[int, int]:

@@ -26,9 +26,10 @@ KEPT: dict[str, tuple[str, ...]] = {
     "webp": ("exif", "icc", "xmp", "dpi"),
     "avif": ("exif", "icc", "xmp", "dpi"),
     "bmp": ("dpi",),
-    "jp2": (),
+    "jp2": ("exif", "icc", "xmp", "dpi"),
+    "j2k": (),  # JPEG 2000's bare codestream
     "pnm": (),
-    "jxl": (),
+    "jxl": ("exif", "xmp"),
     "hdr": (),
     "exr": (),
 }

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -158,17 +158,19 @@ def decode(data: bytes, format: str) -> Decoded:
         icc, bits, xmp = container.icc, container.bits, container.xmp
     elif format == "jp2":
         pixels, notes = jp2.decode(data)
-        return Decoded(pixels, Metadata(icc=jp2.inspect(data).icc), lossless, notes)
+        return Decoded(pixels, jp2.inspect(data).metadata, lossless, notes)
     elif format == "pnm":
         return _decoded_pnm(data)
     elif format == "jxl":
         pixels, notes = jxl.decode(data)
-        return Decoded(pixels, Metadata(), lossless, notes)
+        metadata, more = jxl.metadata(data)
+        return Decoded(pixels, metadata, lossless, notes + more)
     elif format == "heif":
         pixels, metadata, notes = heif.decode(data)
         return Decoded(pixels, metadata, False, notes)
     elif format == "hdr":
-        return Decoded(floats.decode_hdr(data), Metadata(), lossless)
+        pixels, notes = floats.decode_hdr(data)
+        return Decoded(pixels, Metadata(), lossless, notes)
     elif format == "exr":
         pixels, notes = floats.decode_exr(data)
         return Decoded(pixels, Metadata(), lossless, notes)
@@ -272,13 +274,14 @@ def encode(
         OpenCV cannot encode these pixels in this format.
     """
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    notes = lost(format, metadata, gray=channels <= 2)
+    notes = lost("j2k" if bare else format, metadata, gray=channels <= 2)
     if format == "pnm":
         return pnm.encode(pixels), tuple(notes)
     if format == "jp2":
-        return jp2.encode(pixels, bare=bare), tuple(notes)
+        icc = fitting_profile(metadata.icc, gray=channels <= 2)
+        return jp2.encode(pixels, replace(metadata, icc=icc), bare=bare), tuple(notes)
     if format == "jxl":
-        return jxl.encode(pixels), tuple(notes)
+        return jxl.encode(pixels, metadata), tuple(notes)
     if format == "hdr":
         return floats.encode_hdr(pixels), tuple(notes)
     if format == "exr":
