@@ -45,7 +45,9 @@ def everything() -> Metadata:
 
 
 WRITTEN = [
-    name for name in KEPT if name in ("png", "jpeg", "tiff", "webp", "avif", "bmp", "jp2", "jxl", "pnm")
+    name
+    for name in KEPT
+    if name in ("png", "jpeg", "tiff", "webp", "avif", "bmp", "jp2", "jxl", "pnm")
 ]
 
 

@@ -19,9 +19,10 @@ HDR_SIGNATURES = (b"#?RADIANCE", b"#?RGBE")
 _HDR_VARIABLES = re.compile(rb"^(EXPOSURE|COLORCORR|PRIMARIES|PIXASPECT|GAMMA|VIEW)=", re.M)
 # What a result states of itself, or what every file has.
 _EXR_OWN = frozenset(
-    "channels compression dataWindow displayWindow lineOrder pixelAspectRatio screenWindowCenter "
-    "screenWindowWidth type version chunkCount name tiles maxSamplesPerPixel view".split()
-)
+    ("channels", "compression", "dataWindow", "displayWindow", "lineOrder", "pixelAspectRatio",
+     "screenWindowCenter", "screenWindowWidth", "type", "version", "chunkCount", "name", "tiles",
+     "maxSamplesPerPixel", "view")
+)  # fmt: skip
 EXR_SIGNATURE = b"\x76\x2f\x31\x01"
 
 
