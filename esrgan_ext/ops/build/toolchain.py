@@ -22,12 +22,13 @@ CXX_FLAGS = ["-O3", "-DNDEBUG"]
 
 CPU_FLAGS = ["-std=c++17", *CXX_FLAGS, "-fPIC", "-fvisibility=hidden", "-pthread"]
 
-# One file for every machine: libstdc++ comes along and stays hidden from other libraries.
+# One file for every machine: libstdc++ comes along and stays hidden from other libraries. Only what
+# is used of it: the rest asks for a newer glibc.
 CPU_LINK_FLAGS = [
     "-shared",
     "-pthread",
     *(
-        ["-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL"]
+        ["-static-libstdc++", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections"]
         if sys.platform == "linux"
         else []
     ),
