@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from esrgan_ext.inference.large.store.tasks import Outcome
+    from esrgan_ext.inference.large.store.outcome import ChunkOutcome
 
 # Elsewhere than on a terminal.
 _LINE_SECONDS = 30.0
@@ -46,7 +46,7 @@ class StoreProgress:
         self._earlier, self._pixels = done, 0
         self._show()
 
-    def outcome(self, outcome: Outcome) -> None:
+    def outcome(self, outcome: ChunkOutcome) -> None:
         if outcome.error is None:
             self.done += 1
             self._pixels += outcome.pixels

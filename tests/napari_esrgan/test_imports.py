@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
 
 import napari_esrgan
+from tests.import_graph import floors, graph, imports, modules_of
 
 ROOT = Path(napari_esrgan.__file__).parent
 FOLDERS = ("_work", "_viewer", "_window", "")  # from the ground up; "" are the manifest's entries
@@ -17,37 +17,12 @@ FORBIDDEN = {"_work": QT | VIEWER, "_viewer": QT, "_window": set(), "": set()}
 MOST_FLOORS = 6
 
 
-def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+MODULES = modules_of(ROOT)
 
 
 def folder(module: str) -> str:
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in FOLDERS else ""
-
-
-def is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
-def imports(path: Path, at_load_only: bool = False, types: bool = True) -> set[str]:
-    """Every module that a file imports, inside functions too, and for type checkers if `types`."""
-    found = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    if not types:
-        tree.body = [node for node in tree.body if not is_for_types(node)]
-    for node in tree.body if at_load_only else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import"
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -73,19 +48,6 @@ def test_torch_is_never_imported_with_a_module(module):
 
 
 def test_no_circles_and_few_floors():
-    below = {
-        module: {name for name in imports(path, types=False) if name in MODULES}
-        - {module, "napari_esrgan"}
-        for module, path in MODULES.items()
-    }
-    floors: dict[str, int] = {}
-
-    def floor(module: str, above: tuple[str, ...] = ()) -> int:
-        assert module not in above, f"a circle of imports: {(*above, module)}"
-        if module not in floors:
-            deeper = [floor(name, (*above, module)) for name in below[module]]
-            floors[module] = 1 + max(deeper, default=0)
-        return floors[module]
-
-    highest = max(MODULES, key=floor)
-    assert floors[highest] <= MOST_FLOORS, highest
+    heights = floors(graph(MODULES))
+    highest = max(heights, key=heights.__getitem__)
+    assert heights[highest] <= MOST_FLOORS, highest

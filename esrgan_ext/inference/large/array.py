@@ -15,15 +15,14 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from esrgan_ext.forks import in_forked_child
-from esrgan_ext.inference import arrays, ranges
+from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
 from esrgan_ext.inference.denoising import follows_noise, sampled_strength
-from esrgan_ext.inference.large import model_cache
 from esrgan_ext.inference.large import sizes as planning
 from esrgan_ext.inference.large.compute import compute_chunk
 from esrgan_ext.inference.large.grid import Chunk, Grid
-from esrgan_ext.inference.large.model_cache import Settings
+from esrgan_ext.inference.model_cache import Settings
 from esrgan_ext.inference.options import OptionValues, UpscaleOptions
 from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.tiles import Rect

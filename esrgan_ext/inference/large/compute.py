@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from esrgan_ext.errors import OutOfMemory
+from esrgan_ext.inference import model_cache
 from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.engine import is_out_of_memory, release_memory
-from esrgan_ext.inference.large import model_cache
 from esrgan_ext.inference.large.grid import Chunk, Grid
-from esrgan_ext.inference.large.model_cache import Settings
+from esrgan_ext.inference.model_cache import Settings
 from esrgan_ext.inference.windows import Place, window_pieces
 from esrgan_ext.ops.eager import OnWork
 

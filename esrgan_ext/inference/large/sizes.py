@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from esrgan_ext.errors import OptionError
+from esrgan_ext.inference import model_cache
 from esrgan_ext.inference.arrays import Layout
-from esrgan_ext.inference.large import model_cache
 from esrgan_ext.inference.large.grid import Grid, chunk_side, tile_for_memory
-from esrgan_ext.inference.large.model_cache import Settings
+from esrgan_ext.inference.model_cache import Settings
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.inference.upscaler import SMALLEST_TILE
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from esrgan_ext.errors import ImageFileError, OptionError, UpscaleCancelled
-from esrgan_ext.inference.large.model_cache import digest_of
+from esrgan_ext.inference.model_cache import digest_of
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.inference.video.animation import write_animation
 from esrgan_ext.inference.video.encoder import Encoding, SegmentEncoder, encoding_for

@@ -16,8 +16,8 @@ from ome_zarr.writer import write_image
 
 from esrgan_ext.inference import Upscaler
 from esrgan_ext.inference.large.store.options import StoreOptions
+from esrgan_ext.inference.large.store.outcome import ChunkOutcome
 from esrgan_ext.inference.large.store.run import Report, upscale_store
-from esrgan_ext.inference.large.store.tasks import Outcome
 from esrgan_ext.models import RRDBNet
 from esrgan_ext.weights import load_model, save_model
 from tests.conftest import make_network
@@ -107,7 +107,7 @@ class Recorder:
     def __init__(self, at_outcome: Callable[[int], None] = lambda count: None) -> None:
         self.notes: list[str] = []
         self.phases: list[tuple[str, int, int]] = []
-        self.outcomes: list[tuple[str, Outcome]] = []
+        self.outcomes: list[tuple[str, ChunkOutcome]] = []
         self._at_outcome = at_outcome
 
     def note(self, text: str) -> None:
@@ -116,7 +116,7 @@ class Recorder:
     def phase(self, name: str, total: int, done: int, factor: float) -> None:
         self.phases.append((name, total, done))
 
-    def outcome(self, outcome: Outcome) -> None:
+    def outcome(self, outcome: ChunkOutcome) -> None:
         self.outcomes.append((self.phases[-1][0], outcome))
         self._at_outcome(len(self.outcomes))
 

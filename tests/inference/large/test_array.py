@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
 import threading
 
@@ -11,7 +13,8 @@ import pytest
 import zarr
 
 from esrgan_ext import ImageError, Upscaler, upscale_lazy
-from esrgan_ext.inference.large import compute, model_cache
+from esrgan_ext.inference import model_cache
+from esrgan_ext.inference.large import compute
 from tests.conftest import make_network
 from tests.inference.large.conftest import lively, one_level_at_most
 
@@ -132,3 +135,23 @@ def test_bad_arrays_are_turned_down_before_anything_is_computed(network):
     infinite = da.full((20, 20), np.inf, dtype=np.float32)
     with pytest.raises(ImageError, match="infinite"):
         upscale_lazy(infinite, network, device="cpu").compute(scheduler="sync")
+
+
+def _compute_in_child(image, model, queue):
+    queue.put(upscale_lazy(image, model, device="cpu", tile=20).compute())  # dask's usual threads
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_computes_although_its_parent_has(model):
+    """GNU's OpenMP hangs in a child whose parent has used it, unless care is taken."""
+    image = np.random.default_rng(0).integers(0, 256, (50, 60), dtype=np.uint8)
+    expected = upscale_lazy(image, model, device="cpu", tile=20).compute()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_compute_in_child, args=(image, model, queue), daemon=True)
+    child.start()
+    try:
+        np.testing.assert_array_equal(queue.get(timeout=250), expected)
+    finally:
+        child.kill()
+        child.join()

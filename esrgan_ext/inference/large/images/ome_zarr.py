@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 from ome_zarr.axes import Axes
-from ome_zarr.format import Format, format_from_version
+from ome_zarr.format import format_from_version
 from ome_zarr.io import parse_url
 from ome_zarr.writer import write_multiscales_metadata
 
@@ -152,11 +152,6 @@ def _modified(folder: Path) -> int:
     return 0
 
 
-def format_of(version: str) -> Format:
-    """The ome-zarr library's format object."""
-    return format_from_version(version)
-
-
 def write_metadata(
     group: zarr.Group,
     scene: Scene,
@@ -175,7 +170,7 @@ def write_metadata(
     provenance : dict
         How the result was made; kept under "esrgan" in the group's attributes.
     """
-    fmt = format_of(scene.version)
+    fmt = format_from_version(scene.version)
     datasets = [
         {
             "path": str(number),

@@ -18,13 +18,12 @@ import dask
 from dask.callbacks import Callback
 
 from esrgan_ext.errors import EsrganError, OptionError, SchedulerError
-from esrgan_ext.inference.large.store import tasks
-from esrgan_ext.inference.large.store.tasks import Outcome
+from esrgan_ext.inference.large.store.outcome import ChunkOutcome, stop
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.openmp import waiting_settings
 
-Task = Callable[[int], Outcome]
-OnOutcome = Callable[[Outcome], bool]
+Task = Callable[[int], ChunkOutcome]
+OnOutcome = Callable[[ChunkOutcome], bool]
 """Called with each answer, in the order in which they come; False stops the run."""
 
 # Seconds until a scheduler or its first worker must have answered.
@@ -72,10 +71,10 @@ class Threads:
         lazily = dask.delayed(task, pure=False, traverse=False)
 
         def finished(key: Any, value: Any, graph: Any, state: Any, worker: Any) -> None:
-            if isinstance(value, Outcome) and not on_outcome(value):
+            if isinstance(value, ChunkOutcome) and not on_outcome(value):
                 raise _Stop
 
-        tasks.stop.clear()
+        stop.clear()
         try:
             with suppress(_Stop), Callback(posttask=finished):
                 dask.compute(
@@ -85,7 +84,7 @@ class Threads:
                     optimize_graph=False,
                 )
         except BaseException:
-            tasks.stop.set()  # Ctrl-C should not wait for the chunks that are being computed
+            stop.set()  # Ctrl-C should not wait for the chunks that are being computed
             raise
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -134,7 +133,7 @@ class Cluster:
             raise SchedulerError(f"the workers cannot do the work: {_first_line(error)}") from error
 
 
-def _outcome(future: Any, number: int) -> Outcome:
+def _outcome(future: Any, number: int) -> ChunkOutcome:
     if future.status == "finished":
         return future.result()
     if future.status in ("cancelled", "lost"):
@@ -150,7 +149,7 @@ def _outcome(future: Any, number: int) -> Outcome:
         )
     else:
         reason = _first_line(error)
-    return Outcome(number, f"chunk {number}", error=reason)
+    return ChunkOutcome(number, f"chunk {number}", error=reason)
 
 
 @contextmanager

@@ -11,20 +11,20 @@ import numpy as np
 
 from esrgan_ext import __version__
 from esrgan_ext.errors import ResumeError
-from esrgan_ext.inference import arrays, ranges
+from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
 from esrgan_ext.inference.denoising import follows_noise, sampled_strength
-from esrgan_ext.inference.large import model_cache, sizes
+from esrgan_ext.inference.large import sizes
 from esrgan_ext.inference.large.grid import Grid
 from esrgan_ext.inference.large.images import ome_zarr, tiff
 from esrgan_ext.inference.large.images.image import Level, Scene, result_transform, with_version
 from esrgan_ext.inference.large.images.source import Source
-from esrgan_ext.inference.large.model_cache import Settings
 from esrgan_ext.inference.large.sizes import Needs
 from esrgan_ext.inference.large.store import pyramid
 from esrgan_ext.inference.large.store.options import StoreOptions, within
 from esrgan_ext.inference.large.store.tasks import Job
+from esrgan_ext.inference.model_cache import Settings
 from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.tiles import Rect, split
 from esrgan_ext.inference.upscaler import Upscaler

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from ome_zarr.format import format_from_version
 
 from esrgan_ext.inference.arrays import Layout
 from esrgan_ext.inference.large.grid import STORED_SIDE
-from esrgan_ext.inference.large.images.ome_zarr import format_of
 from esrgan_ext.inference.tiles import Rect
 
 
@@ -42,7 +42,7 @@ def create(
     stored : int
         Side of the stored chunks.
     """
-    fmt = format_of(version)
+    fmt = format_from_version(version)
     group = zarr.open_group(str(path), mode="w-", zarr_format=fmt.zarr_format)  # type: ignore[arg-type]
     group.attrs["esrgan"] = {"state": "unfinished"}
     for number, (height, width) in enumerate(level_sizes(layout.height, layout.width)):

@@ -27,8 +27,9 @@ from esrgan_ext.inference.large.images import ome_zarr, tiff
 from esrgan_ext.inference.large.store import executors, prepare, pyramid, resume, several, tasks
 from esrgan_ext.inference.large.store.executors import Executor
 from esrgan_ext.inference.large.store.options import StoreOptions
+from esrgan_ext.inference.large.store.outcome import ChunkOutcome
 from esrgan_ext.inference.large.store.prepare import Request
-from esrgan_ext.inference.large.store.tasks import Job, Outcome
+from esrgan_ext.inference.large.store.tasks import Job
 
 
 class Events(Protocol):
@@ -41,7 +42,7 @@ class Events(Protocol):
         """A phase of `total` chunks begins, `done` of them earlier; `factor` is pixels of the
         result per pixel of the source."""
 
-    def outcome(self, outcome: Outcome) -> None:
+    def outcome(self, outcome: ChunkOutcome) -> None:
         """A chunk is done, or has failed (and may be tried again)."""
 
 
@@ -58,7 +59,7 @@ class Report:
         Of the finest level.
     earlier : int
         How many of them an earlier run had written.
-    failures : tuple of Outcome
+    failures : tuple of ChunkOutcome
         Chunks that could not be done; the result is then left unfinished.
     seconds : float
     images : int
@@ -69,7 +70,7 @@ class Report:
     shape: tuple[int, ...]
     chunks: int
     earlier: int
-    failures: tuple[Outcome, ...]
+    failures: tuple[ChunkOutcome, ...]
     seconds: float
     images: int = 1
 
@@ -215,7 +216,7 @@ class _Run:
             before = len(earlier[0])
             if before:
                 self._events.note(f"goes on: {before} of {len(job.grid)} chunks are there")
-            failures: list[Outcome] = []
+            failures: list[ChunkOutcome] = []
             for level in grids:
                 failures = self._level(executor, job, level, earlier[level])
                 if failures:
@@ -302,9 +303,9 @@ class _Run:
             return ranges.fixed_map(request.dtype, request.data_range)
         parts = request.parts()
         found = ranges.RobustRange()
-        failed: list[Outcome] = []
+        failed: list[ChunkOutcome] = []
 
-        def on_outcome(outcome: Outcome) -> bool:
+        def on_outcome(outcome: ChunkOutcome) -> bool:
             self._events.outcome(outcome)
             if outcome.error is not None:
                 failed.append(outcome)
@@ -336,7 +337,9 @@ class _Run:
             earlier.append(set(known) - lost)
         return earlier
 
-    def _level(self, executor: Executor, job: Job, level: int, earlier: set[int]) -> list[Outcome]:
+    def _level(
+        self, executor: Executor, job: Job, level: int, earlier: set[int]
+    ) -> list[ChunkOutcome]:
         """All chunks of a level that are not there; those that fail come back."""
         grid = job.level(level)
         todo = [number for number in range(len(grid)) if number not in earlier]
@@ -344,12 +347,12 @@ class _Run:
         ratio = job.grid.result_size[0] * job.grid.result_size[1] / (layout.height * layout.width)
         name = "upscaling" if level == 0 else f"level {level}"
         self._events.phase(name, len(grid), len(earlier), ratio)
-        task: Callable[[int], Outcome] = (
+        task: Callable[[int], ChunkOutcome] = (
             partial(tasks.write_chunk, job)
             if level == 0
             else partial(tasks.write_coarser, job, level)
         )
-        failed: list[Outcome] = []
+        failed: list[ChunkOutcome] = []
         for _ in range(1 + max(self._options.retries, 0)):
             failed = self._attempt(executor, task, todo)
             todo = [outcome.number for outcome in failed]
@@ -358,11 +361,11 @@ class _Run:
         return sorted(failed, key=lambda outcome: outcome.number)
 
     def _attempt(
-        self, executor: Executor, task: Callable[[int], Outcome], todo: Sequence[int]
-    ) -> list[Outcome]:
-        failed: list[Outcome] = []
+        self, executor: Executor, task: Callable[[int], ChunkOutcome], todo: Sequence[int]
+    ) -> list[ChunkOutcome]:
+        failed: list[ChunkOutcome] = []
 
-        def on_outcome(outcome: Outcome) -> bool:
+        def on_outcome(outcome: ChunkOutcome) -> bool:
             self._events.outcome(outcome)
             if outcome.error is not None:
                 failed.append(outcome)
@@ -422,4 +425,4 @@ class _Silent:
 
     def phase(self, name: str, total: int, done: int, factor: float) -> None: ...
 
-    def outcome(self, outcome: Outcome) -> None: ...
+    def outcome(self, outcome: ChunkOutcome) -> None: ...

@@ -7,16 +7,16 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-from esrgan_ext.inference.large import model_cache
+from esrgan_ext.inference import model_cache
 
 
 class BringModel(WorkerPlugin):
-    """Puts the weights on a worker's disk, where `resident` finds them by their digest.
+    """Puts the weights on a worker's disk, where `model_cache` finds them by their digest.
 
     Parameters
     ----------
     digest : str
-        See `resident.digest_of`.
+        See `model_cache.digest_of`.
     weights : bytes
         A safetensors file.
     """

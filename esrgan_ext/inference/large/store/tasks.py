@@ -1,13 +1,12 @@
 """What workers do: compute a chunk and write it, halve a level, look for the range of values.
 
-A task is a `Job` of a kilobyte and a number. It answers with an `Outcome` and never raises: one
-chunk that fails must not end the others.
+A task is a `Job` of a kilobyte and a number. It answers with a `ChunkOutcome` and never raises:
+one chunk that fails must not end the others.
 """
 
 from __future__ import annotations
 
 import errno
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,10 @@ from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.large.compute import compute_chunk
 from esrgan_ext.inference.large.grid import Grid
 from esrgan_ext.inference.large.images.source import Source, describe
-from esrgan_ext.inference.large.model_cache import Settings
 from esrgan_ext.inference.large.store import pyramid, resume
-from esrgan_ext.inference.ranges import RobustRange, part_range
+from esrgan_ext.inference.large.store.outcome import ChunkOutcome, stop
+from esrgan_ext.inference.model_cache import Settings
+from esrgan_ext.inference.ranges import part_range
 from esrgan_ext.inference.tiles import Rect
 
 # After these no other chunk can be written either, and going on would be work for nothing.
@@ -60,45 +60,12 @@ class Job:
         return self.grid if number == 0 else self.coarser[number - 1]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task.
-
-    Attributes
-    ----------
-    number : int
-    place : str
-        For people.
-    pixels : int
-        Of the result that were written.
-    seconds : float
-    error : str or None
-        Why it failed.
-    hopeless : bool
-        Nothing else can be written either.
-    found : RobustRange or None
-        Of `look_at_part`.
-    """
-
-    number: int
-    place: str = ""
-    pixels: int = 0
-    seconds: float = 0.0
-    error: str | None = None
-    hopeless: bool = False
-    found: RobustRange | None = None
-
-
-#: Set where threads of this process should leave their chunks: the run has ended early.
-stop = threading.Event()
-
-
 def _heed_stop(macs: int) -> None:
     if stop.is_set():
         raise UpscaleCancelled("the run has ended")
 
 
-def write_chunk(job: Job, number: int) -> Outcome:
+def write_chunk(job: Job, number: int) -> ChunkOutcome:
     """Compute a chunk of the finest level, write it, see it onto the disk, record it."""
     start = time.perf_counter()
     chunk = job.grid.chunk(number)
@@ -111,10 +78,10 @@ def write_chunk(job: Job, number: int) -> Outcome:
     except Exception as error:
         return _failed(job, 0, number, error)
     seconds = time.perf_counter() - start
-    return Outcome(number, _named(job, 0, number), place.pixels, seconds)
+    return ChunkOutcome(number, _named(job, 0, number), place.pixels, seconds)
 
 
-def write_coarser(job: Job, level: int, number: int) -> Outcome:
+def write_coarser(job: Job, level: int, number: int) -> ChunkOutcome:
     """Make a chunk of a coarser level out of the level before it."""
     start = time.perf_counter()
     grid, finer = job.level(level), job.level(level - 1)
@@ -129,16 +96,18 @@ def write_coarser(job: Job, level: int, number: int) -> Outcome:
     except Exception as error:
         return _failed(job, level, number, error)
     seconds = time.perf_counter() - start
-    return Outcome(number, _named(job, level, number), place.pixels, seconds)
+    return ChunkOutcome(number, _named(job, level, number), place.pixels, seconds)
 
 
-def look_at_part(source: Source, indices: tuple[tuple[slice, ...], ...], number: int) -> Outcome:
+def look_at_part(
+    source: Source, indices: tuple[tuple[slice, ...], ...], number: int
+) -> ChunkOutcome:
     """The values of one part of the source, for the range of all."""
     try:
         found = part_range(source[indices[number]])
     except Exception as error:
-        return Outcome(number, describe(indices[number]), error=_reason(error))
-    return Outcome(number, found=found)
+        return ChunkOutcome(number, describe(indices[number]), error=_reason(error))
+    return ChunkOutcome(number, found=found)
 
 
 def sees(folder: str, token: str) -> bool:
@@ -173,9 +142,9 @@ def _put(job: Job, level: int, number: int, result: np.ndarray) -> None:
     resume.record(job.folder, level, number)
 
 
-def _failed(job: Job, level: int, number: int, error: Exception) -> Outcome:
+def _failed(job: Job, level: int, number: int, error: Exception) -> ChunkOutcome:
     hopeless = isinstance(error, OSError) and error.errno in _HOPELESS
-    return Outcome(number, _named(job, level, number), error=_reason(error), hopeless=hopeless)
+    return ChunkOutcome(number, _named(job, level, number), error=_reason(error), hopeless=hopeless)
 
 
 def _reason(error: Exception) -> str:

@@ -24,7 +24,7 @@ from torch import nn
 from esrgan_ext.errors import DeviceError, ModelError
 from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import devices
-from esrgan_ext.inference.large.claims import claim_gpu
+from esrgan_ext.inference.claims import claim_gpu
 from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.models import SRNetwork

@@ -1,20 +1,18 @@
-"""Networks in a process: loaded once, right ones only, and alive after a fork."""
+"""Networks in a process: loaded once, right ones only."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from filelock import FileLock
 
-from esrgan_ext import ModelError, upscale_lazy
-from esrgan_ext.inference.large import claims, model_cache
-from esrgan_ext.inference.large.model_cache import ModelReference, Settings
+from esrgan_ext import ModelError
+from esrgan_ext.inference import claims, model_cache
+from esrgan_ext.inference.model_cache import ModelReference, Settings
 from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.weights import save_model
 from tests.conftest import ROOT, make_network
@@ -42,7 +40,7 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
     reference, _ = model_cache.refer(path)
     shutil.copy(save_model(make_network(8), tmp_path / "other.safetensors"), path)
     program = (
-        "from esrgan_ext.inference.large import model_cache as r\n"
+        "from esrgan_ext.inference import model_cache as r\n"
         f"o = r.UpscaleOptions(overlap=8, device='cpu', precision='fp32')\n"
         f"r.upscaler(r.Settings(r.{reference!r}, o))"
     )
@@ -52,26 +50,6 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
     )  # fmt: skip
     assert "ModelError" in run.stderr
     assert "the weights here are not those" in run.stderr
-
-
-def _compute_in_child(image, model, queue):
-    queue.put(upscale_lazy(image, model, device="cpu", tile=20).compute())  # dask's usual threads
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_computes_although_its_parent_has(model):
-    """GNU's OpenMP hangs in a child whose parent has used it, unless care is taken."""
-    image = np.random.default_rng(0).integers(0, 256, (50, 60), dtype=np.uint8)
-    expected = upscale_lazy(image, model, device="cpu", tile=20).compute()
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_compute_in_child, args=(image, model, queue), daemon=True)
-    child.start()
-    try:
-        np.testing.assert_array_equal(queue.get(timeout=250), expected)
-    finally:
-        child.kill()
-        child.join()
 
 
 def test_each_worker_takes_a_gpu_of_its_own(tmp_path, monkeypatch):
