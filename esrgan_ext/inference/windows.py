@@ -1,8 +1,8 @@
 """One window of an image through the network, to finished pieces of the result.
 
 The one way there: images in memory, chunks of stores and of dask arrays, live layers and previews.
-NaN is filled for the network and put back, colours that nobody sees are filled, pixels go to
-[0, 1] and back, and what is asked for beside (consistency, spread) is done here.
+NaN and hot pixels are filled for the network and put back, colours that nobody sees are filled,
+pixels go to [0, 1] and back, and what is asked for beside (consistency, spread) is done here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from esrgan_ext.inference import arrays
 from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.consistency import projected
 from esrgan_ext.inference.engine import Engine
+from esrgan_ext.inference.hot_pixels import HotPixels, find_hot_pixels
 from esrgan_ext.inference.pieces import finished_pieces
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.ops.eager import OnWork
@@ -112,16 +113,19 @@ def window_pieces(
     else:
         constant = {}
     scale, channels = engine.scale, window.shape[1]
-    if converted:
+    hot = find_hot_pixels(window, values)
+    if converted and hot is None:
         rows = engine.converted_rows(window, values, on_work)
         for area, piece in _cut(rows, place, scale):
             for number, value in constant.items():
                 piece[number, -1] = value
             yield Piece(area, piece)
         return
-    planes = _normalised(window, values, on_work)
+    planes = _normalised(window if hot is None else hot.without(window), values, on_work)
     rows = engine.spread_rows(planes, on_work) if spread else engine.rows(planes, on_work)
     pieces = _cut(rows, place, scale)
+    if hot is not None:
+        pieces = _with_hot(pieces, hot, place)
     if consistent:
         pieces = projected(pieces, window, place.seen, place.size, place.result_size, values)
     for area, piece in pieces:
@@ -140,6 +144,15 @@ def _cut(
     rows: Iterator[tuple[int, np.ndarray]], place: Place, scale: int
 ) -> Iterator[tuple[Rect, np.ndarray]]:
     return finished_pieces(rows, place.seen, place.wanted, scale, place.size, place.result_size)
+
+
+def _with_hot(
+    pieces: Iterator[tuple[Rect, np.ndarray]], hot: HotPixels, place: Place
+) -> Iterator[tuple[Rect, np.ndarray]]:
+    for area, piece in pieces:
+        whole = piece.copy()  # may be a view of the engine's rows
+        hot.add(area, whole, place.seen, place.size, place.result_size)
+        yield area, whole
 
 
 def _filled(window: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None] | None]:
