@@ -1,17 +1,17 @@
-"""Writes image layers as OME-TIFF, with what napari's own writer loses: pixel size, units, axes,
-the time step and what made the layer. Names and colours of channels are not written."""
+"""File > Save as OME-TIFF, with what napari's own writer loses: pixel size, units, axes, the time
+step, channel names and colours, and what made the layer."""
 
 from __future__ import annotations
 
-import json
-import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-SUFFIXES = (".ome.tif", ".ome.tiff")
+if TYPE_CHECKING:
+    from napari_esrgan._work.ome_tiff import OmeImage
 
 
 def write_ome_tiff(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -38,81 +38,140 @@ def write_ome_tiff(path: str, data: Any, attributes: dict[str, Any]) -> list[str
     OSError
         The file cannot be written.
     """
-    import tifffile
+    from napari_esrgan._work import ome_tiff
 
-    from esrgan_ext.errors import ImageError
-
-    rgb = bool(attributes.get("rgb", False))
-    array = data[0] if isinstance(data, Sequence) else data  # napari's levels are one
-    if np.dtype(array.dtype) == bool:
-        array = np.asarray(array).astype(np.uint8)
-    if np.dtype(array.dtype).kind not in "uif" or np.dtype(array.dtype).itemsize > 8:
-        raise ImageError(f"OME-TIFF has no pixels of type {array.dtype}: convert the layer first")
-    if np.dtype(array.dtype) in (np.float16, np.int64, np.uint64):
-        raise ImageError(
-            f"OME-TIFF has no pixels of type {array.dtype}: convert the layer to float32 first"
-        )
-    ndim = len(array.shape) - rgb
-    names = _axes(ndim, tuple(attributes.get("axis_labels") or ()))
-    if names is None:
-        raise ImageError(
-            f"OME-TIFF has the axes t, c, z, y and x, and the layer has {ndim}: take a part of it"
-        )
-    target = Path(path)
-    temporary = target.with_name(f".{os.getpid()}-{target.name}")
-    try:
-        tifffile.imwrite(
-            temporary,
-            np.asarray(array),
-            ome=True,
-            photometric="rgb" if rgb else "minisblack",
-            compression="zlib",
-            bigtiff=int(np.prod(array.shape)) * array.dtype.itemsize > 2**31,
-            metadata=_metadata(names + ("S" if rgb else ""), attributes),
-        )
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    ome_tiff.write_ome_tiff(Path(path), [_image(data, attributes)])
     return [path]
 
 
-def _axes(ndim: int, labels: tuple[str, ...]) -> str | None:
-    """OME's letters for a layer's axes: by their labels where these say, else t, z, y, x."""
-    found = [label.strip().upper()[:1] if label else "" for label in labels]
-    known = {"T", "C", "Z", "Y", "X"}
-    if len(found) == ndim and set(found) <= known and len(set(found)) == ndim:
-        return "".join(found) if found[-2:] == ["Y", "X"] else None
-    return "TCZYX"[-ndim:] if ndim == 5 else "TZYX"[-ndim:] if 2 <= ndim <= 4 else None
+def write_channels(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> list[str]:
+    """Write several image layers as the channels of one file, named and coloured as they are.
+
+    Parameters
+    ----------
+    path : str
+        As for `write_ome_tiff`.
+    layers : list of (data, attributes, 'image')
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    EsrganError
+        They are not alike (shape, type, pixel size, place), or have channels or colours already.
+    OSError
+    """
+    from dataclasses import replace
+
+    from esrgan_ext.errors import ImageFileError
+    from napari_esrgan._work import ome_tiff
+
+    images = [_image(data, attributes) for data, attributes, _ in layers]
+    first = images[0]
+    if any(set(image.axes) & set("CS") for image in images):
+        raise ImageFileError("layers with channels or colours of their own are saved one by one")
+    for image, (_, attributes, _) in zip(images, layers, strict=True):
+        same = image.data.shape == first.data.shape and image.data.dtype == first.data.dtype
+        same &= (image.axes, image.units) == (first.axes, first.units)
+        same &= _place(attributes, first.scale) == _place(layers[0][1], first.scale)
+        if not same:
+            raise ImageFileError(
+                f"{image.name!r} differs from {first.name!r} in shape, type, pixel size or place, "
+                "so they cannot be channels of one file: save them one by one"
+            )
+    provenance = {image.name: image.provenance for image in images if image.provenance}
+    joined = replace(
+        first,
+        data=_Stack([image.data for image in images]),
+        axes="C" + first.axes,
+        name=Path(path).name.split(".")[0],
+        scale=(1.0, *first.scale),
+        units=("pixel", *first.units),
+        channel_names=tuple(image.name for image in images),
+        channel_colours=tuple(image.channel_colours[0] for image in images),
+        provenance=provenance or None,
+    )
+    ome_tiff.write_ome_tiff(Path(path), [joined])
+    return [path]
 
 
-# OME spells units as people write them.
-_UNITS = {
-    "meter": "m", "millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "centimeter": "cm",
-    "angstrom": "Å", "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
-    "pixel": "pixel",
-}  # fmt: skip
+class _Stack:
+    """Arrays along a further first axis, none of them copied."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        self._parts = parts
+        self.shape = (len(parts), *parts[0].shape)
+        self.dtype = parts[0].dtype
+
+    def __getitem__(self, index: tuple[Any, ...]) -> Any:
+        number, *rest = index
+        return self._parts[number][tuple(rest)]
 
 
-def _metadata(axes: str, attributes: dict[str, Any]) -> dict[str, Any]:
-    """What tifffile puts into the OME-XML; it escapes text itself."""
-    from esrgan_ext import __version__
-    from esrgan_ext.literal import literal
+def _place(attributes: dict[str, Any], scale: Sequence[float]) -> list[float]:
+    """Scale and translation, rounded to a millionth of a pixel."""
+    moved = np.asarray(attributes.get("translate", np.zeros(len(scale))), float)
+    size = np.asarray(attributes.get("scale", np.ones(len(scale))), float)
+    return [*np.round(moved / size, 6).tolist(), *np.round(size / scale, 6).tolist()]
 
-    found: dict[str, Any] = {"axes": axes, "Creator": f"esrgan-ext {__version__}"}
-    if name := attributes.get("name"):
-        found["Name"] = literal(str(name))  # XML has no control characters
-    scale = attributes.get("scale")
-    units = [str(unit) for unit in attributes.get("units") or ()]
-    for k, letter in enumerate(axes.rstrip("S")):
-        if scale is None or letter == "C":
-            continue
-        field = "TimeIncrement" if letter == "T" else f"PhysicalSize{letter}"
-        unit = _UNITS.get(units[k] if k < len(units) else "pixel", "pixel")
-        if letter == "T" and unit == "pixel":
-            continue  # frames are no time
-        found[field] = float(scale[k])
-        found[f"{field}Unit"] = unit
-    made = (attributes.get("metadata") or {}).get("esrgan")
-    if made:
-        found["Description"] = json.dumps({"esrgan": made}, default=str, sort_keys=True)
-    return found
+
+def _image(data: Any, attributes: dict[str, Any]) -> OmeImage:
+    from napari_esrgan._work.ome_tiff import OmeImage, ome_axes
+
+    rgb = bool(attributes.get("rgb", False))
+    array = data[0] if isinstance(data, Sequence) else data  # napari's levels are one
+    ndim = len(array.shape) - rgb
+    made = (attributes.get("metadata") or {}).get("esrgan") or {}
+    roles = made.get("parameters", {}).get("axes", ())
+    labels = tuple(attributes.get("axis_labels") or ())
+    axes = ome_axes(
+        labels if len(labels) == ndim else ("",) * ndim, roles if len(roles) == ndim else ()
+    )
+    name = str(attributes.get("name") or "")
+    names: tuple[str, ...] = (name,)
+    colours: tuple[tuple[float, float, float], ...] = ()
+    if "C" in axes:
+        names = _names_in_source(made.get("source_path"), array.shape[axes.index("C")])
+    elif not rgb:
+        colours = (_colour(attributes.get("colormap")),)
+    return OmeImage(
+        data=array,
+        axes=axes + "S" * rgb,
+        name=name,
+        scale=tuple(float(v) for v in attributes.get("scale", ())),
+        units=tuple(str(unit) for unit in attributes.get("units") or ()),
+        channel_names=names,
+        channel_colours=colours,
+        provenance=made or None,
+    )
+
+
+def _colour(colormap: Any) -> tuple[float, float, float]:
+    """Of the brightest pixels."""
+    from napari.utils.colormaps import ensure_colormap
+
+    if colormap is None:
+        return 1.0, 1.0, 1.0
+    red, green, blue, *_ = ensure_colormap(colormap).colors[-1]
+    return float(red), float(green), float(blue)
+
+
+def _names_in_source(path: Any, channels: int) -> tuple[str, ...]:
+    """The channels' names in the file that a result's source came from, where it has them.
+
+    A layer that holds several channels has no place for their names.
+    """
+    from esrgan_ext.errors import EsrganError
+    from esrgan_ext.inference.large.images.tiff import read_scene
+
+    if not path:
+        return ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that file is not what is being written
+        try:
+            found = read_scene(Path(path)).omero.get("channels", [])
+        except (EsrganError, OSError):
+            return ()
+    return tuple(str(one["label"]) for one in found) if len(found) == channels else ()

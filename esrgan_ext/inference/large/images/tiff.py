@@ -85,7 +85,7 @@ def _scene(path: Path, file: tifffile.TiffFile, chosen: int) -> Scene:
     names = [name for name in "tczyx" if name in stored]
     check_names(path, names)
     order = tuple(stored.index(name) for name in names)
-    size = _pixel_size(layout, names)
+    size = pixel_size(layout, names)
     modified = path.stat().st_mtime_ns
     levels = []
     finest: tuple[int, ...] | None = None
@@ -115,8 +115,21 @@ def _scene(path: Path, file: tifffile.TiffFile, chosen: int) -> Scene:
     )
 
 
-def _pixel_size(layout: tiff.TiffLayout, names: list[str]) -> tuple[list[float], list[str | None]]:
-    """Pixel size and unit along each axis: OME's, ImageJ's, or the resolution in the tags."""
+def pixel_size(layout: tiff.TiffLayout, names: list[str]) -> tuple[list[float], list[str | None]]:
+    """Pixel size and unit along each axis: OME's, ImageJ's, or the resolution in the tags.
+
+    Parameters
+    ----------
+    layout : TiffLayout
+    names : list of {'t', 'c', 'z', 'y', 'x'}
+        The axes that are asked about.
+
+    Returns
+    -------
+    (list of float, list of str or None)
+        One each an axis; 1 and None where the file does not say. Units in OME-Zarr's words
+        ("micrometer", "second").
+    """
     size, unit = dict.fromkeys(names, 1.0), dict.fromkeys(names)
     details: dict[str, Any] = layout.details
     if layout.kind == "ome":
