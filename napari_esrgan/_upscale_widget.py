@@ -19,6 +19,7 @@ from napari_esrgan._viewer.preferences import AUTO, remember_model
 from napari_esrgan._window.clipboard import copy_text
 from napari_esrgan._window.dock import form_layout
 from napari_esrgan._window.extra_layers import result_to_check, start_consistency, start_live
+from napari_esrgan._window.folder_dialog import FolderDialog
 from napari_esrgan._window.layer_task import LayerTask
 from napari_esrgan._window.model_combo import ModelCombo
 from napari_esrgan._window.plain import guard_wheel, label, show_advice, wrapped
@@ -27,7 +28,9 @@ from napari_esrgan._window.thread import Runner
 from napari_esrgan._work import models
 from napari_esrgan._work.advice import advice
 from napari_esrgan._work.estimate import Estimate, estimate
+from napari_esrgan._work.folder import run_folder
 from napari_esrgan._work.messages import Status
+from napari_esrgan._work.ranges import RangeChoice
 from napari_esrgan._work.request import Mix, UpscaleRequest
 from napari_esrgan._work.uncertainty import run_uncertainty
 from napari_esrgan._work.wording import describe_estimate
@@ -94,6 +97,9 @@ class UpscaleWidget(RunWidget):
         )
         self.live_button = QPushButton("Live layer")
         self.live_button.setToolTip("A layer that is upscaled where you look, when you look")
+        self.folder_button = QPushButton("Folder…")
+        self.folder_button.setToolTip("Upscale the image files of a folder with what the form says")
+        self.folder_dialog = FolderDialog(run_folder, self._folder_settings, self)
         self._lay_out()
         self._connect()
         self._on_model()
@@ -117,8 +123,9 @@ class UpscaleWidget(RunWidget):
         extras = QGridLayout()
         extras.addWidget(self.consistency_button, 0, 0)
         extras.addWidget(self.uncertainty_button, 0, 1)
-        extras.addWidget(self.live_button, 1, 0)
-        extras.addWidget(self.script_button, 1, 1)
+        extras.addWidget(self.live_button, 0, 2)
+        extras.addWidget(self.folder_button, 1, 0)
+        extras.addWidget(self.script_button, 1, 1, 1, 2)
         column = self.add_column()
         column.addLayout(form)
         column.addWidget(self.source.advanced())
@@ -148,14 +155,18 @@ class UpscaleWidget(RunWidget):
         self.script_button.clicked.connect(self.copy_script)
         self.consistency_button.clicked.connect(self.add_consistency)
         self.live_button.clicked.connect(self.add_live)
+        self.folder_button.clicked.connect(self.show_folder)
         self.controller.ended.connect(self._on_ended)
 
     # The form
 
+    @property
+    def _outscale(self) -> float | None:
+        return None if self._scale_is_models else self.scale_spin.value()
+
     def request(self) -> UpscaleRequest:
         """What the form says now; see `RunWidget.request`."""
-        outscale = None if self._scale_is_models else self.scale_spin.value()
-        request = self.source.request(self.model, outscale)
+        request = self.source.request(self.model, self._outscale)
         return replace(
             request,
             consistent=self.consistent_check.isChecked(),
@@ -347,9 +358,29 @@ class UpscaleWidget(RunWidget):
         if (request := self.checked_request()) is not None:
             start_live(self._live, self.source.layer, request, self.label)
 
+    def show_folder(self) -> None:
+        """Open the window for a folder of files."""
+        self.folder_dialog.show()
+        self.folder_dialog.raise_()
+        self.folder_dialog.activateWindow()
+        self.folder_dialog.source_line.setFocus()
+
+    def _folder_settings(self) -> tuple[dict[str, Any], RangeChoice | None]:
+        options = self.source.options(self.model, self._outscale)
+        # Without a strength of the user's own, each file is denoised as its noise asks for.
+        options |= {
+            "consistent": self.consistent_check.isChecked(),
+            "denoise_auto": not self._own_strength,
+        }
+        if not self._own_strength:
+            options["model"] = self.model_combo.key
+        return options, self.source.range_of_files()
+
     def leave(self) -> None:
         """Closing the dock ends the work; the viewer goes on without us."""
         super().leave()
+        self.folder_dialog.run.cancel()
+        self.folder_dialog.close()
         for task in (self._consistency, self._live):
             task.cancel()
         self._estimate_timer.stop()

@@ -11,6 +11,7 @@ from napari_esrgan._work.messages import Progress, State
 from napari_esrgan._work.wording import ENDINGS, describe_progress
 
 if TYPE_CHECKING:
+    from napari_esrgan._window.folder_dialog import FolderRun
     from napari_esrgan._window.run import UpscaleController
 
 
@@ -20,7 +21,7 @@ class RunPanel(QWidget):
     The button is not laid out: it belongs beside the one that starts the run.
     """
 
-    def __init__(self, controller: UpscaleController) -> None:
+    def __init__(self, controller: UpscaleController | FolderRun) -> None:
         super().__init__()
         self._controller = controller
         self.cancel_button = QPushButton("Cancel")

@@ -19,7 +19,7 @@ from napari_esrgan._window.fields import AxesEditor, LayerCombo, RangeEditor
 from napari_esrgan._window.plain import guard_wheel, shrinkable
 from napari_esrgan._window.regions import VIEW, RegionCombo
 from napari_esrgan._work.models import DeviceChoice
-from napari_esrgan._work.ranges import default_kind, is_lazy
+from napari_esrgan._work.ranges import RangeChoice, default_kind, is_lazy
 from napari_esrgan._work.request import Mix, UpscaleRequest
 
 
@@ -109,7 +109,7 @@ class SourceForm(QObject):
         ValueError
             With the reason, where it says nothing that can be run.
         """
-        layer, axes, wanted = self.layer, self.axes_editor.axes, self.wanted
+        layer, axes = self.layer, self.axes_editor.axes
         if layer is None:
             raise ValueError("choose an image layer first (Open, or drag an image here)")
         if axes is None:
@@ -118,17 +118,43 @@ class SourceForm(QObject):
             data=layers.finest(layer),
             axes=axes,
             region=self.region_combo.region(layer, axes),
-            model=model,
-            outscale=outscale,
             value_range=self.range_editor.choice(contrast_limits(layer)),
-            device=self.device_combo.currentData(),
-            precision=self.precision_combo.currentData(),
-            tile=self.tile_spin.value() or "auto",
-            budget_bytes=wanted.budget_bytes,
-            folder=wanted.folder,
-            fill_in_seconds=wanted.fill_in_seconds,
+            **self.options(model, outscale),
         )
         return current_request(self._viewer, layer, request)
+
+    def options(self, model: str | Mix, outscale: float | None) -> dict[str, Any]:
+        """The fields of a request that no layer has a say in."""
+        return {
+            "model": model,
+            "outscale": outscale,
+            "device": self.device_combo.currentData(),
+            "precision": self.precision_combo.currentData(),
+            "tile": self.tile_spin.value() or "auto",
+            "budget_bytes": self.wanted.budget_bytes,
+            "folder": self.wanted.folder,
+            "fill_in_seconds": self.wanted.fill_in_seconds,
+        }
+
+    def range_of_files(self) -> RangeChoice | None:
+        """The range for files that are no layers; None where each has what suits its type.
+
+        That is so unless another range was chosen than the layer's first, and for contrast limits,
+        which files have not.
+
+        Raises
+        ------
+        ValueError
+            If the own range is not two numbers, the first the smaller.
+        """
+        kind, layer = self.range_editor.kind, self.layer
+        if kind == "limits" or (layer is None and kind != "own"):
+            return None
+        if layer is not None:
+            data = layers.finest(layer)
+            if kind == default_kind(np.dtype(data.dtype), is_lazy(data)):
+                return None
+        return self.range_editor.choice((0.0, 1.0))
 
     def set_devices(self, devices: tuple[DeviceChoice, ...]) -> None:
         """Offer these, choosing the preferred one."""

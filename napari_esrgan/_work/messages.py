@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esrgan_ext.errors import UpscaleCancelled
@@ -109,3 +110,37 @@ class Outcome:
     result: Result
     provenance: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileDone:
+    """A file is finished.
+
+    Attributes
+    ----------
+    source : Path
+    error : str
+        Why it failed; empty where it did not.
+    notes : tuple of str
+        What its reader and its run had to say.
+    """
+
+    source: Path
+    error: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FolderOutcome:
+    """The end of a folder.
+
+    Attributes
+    ----------
+    done, skipped : int
+        Files with a new result, and files that had one already.
+    failed : tuple of FileDone
+    """
+
+    done: int
+    skipped: int
+    failed: tuple[FileDone, ...]

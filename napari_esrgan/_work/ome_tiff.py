@@ -92,9 +92,8 @@ def ome_axes(labels: Sequence[str], roles: Sequence[Role] = ()) -> str:
     said = [label.strip().upper()[:1] for label in labels]
     if set(said) <= set("TCZYX") and len(set(said)) == ndim and {"Y", "X"} <= set(said):
         return "".join(said)
-    roles = roles or ["plane"] * (ndim - 2) + ["y", "x"]
     letters = {"y": "Y", "x": "X", "channel": "C"}
-    found = [letters.get(role, "") for role in roles]
+    found = [letters.get(role, "") for role in roles] or [*[""] * (ndim - 2), "Y", "X"]
     # One further axis is depth, two are time and depth; a third can only be channels.
     planes = [letter for letter in ("TCZ" if found.count("") == 3 else "TZ") if letter not in found]
     left = iter(planes[-found.count("") :] if found.count("") else "")

@@ -95,3 +95,29 @@ class UpscaleRequest:
         """Shape of the region of one plane as the network gets it."""
         size = (self.region.height, self.region.width)
         return (*size, self.data.shape[-1]) if self.axes.rgb else size
+
+
+@dataclass(frozen=True)
+class FolderRequest:
+    """A folder of files and how they are upscaled.
+
+    Attributes
+    ----------
+    source, target : Path
+        The folder of the images, and another one for the results.
+    recursive : bool
+        Take the folders below too; the results keep their relative paths.
+    overwrite : bool
+        Do again what has a result.
+    value_range : RangeChoice or None
+        None: what a layer of the file's type would have.
+    options : dict
+        The other fields of `UpscaleRequest`: model, outscale, device, ...
+    """
+
+    source: Path
+    target: Path
+    recursive: bool
+    overwrite: bool
+    value_range: RangeChoice | None
+    options: dict[str, Any]
