@@ -2,7 +2,8 @@
 
 Every image is averaged down by four, upscaled as `esr.upscale` does without a word (or by the named
 models), and compared with what it was averaged from. PSNR takes the original's own extent as peak;
-figures are dB above bicubic interpolation of the same pixels.
+figures are dB above bicubic interpolation of the same pixels, rounded to the image's type as
+results are.
 
     python -m benchmarks.trust microscopy FOLDER [--model NAME ...] [--json FILE]
     python -m benchmarks.trust photos FOLDER
@@ -160,7 +161,8 @@ def measured(
                 continue
             peak = float(np.ptp(original))
             axis = 2 if image.ndim == 3 else False
-            base = psnr(without_hot(case, bicubic(small), original), original, peak)
+            plain = rounded(bicubic(small), small.dtype)
+            base = psnr(without_hot(case, plain, original), original, peak)
             for model, upscaler in upscalers.items():
                 result = upscaler(small, channel_axis=axis)
                 exact = exactly(upscaler, small, axis)

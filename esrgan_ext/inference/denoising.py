@@ -9,7 +9,6 @@ import numpy as np
 
 from esrgan_ext.inference.arrays import Layout
 from esrgan_ext.inference.noise import PLANES, NoiseEstimate, denoise_strength, estimate_noise
-from esrgan_ext.inference.ranges import DataRange, RobustRange, fixed_map, follows_data
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 
@@ -30,34 +29,9 @@ def noise_of(array: Any, layout: Layout) -> list[NoiseEstimate]:
     return [estimate_noise(planes) for planes in _channels(array, layout)]
 
 
-def strength_for(array: Any, layout: Layout, low: float, high: float) -> float:
-    """Strength for an array whose black and white are known: the largest that a channel asks for.
-
-    Parameters
-    ----------
-    array : ndarray
-    layout : Layout
-        Its axes.
-    low, high : float
-        What the network takes as black and white.
-    """
-    return max(denoise_strength(found, low, high) for found in noise_of(array, layout))
-
-
-def sampled_strength(array: Any, layout: Layout, data_range: DataRange) -> float:
-    """Strength for an array that is too large to read: noise and range of the same samples."""
-    channels = [list(planes) for planes in _channels(array, layout)]
-    dtype = np.dtype(array.dtype)
-    if follows_data(dtype, data_range, layout.together):
-        found = RobustRange()
-        for planes in channels:
-            for plane in planes:
-                found.add(plane)
-        low, high = found.extent if data_range == "minmax" else found.range
-    else:
-        values = fixed_map(dtype, data_range)
-        low, high = values.low, values.high
-    return max(denoise_strength(estimate_noise(planes), low, high) for planes in channels)
+def strength_for(array: Any, layout: Layout) -> float:
+    """Strength for an array (NumPy, zarr or dask): the largest that a channel asks for."""
+    return max(denoise_strength(found) for found in noise_of(array, layout))
 
 
 def _channels(array: Any, layout: Layout) -> list[Iterator[np.ndarray]]:

@@ -25,9 +25,15 @@ _FLATTEST = 0.3
 #: A stack's planes that are looked at, evenly spread.
 PLANES = 16
 
-#: Noise (share of the range) up to which nothing is taken away, and from which all is. Measured on
-#: the training images, see docs/models.md.
-LEAST, MOST = 0.010, 0.012
+#: Of `NoiseEstimate.share`: up to here nothing is taken away, and from here all is. Chosen on
+#: training images, see docs/models.md.
+LEAST, MOST = 0.033, 0.042
+
+#: Variance of rounding to whole numbers: images of integers have no less noise.
+_ROUNDING = 1 / 12
+
+# Contrast and detail are those of values within these percentiles: a hot pixel is neither.
+_PERCENTILES = (0.1, 99.9)
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,32 @@ class NoiseEstimate:
     level : float
         Standard deviation over the whole image (root of the mean variance).
     blocks : int
-        Flat blocks that it rests on; 0 if the image was too small or too even to tell.
+        Flat blocks that it rests on; 0 if the image was too small or too even for them.
+    contrast : float
+        Standard deviation of the image itself.
+    detail : float
+        What of it is fine: root mean square of what neighbours do not tell of a pixel, noise
+        included, scaled so that it is `level` where there is nothing but white noise.
     """
 
     slope: float
     start: float
     level: float
     blocks: int
+    contrast: float = 0.0
+    detail: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """How much of the image is noise: its share of the contrast times its share of the detail.
+
+        0 to about 1. A network that sharpens gains by detail and loses by noise, in images of
+        little contrast as in others.
+        """
+        if self.contrast <= 0 or self.level <= 0:
+            return 0.0
+        of_detail = self.level / self.detail if self.detail > self.level else 1.0
+        return self.level / self.contrast * of_detail
 
 
 def estimate_noise(planes: np.ndarray | Iterable[np.ndarray]) -> NoiseEstimate:
@@ -62,8 +87,9 @@ def estimate_noise(planes: np.ndarray | Iterable[np.ndarray]) -> NoiseEstimate:
     Returns
     -------
     NoiseEstimate
-        All zeros where nothing can be told (less than 12 blocks of 8x8 pixels that are not all of
-        one value).
+        With less than 12 blocks of 8x8 pixels that are not all of one value, the level is the
+        median second difference, detail included, and the slope 0; all zeros where all is one
+        value. Integers have at least the noise of rounding.
 
     Examples
     --------
@@ -79,54 +105,98 @@ def estimate_noise(planes: np.ndarray | Iterable[np.ndarray]) -> NoiseEstimate:
         stack = planes.reshape(count, *planes.shape[-2:])
         spread = np.linspace(0, len(stack) - 1, min(len(stack), PLANES)).round().astype(int)
         planes = (stack[k] for k in spread)
-    parts = [_blocks(plane) for plane in planes]
-    means = np.concatenate([np.zeros(0), *(m for m, _ in parts)])
-    variances = np.concatenate([np.zeros(0), *(v for _, v in parts)])
+    parts = [_looked_at(plane) for plane in planes]
+    means = np.concatenate([np.zeros(0), *(part.means for part in parts)])
+    variances = np.concatenate([np.zeros(0), *(part.variances for part in parts)])
+    contrast = math.sqrt(_mean([part.contrast for part in parts]))
+    detail = math.sqrt(_mean([part.detail for part in parts]))
+    least = _ROUNDING if parts and all(part.whole for part in parts) and contrast else 0.0
     if len(means) < _FEWEST:
-        return NoiseEstimate(0.0, 0.0, 0.0, 0)
+        noise = _mean([part.median for part in parts]) ** 2
+        level = math.sqrt(max(noise, least))
+        return NoiseEstimate(0.0, level**2, level, 0, contrast, detail)
     levels, noises, used = _flattest(means, variances)
     slope, start = _line(levels, noises)
     everywhere = np.maximum(slope * means + start, 0).mean()
-    return NoiseEstimate(slope, start, math.sqrt(everywhere), used)
+    level = math.sqrt(max(everywhere, least))
+    return NoiseEstimate(slope, start, level, used, contrast, detail)
 
 
-def denoise_strength(estimate: NoiseEstimate, low: float, high: float) -> float:
+def denoise_strength(estimate: NoiseEstimate) -> float:
     """How far to go from the faithful network of a pair to the denoising one.
 
     Parameters
     ----------
     estimate : NoiseEstimate
-    low, high : float
-        The values that become black and white, as of `estimate`'s image.
 
     Returns
     -------
     float
         0 to 1, in steps of 0.05, so that images of one camera share a network.
     """
-    if not high > low or estimate.level <= 0:
+    if estimate.share <= 0:
         return 0.0
-    relative = estimate.level / (high - low)
-    way = math.log(relative / LEAST) / math.log(MOST / LEAST)
+    way = math.log(estimate.share / LEAST) / math.log(MOST / LEAST)
     return round(20 * min(max(way, 0.0), 1.0)) / 20
 
 
-def _blocks(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and noise variance of each block of a plane, without those of one value."""
+@dataclass(frozen=True)
+class _Plane:
+    """What one plane tells: mean and noise variance of each block that is not of one value,
+    variance and mean squared detail of all, and the noise by its median second difference."""
+
+    means: np.ndarray
+    variances: np.ndarray
+    contrast: float
+    detail: float
+    median: float
+    whole: bool
+
+
+def _looked_at(plane: np.ndarray) -> _Plane:
+    whole = plane.dtype.kind in "iu"
     values = np.asarray(plane, np.float64)
-    rows, columns = ((side - 2) // BLOCK * BLOCK for side in values.shape)
-    if rows < BLOCK or columns < BLOCK:
-        return np.zeros(0), np.zeros(0)
-    values = values[: rows + 2, : columns + 2]
-    # Second differences along both axes: blind to slopes and straight edges along an axis, and
-    # white noise of variance 1 comes out with 36 (Immerkaer 1996).
+    if min(values.shape) < 3:
+        return _Plane(np.zeros(0), np.zeros(0), math.nan, math.nan, math.nan, whole)
     with np.errstate(invalid="ignore", over="ignore"):
-        across = values[:, :-2] - 2 * values[:, 1:-1] + values[:, 2:]
-        both = across[:-2] - 2 * across[1:-1] + across[2:]
-        variances = _mean_of_blocks(both * both) / 36
-        means = _mean_of_blocks(values[1:-1, 1:-1])
-    told = np.isfinite(variances) & np.isfinite(means) & (variances > 0)
-    return means[told], variances[told]
+        both = _second_differences(values)
+        rows, columns = (side // BLOCK * BLOCK for side in both.shape)
+        variances = _mean_of_blocks(both[:rows, :columns] ** 2) / 36
+        means = _mean_of_blocks(values[1 : rows + 1, 1 : columns + 1])
+        told = np.isfinite(variances) & np.isfinite(means) & (variances > 0)
+        sizes = np.abs(both[np.isfinite(both)])
+        finite = values[np.isfinite(values)]
+        if not sizes.size:
+            return _Plane(means[told], variances[told], math.nan, math.nan, math.nan, whole)
+        low, high = np.percentile(finite, _PERCENTILES)
+        if low == high:  # nearly all of one value: the rest is the image
+            low, high = finite.min(), finite.max()
+        fine = _second_differences(values.clip(low, high)) ** 2
+    return _Plane(
+        means[told],
+        variances[told],
+        float(finite.clip(low, high).var()),
+        float(fine[np.isfinite(fine)].mean()) / 36,
+        float(np.median(sizes)) / (6 * _MEDIAN),
+        whole,
+    )
+
+
+# Half of a normal distribution's values lie within so many standard deviations of its mean.
+_MEDIAN = 0.6745
+
+
+def _second_differences(values: np.ndarray) -> np.ndarray:
+    """Along both axes: blind to slopes and straight edges along an axis, and white noise of
+    variance 1 comes out with 36 (Immerkaer 1996)."""
+    across = values[:, :-2] - 2 * values[:, 1:-1] + values[:, 2:]
+    return np.asarray(across[:-2] - 2 * across[1:-1] + across[2:])
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are a number; 0 where none is."""
+    told = [value for value in values if not math.isnan(value)]
+    return sum(told) / len(told) if told else 0.0
 
 
 def _mean_of_blocks(values: np.ndarray) -> np.ndarray:

@@ -214,7 +214,6 @@ class Upscaler:
         self,
         image: np.ndarray,
         *,
-        data_range: DataRange | _AsMade = _AS_MADE,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
     ) -> float | None:
         """The strength of denoising that a call with this array takes.
@@ -225,13 +224,12 @@ class Upscaler:
         axis = self._axis(channel_axis)
         if self._network is None:
             chosen = self.for_image(image.shape, image.dtype, channel_axis=axis)
-            return chosen.denoise_strength(image, data_range=data_range, channel_axis=axis)
+            return chosen.denoise_strength(image, channel_axis=axis)
         if not self._follows_noise:
             strength = self.options.denoise
             return None if isinstance(strength, str) else strength
         layout = arrays.layout_of(image.shape, axis)
-        values = self.value_map(image, data_range=data_range, channel_axis=axis)
-        return self._strength(image, layout, values)
+        return self._strength(image, layout)
 
     @property
     def _follows_noise(self) -> bool:
@@ -242,10 +240,10 @@ class Upscaler:
         # A file of the user's own, or a mix, has no pair.
         return info.denoise is not None and follows_noise(info.name, options.denoise)
 
-    def _strength(self, image: np.ndarray, layout: Layout, values: ValueMap) -> float:
+    def _strength(self, image: np.ndarray, layout: Layout) -> float:
         if not self._follows_noise:
             return 0.0
-        return strength_for(image, layout, values.low, values.high)
+        return strength_for(image, layout)
 
     def _denoising(self, strength: float) -> Upscaler:
         """One with the same options and the pair's mix of that strength, made once and kept."""
@@ -424,7 +422,7 @@ class Upscaler:
         layout = arrays.layout_of(pixels.shape, axis)
         values = self.value_map(pixels, data_range=data_range, channel_axis=axis)
         self._engine.groups(layout.together)
-        strength = self._strength(pixels, layout, values)
+        strength = self._strength(pixels, layout)
         if strength:
             denoising = cast(Any, self._denoising(strength))
             result = denoising(

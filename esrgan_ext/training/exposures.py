@@ -116,6 +116,7 @@ class ExposurePatches:
     def __init__(self, planes: Planes, recipe: Recipe, device: torch.device) -> None:
         self._data, self._options = recipe.data, recipe.exposure
         self._scale = scale = recipe.generator.scale
+        self._channels = recipe.generator.channels
         sizes = [image.shape for image in planes.images]
         self._images = Images(
             [h // scale for h, _ in sizes], [w // scale for _, w in sizes], device
@@ -154,12 +155,12 @@ class ExposurePatches:
         )
 
     def _cut(self, margin: int) -> Tensor:
-        """HR patches N,3,h,w with a margin; three channels alike, or of three places."""
-        count, side = self._data.batch, self._side
-        places = Places.drawn(self._images, 3 * count, side, self._data)
+        """HR patches N,C,h,w with a margin; three channels alike, or of three places."""
+        count, side, channels = self._data.batch, self._side, self._channels
+        places = Places.drawn(self._images, channels * count, side, self._data)
         gray = torch.rand((count, 1), device=self._values.device) >= self._options.colour
-        first = torch.arange(count, device=gray.device)[:, None] * 3
-        own = first + torch.arange(3, device=gray.device)
+        first = torch.arange(count, device=gray.device)[:, None] * channels
+        own = first + torch.arange(channels, device=gray.device)
         chosen = torch.where(gray, first, own).view(-1)
         full = side * self._scale + 2 * margin
         row, column = places.pixels(full)
@@ -171,7 +172,7 @@ class ExposurePatches:
         row = torch.minimum(row.clamp_min(0), height - 1)
         column = torch.minimum(column.clamp_min(0), width - 1)
         index = self._starts[image][:, None, None] + row * width + column
-        return self._values[index[chosen]].view(count, 3, full, full)
+        return self._values[index[chosen]].view(count, channels, full, full)
 
 
 def _margin(scale: int) -> int:

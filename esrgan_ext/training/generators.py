@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -40,12 +42,32 @@ def build_generator(recipe: Recipe, seed: int) -> SRNetwork:
             )
         else:
             network = RRDBNet(
-                RRDBNetConfig(nf=options.nf, nb=options.nb, gc=options.gc, scale=options.scale)
+                RRDBNetConfig(
+                    in_channels=options.channels,
+                    out_channels=options.channels,
+                    nf=options.nf,
+                    nb=options.nb,
+                    gc=options.gc,
+                    scale=options.scale,
+                )
             )
             _initialise(network, recipe.initialisation_scale)
             if recipe.nearest_start:
                 _begin_as_nearest(network)
     return network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def gray_of(network: RRDBNet) -> RRDBNet:
+    """A network of one channel that does what a colour network does to gray images: the same
+    value in all its channels, and the mean of them out."""
+    config = replace(network.config, in_channels=1, out_channels=1)
+    state = dict(network.state_dict())
+    state["conv_first.weight"] = state["conv_first.weight"].sum(1, keepdim=True)
+    for name in ("conv_last.weight", "conv_last.bias"):
+        state[name] = state[name].mean(0, keepdim=True)
+    gray = RRDBNet(config)
+    gray.load_state_dict(state)
+    return gray
 
 
 def _initialise(network: nn.Module, scale: float) -> None:

@@ -32,6 +32,8 @@ class GeneratorOptions:
         Feature channels, blocks, growth channels (RRDBNet only).
     scale
         Output pixels per input pixel along each axis.
+    channels
+        Of the image: 3, or 1 (RRDBNet on exposures only).
     batch_norm
         SRResNet only.
     """
@@ -41,6 +43,7 @@ class GeneratorOptions:
     nb: int = 23
     gc: int = 32
     scale: int = 4
+    channels: int = 3
     batch_norm: bool = True
 
 
@@ -87,7 +90,8 @@ class ExposureOptions:
     largest_offset
         And raised by up to this much.
     colour
-        Share whose three channels are of three places; the others are gray.
+        Share whose three channels are of three places; the others are gray. Nothing to a network of
+        one channel.
     """
 
     area: float = 0.8
@@ -232,6 +236,17 @@ class Recipe:
             raise OptionError("steps and batch must be at least 1")
         if not (0 <= self.ema < 1 and self.clip >= 0 and self.schedule.learning_rate > 0):
             raise OptionError("ema must be in [0, 1), clip at least 0, learning_rate above 0")
+        if self.generator.channels not in (1, 3):
+            raise OptionError(f"channels must be 1 or 3, not {self.generator.channels}")
+        if self.generator.channels == 1 and (
+            self.generator.architecture != "rrdbnet"
+            or self.data.degradation != "exposure"
+            or self.losses.perceptual > 0
+            or self.losses.adversarial > 0
+        ):
+            raise OptionError(
+                "a network of one channel is an RRDBNet trained on exposures, by L1 alone"
+            )
         adversarial = self.losses.adversarial > 0
         if adversarial and self.discriminator.kind == "vgg" and self.data.patch % 32:
             raise OptionError(

@@ -20,7 +20,7 @@ class ResidentPatches(Protocol):
     """Draws batches from images on a device, with torch's default random generator there."""
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """LR and HR patches, float32, N,3,h,w and N,3,scale*h,scale*w, about [0, 1]."""
+        """LR and HR patches, float32, N,C,h,w and N,C,scale*h,scale*w, about [0, 1]."""
         ...
 
 

@@ -11,11 +11,11 @@ import torch
 
 from esrgan_ext.errors import OptionError
 from esrgan_ext.inference.devices import choose_device
-from esrgan_ext.models import SRNetwork
+from esrgan_ext.models import RRDBNet, SRNetwork
 from esrgan_ext.training import checkpoint, distributed, tensorboard
 from esrgan_ext.training.distributed import Group
 from esrgan_ext.training.exposures import ExposurePatches, read_planes
-from esrgan_ext.training.generators import build_generator
+from esrgan_ext.training.generators import build_generator, gray_of
 from esrgan_ext.training.objectives import build_objective
 from esrgan_ext.training.pack import PackedImages, pack
 from esrgan_ext.training.recipe import Recipe
@@ -67,7 +67,8 @@ def train(
     folders : Folders
     options : RunOptions
     init : str, optional
-        Name or path of a model to begin with. The perceptual recipes need one.
+        Name or path of a model to begin with. The perceptual recipes need one. A network of one
+        channel may begin with one of three, which does the same to gray images.
     features : str, optional
         File of the perceptual loss's weights (VGG19 or VGG16); else it is looked for, and VGG19
         downloaded.
@@ -210,6 +211,8 @@ def _generator(recipe: Recipe, init: str | None, seed: int) -> SRNetwork:
     network = build_generator(recipe, seed)
     if init is not None:
         start = load_model(init)
+        if network.in_channels == 1 and isinstance(start, RRDBNet) and start.in_channels > 1:
+            start = gray_of(start)
         if getattr(start, "config", None) != network.config:
             raise OptionError(
                 f"{init} is {getattr(start, 'config', None)}; the recipe trains {network.config}"

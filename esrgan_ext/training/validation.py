@@ -45,8 +45,10 @@ def validation_pairs(folder: Path, scale: int) -> list[Pair]:
 def upscaled(network: SRNetwork, lr: np.ndarray) -> np.ndarray:
     """The network's output for one image, rounded to uint8."""
     device = next(network.parameters()).device
-    x = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255
-    y = network(x)[0].float().clamp(0, 1).mul(255).round().byte()
+    x = torch.from_numpy(lr).to(device).permute(2, 0, 1).float() / 255
+    gray = network.in_channels == 1  # each channel by itself
+    y = network(x[:, None])[:, 0] if gray else network(x[None])[0]
+    y = y.float().clamp(0, 1).mul(255).round().byte()
     return y.permute(1, 2, 0).cpu().numpy()
 
 

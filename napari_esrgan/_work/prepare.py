@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from esrgan_ext.inference.noise import PLANES, denoise_strength, estimate_noise
-from esrgan_ext.inference.ranges import RobustRange, fixed_map
+from esrgan_ext.inference.ranges import RobustRange
 from esrgan_ext.weights.catalogue import CATALOGUE, FOLLOWS_NOISE
 from napari_esrgan._work import models
 from napari_esrgan._work.kernels import have_kernels
@@ -148,17 +148,11 @@ def denoised(request: UpscaleRequest, ranges: list[Any], cancelled: Cancelled) -
             stop_if(cancelled)
             pixels = np.asarray(data[axes.index(planes[k], rows, columns)])
             parts += [*np.moveaxis(pixels, -1, 0)] if axes.rgb else [pixels]
-        low, high = values if isinstance(values, tuple) else _type_range(np.dtype(data.dtype))
         if values != "auto":  # constant
-            strengths.append(denoise_strength(estimate_noise(parts), low, high))
+            strengths.append(denoise_strength(estimate_noise(parts)))
     alpha = max(strengths)
     mixed = {0.0: pair[0], 1.0: pair[1]}.get(float(alpha)) or Mix(*pair, alpha)
     return replace(request, model=mixed, denoise_auto=False)
-
-
-def _type_range(dtype: np.dtype) -> tuple[float, float]:
-    values = fixed_map(dtype, "type")
-    return values.low, values.high
 
 
 def output_shape(request: UpscaleRequest, upscaler: Upscaler) -> tuple[int, ...]:

@@ -52,7 +52,7 @@ def test_noise_follows_the_scale_and_not_the_offset_of_the_values(rng):
     image = exposed(spots(), 100, rng)
     first, second = estimate_noise(image), estimate_noise(1000 * image + 500)
     assert second.level == pytest.approx(1000 * first.level, rel=1e-6)
-    assert denoise_strength(first, 0, 1) == denoise_strength(second, 500, 1500)
+    assert first.share == pytest.approx(second.share, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -65,17 +65,49 @@ def test_noise_follows_the_scale_and_not_the_offset_of_the_values(rng):
 def test_images_that_tell_nothing_ask_for_nothing(image):
     found = estimate_noise(image)
     assert found == NoiseEstimate(0.0, 0.0, 0.0, 0)
-    assert denoise_strength(found, 0.0, 1.0) == 0
+    assert denoise_strength(found) == 0
 
 
 def test_strength_rises_with_noise_from_none_to_all():
     strengths = [
-        denoise_strength(NoiseEstimate(0, 0, level, 100), 0, 1)
+        denoise_strength(NoiseEstimate(0, 0, level, 100, contrast=0.2, detail=level))
         for level in np.geomspace(1e-4, 1, 60)
     ]
     assert strengths == sorted(strengths)
     assert strengths[0] == 0
     assert strengths[-1] == 1
+
+
+def test_the_share_is_of_contrast_and_detail_whatever_the_values_stand_for(rng):
+    """White noise alone is all of both; a clean image with fine detail has next to none."""
+    noise = rng.normal(5000, 40, (256, 256))
+    assert estimate_noise(noise).share == pytest.approx(1, rel=0.1)
+    y, x = np.mgrid[:256, :256]
+    stripes = np.sin(x * 0.9) * np.sin(y * 1.1) * (np.hypot(y - 128, x - 128) < 60)
+    assert estimate_noise(stripes + 1e-3 * rng.normal(size=stripes.shape)).share < 1e-3
+    low, high = (estimate_noise(c * spots() + 0.01 * noise / 40) for c in (0.05, 1))
+    assert low.level == pytest.approx(high.level, rel=0.2)
+    assert low.share > 10 * high.share  # the same noise counts more where there is less image
+
+
+def test_hot_pixels_change_no_estimate(rng):
+    image = (exposed(spots(), 300, rng) * 2000 + 100).round().astype(np.uint16)
+    hot = image.copy()
+    hot.flat[rng.choice(hot.size, 20, replace=False)] = 65535
+    assert estimate_noise(hot).share == pytest.approx(estimate_noise(image).share, rel=0.2)
+
+
+def test_images_of_few_levels_have_the_noise_of_rounding():
+    coarse = (spots() * 8).round().astype(np.uint8)
+    assert estimate_noise(coarse).level == pytest.approx(12**-0.5, rel=0.5)
+    assert estimate_noise((spots() * 255).round().astype(np.uint8)).share < 0.02
+
+
+def test_images_too_small_for_blocks_are_judged_by_their_differences(rng):
+    image = rng.normal(0, 1, (15, 14)) + np.linspace(0, 300, 14)
+    found = estimate_noise(image)
+    assert found.blocks == 0
+    assert found.level == pytest.approx(1, rel=0.4)
 
 
 def test_auto_is_the_mix_of_the_strength_that_it_names(rng):

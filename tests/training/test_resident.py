@@ -15,7 +15,7 @@ from esrgan_ext.inference.resample import imresize
 from esrgan_ext.training import checkpoint
 from esrgan_ext.training.distributed import Group
 from esrgan_ext.training.exposures import ExposurePatches, Planes, read_planes
-from esrgan_ext.training.generators import build_generator
+from esrgan_ext.training.generators import build_generator, gray_of
 from esrgan_ext.training.objectives import PixelObjective
 from esrgan_ext.training.pack import pack
 from esrgan_ext.training.recipe import DataOptions, load_recipe
@@ -23,6 +23,7 @@ from esrgan_ext.training.reports import Report
 from esrgan_ext.training.resident import PhotoPatches
 from esrgan_ext.training.run import Folders, train
 from esrgan_ext.training.trainer import RunOptions, Trainer
+from esrgan_ext.weights import load_model
 from tests.training.conftest import TINY, same_weights
 
 CPU = torch.device("cpu")
@@ -96,7 +97,8 @@ def exposures(image, **options):
     torch.manual_seed(1)
     overrides = {f"exposure.{k}": v for k, v in options.items()}
     plain = {"exposure.least_gain": 1.0, "exposure.largest_offset": 0.0, "exposure.colour": 0.0}
-    recipe = load_recipe("lite-micro", {**plain, "data.patch": 32, "data.batch": 64, **overrides})
+    plain |= {"generator.channels": 3, "data.patch": 32, "data.batch": 64}
+    recipe = load_recipe("lite-micro", {**plain, **overrides})
     return ExposurePatches(planes_of(image), recipe, CPU).draw()
 
 
@@ -236,3 +238,35 @@ def test_exposures_refuse_what_they_cannot_do(tmp_path, rng):
         train(recipe, Folders((tmp_path,)), RunOptions(tmp_path / "run", resident=False))
     with pytest.raises(OptionError, match="--lr"):
         train(recipe, Folders((tmp_path,), lr=tmp_path), RunOptions(tmp_path / "run"))
+
+
+def test_a_network_of_one_channel_begins_as_a_colour_one_on_gray_images(tmp_path, rng):
+    start = load_model("lite-psnr-x4")
+    gray = gray_of(start)
+    image = torch.from_numpy(rng.random((1, 1, 16, 20)).astype(np.float32))
+    with torch.no_grad():
+        expected = start(image.expand(1, 3, 16, 20)).mean(1, keepdim=True)
+        assert torch.allclose(gray(image), expected, atol=1e-5)
+
+
+def test_the_recipe_of_microscopy_trains_one_channel_and_validates(tmp_path, rng):
+    smooth = cv2.GaussianBlur(rng.random((96, 96)), (0, 0), 3)
+    pixels = (cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    recipe = load_recipe("lite-micro", {"steps": 2, "data.patch": 32, "data.batch": 2})
+    said = []
+    options = RunOptions(tmp_path / "run", validate_every=1, log_every=1)
+    folders = Folders((tmp_path,), validation=tmp_path)
+    path = train(recipe, folders, options, init="lite-micro-x4", say=said.append)
+    network = load_model(path)
+    assert (network.in_channels, network.out_channels) == (1, 1)
+    assert any("PSNR" in line or "psnr" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [{"generator.channels": 2}, {"losses.adversarial": 0.1}, {"data.degradation": "bicubic"}],
+)
+def test_one_channel_is_for_exposures_by_l1(override):
+    with pytest.raises(OptionError, match="channel"):
+        load_recipe("lite-micro", override)

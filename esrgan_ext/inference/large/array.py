@@ -18,7 +18,7 @@ from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
-from esrgan_ext.inference.denoising import follows_noise, sampled_strength
+from esrgan_ext.inference.denoising import follows_noise, strength_for
 from esrgan_ext.inference.large import sizes as planning
 from esrgan_ext.inference.large.compute import compute_chunk
 from esrgan_ext.inference.large.grid import Chunk, Grid
@@ -73,7 +73,7 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     side = chosen.tile_side
     denoise = chosen.denoise
     if not chosen.consistent and follows_noise(str(model), denoise):
-        denoise = sampled_strength(array, layout, chosen.data_range)
+        denoise = strength_for(array, layout)
     reference, network = model_cache.refer(model, denoise)
     values: Any = {**options, "denoise": None}
     first = Upscaler(network, **values)

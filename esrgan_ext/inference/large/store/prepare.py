@@ -14,7 +14,7 @@ from esrgan_ext.errors import ResumeError
 from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
-from esrgan_ext.inference.denoising import follows_noise, sampled_strength
+from esrgan_ext.inference.denoising import follows_noise, strength_for
 from esrgan_ext.inference.large import sizes
 from esrgan_ext.inference.large.grid import Grid
 from esrgan_ext.inference.large.images import ome_zarr, tiff
@@ -149,7 +149,7 @@ def prepare(source: Path, options: StoreOptions) -> Request:
         model = choice.model
     denoise = options.denoise
     if not options.consistent and follows_noise(str(model), denoise):
-        denoise = sampled_strength(level.source, layout, options.data_range)
+        denoise = strength_for(level.source, layout)
     reference, network = model_cache.refer(model, denoise)
     # On the CPU, whatever the workers run on: it checks the options and knows sizes.
     upscaler = Upscaler(
