@@ -26,23 +26,39 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What the process of a test function printed, by the function's node id and its cases.
+_alone: dict[tuple[str, ...], subprocess.CompletedProcess[str]] = {}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run what is marked `alone` in a process of its own, so that no neighbour decides."""
+    """Run what is marked `alone` in a process of its own, so that no neighbour decides.
+
+    All cases of a function share one process, which its first case starts.
+    """
     if pyfuncitem.get_closest_marker("alone") is None or os.environ.get("ESRGAN_TEST_ALONE"):
         return None
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid]
-    child = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "ESRGAN_TEST_ALONE": "1"},
-        capture_output=True,
-        text=True,
+    function = pyfuncitem.nodeid.partition("[")[0]
+    cases = tuple(
+        item.nodeid
+        for item in pyfuncitem.session.items
+        if item.nodeid.partition("[")[0] == function
     )
-    if child.returncode != 0:
+    if cases not in _alone:
+        options = ["-q", "-rA", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        _alone[cases] = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *cases],
+            cwd=ROOT,
+            env={**os.environ, "ESRGAN_TEST_ALONE": "1"},
+            capture_output=True,
+            text=True,
+        )
+    child = _alone[cases]
+    if f"PASSED {pyfuncitem.nodeid}\n" not in child.stdout:
+        # A skip is told by place, not by name; the conditions of a mark were looked at before.
+        if child.returncode == 0 and " skipped" in child.stdout:
+            pytest.skip(child.stdout.strip().splitlines()[-1])
         pytest.fail(child.stdout + child.stderr, pytrace=False)
-    if " passed" not in child.stdout:
-        pytest.skip(child.stdout.strip().splitlines()[-1])
     return True
 
 

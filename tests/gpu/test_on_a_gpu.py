@@ -230,6 +230,7 @@ def test_overflow_is_computed_again_in_fp32(device):
     assert np.abs(got.astype(int) - expected.astype(int)).max() <= 1
 
 
+@pytest.mark.alone
 def test_peak_memory_is_at_most_half_of_torchs(device):
     network = on(device, esr.load_model("realesrgan-x4plus-anime"), torch.float16)
     x = torch.rand(1, 3, 512, 512, device=device, dtype=torch.float16)

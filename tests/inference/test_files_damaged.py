@@ -20,6 +20,7 @@ BLOCK = 50
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+@pytest.mark.alone
 def test_damage_is_an_error_of_ours_or_a_picture(tmp_path, first) -> None:
     warnings.simplefilter("ignore")
     for seed in range(first, first + BLOCK):
@@ -97,6 +98,7 @@ def many_values_of_numbers() -> bytes:
 @pytest.mark.parametrize(
     "make", [in_a_circle, endless_values, directories_over_one_another, many_values_of_numbers]
 )
+@pytest.mark.alone
 def test_a_tiff_that_would_keep_its_reader_busy_is_refused_in_a_second(tmp_path, make) -> None:
     path = tmp_path / "in.tif"
     path.write_bytes(make())

@@ -40,6 +40,7 @@ def test_tiles_run_from_the_start_outwards_and_give_the_same(tiny_network):
     np.testing.assert_array_equal(out, up(image))
 
 
+@pytest.mark.alone
 def test_measured_speed_is_that_of_real_work():
     import time
 

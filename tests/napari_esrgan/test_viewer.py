@@ -253,6 +253,7 @@ def slots(monkeypatch) -> list[float]:
 
 
 @pytest.mark.parametrize("how", ["filling in", "whole", "cancelled"])
+@pytest.mark.alone
 def test_the_window_stays_responsive(slots, docked, qtbot, how):
     """A real upscale of 256 x 256: no slot takes 100 ms and a 20 ms timer waits less than 250.
 
@@ -307,6 +308,7 @@ def add_image_time(viewer, qtbot) -> float:
 
 # Layers that come and go within a frame crash the software renderer of virtual screens.
 @pytest.mark.parametrize("docked", [False], indirect=True)
+@pytest.mark.alone
 def test_nothing_is_kept_of_ten_runs_and_ten_cancels(docked, qtbot):
     viewer, widget = docked
     dead = []
