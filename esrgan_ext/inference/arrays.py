@@ -7,7 +7,7 @@ sees float32 planes in [0, 1].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ class Layout:
         Shape of the whole array.
     y_axis, x_axis : int
     channel_axis : int or None
-    together : int
+    channels_per_image : int
         Channels of one image: 1 to 4. With more than four channels along `channel_axis`
         every channel is an image of its own and this is 1.
     """
@@ -37,7 +37,7 @@ class Layout:
     y_axis: int
     x_axis: int
     channel_axis: int | None
-    together: int
+    channels_per_image: int
 
     @property
     def height(self) -> int:
@@ -51,8 +51,9 @@ class Layout:
     def _joined_axes(self) -> set[int]:
         """The axes that run within one image."""
         joined = {self.y_axis, self.x_axis}
-        if self.channel_axis is not None and self.together == self.shape[self.channel_axis]:
-            joined.add(self.channel_axis)
+        channels = self.channel_axis
+        if channels is not None and self.channels_per_image == self.shape[channels]:
+            joined.add(channels)
         return joined
 
     @property
@@ -80,14 +81,14 @@ class Layout:
         return tuple(index)
 
     def read(self, array: np.ndarray, image: tuple[int, ...], area: Rect) -> np.ndarray:
-        """An area of one image as a view of shape (together, h, w)."""
+        """An area of one image as a view of shape (channels_per_image, h, w)."""
         block = array[self.slices(image, area)]
         if self.channel_axis is None or self.channel_axis not in self._joined_axes:
             return block[None]
         return np.moveaxis(block, self._channel_position, 0)
 
     def arrange(self, channels: np.ndarray) -> np.ndarray:
-        """The inverse of `read`: (together, h, w) in the axis order of the array, as a view."""
+        """The inverse of `read`: channels in the axis order of the array, as a view."""
         if self.channel_axis is None or self.channel_axis not in self._joined_axes:
             return channels[0]
         return np.moveaxis(channels, 0, self._channel_position)
@@ -102,7 +103,7 @@ class Layout:
         """The layout of the result."""
         shape = list(self.shape)
         shape[self.y_axis], shape[self.x_axis] = height, width
-        return Layout(tuple(shape), self.y_axis, self.x_axis, self.channel_axis, self.together)
+        return replace(self, shape=tuple(shape))
 
 
 def layout_of(shape: tuple[int, ...], channel_axis: int | bool | None) -> Layout:
@@ -198,6 +199,35 @@ class ValueMap:
         return (values.astype(np.float64) * span + self.low).astype(self.dtype)
 
 
+class Extent:
+    """Minimum and maximum of the finite values of arrays that are read one after another."""
+
+    def __init__(self) -> None:
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, values: np.ndarray) -> None:
+        """Look at an array of any shape."""
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+        if values.size:
+            self._low = min(self._low, float(values.min()))
+            self._high = max(self._high, float(values.max()))
+
+    def merge(self, other: Extent) -> None:
+        """Take in what was collected elsewhere."""
+        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there was no finite value."""
+        return self._low > self._high
+
+    @property
+    def values(self) -> tuple[float, float]:
+        """Minimum and maximum; (0, 1) where there are none."""
+        return (0.0, 1.0) if self.empty else (self._low, self._high)
+
+
 def finite_extent(array: np.ndarray) -> tuple[float, float]:
     """Minimum and maximum of the finite values; (0, 1) where there are none.
 
@@ -206,14 +236,10 @@ def finite_extent(array: np.ndarray) -> tuple[float, float]:
     array : ndarray
         bool, any integer type or floating point.
     """
-    if array.dtype.kind != "f":
-        return float(array.min()), float(array.max())
-    low, high = np.inf, -np.inf
+    extent = Extent()
     for plane in array.reshape(-1, *array.shape[-2:]) if array.ndim > 2 else [array]:
-        finite = plane[np.isfinite(plane)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    return (low, high) if low <= high else (0.0, 1.0)
+        extent.add(plane)
+    return extent.values
 
 
 def check_finite(image: np.ndarray) -> int:

@@ -42,7 +42,7 @@ def _channels(array: Any, layout: Layout) -> list[Iterator[np.ndarray]]:
     part = Rect(
         top, min(layout.height, top + _SIDE), left, min(layout.width, left + _SIDE)
     )  # fmt: skip
-    together = layout.together
+    together = layout.channels_per_image
     colours = together - 1 if together in (2, 4) else together
     windows = [np.asarray(layout.read(array, images[k], part)) for k in spread]
     return [iter([window[channel] for window in windows]) for channel in range(colours)]

@@ -20,13 +20,17 @@ OnTile = Callable[[np.ndarray, tuple[int | slice, ...]], None]
 class Job:
     """One call of an Upscaler: what comes in, where it goes.
 
-    `converted`: the engine takes and gives pixels as they are stored, not as the network sees
-    them. `std`: where the spread goes, if it is wanted.
+    `area` is the part of each image that is wanted, `result_layout` the axes and the size of its
+    result, which is `out`'s; `result_size` is that of a whole image. `converted`: the engine takes
+    and gives pixels as they are stored, not as the network sees them. `std`: where the spread
+    goes, if it is wanted.
     """
 
     image: np.ndarray
     out: np.ndarray
     layout: Layout
+    area: Rect
+    result_size: tuple[int, int]
     result_layout: Layout
     values: ValueMap
     on_tile: OnTile | None
@@ -45,7 +49,7 @@ class Job:
         """An area of some images as (N, channels, h, w), without a copy where it is one image."""
         planes = [self.layout.read(self.image, index, area) for index in members]
         if self.converted:  # channels side by side, as most images have them
-            shape = (len(planes), area.height, area.width, self.layout.together)
+            shape = (len(planes), area.height, area.width, self.layout.channels_per_image)
             window = np.moveaxis(np.empty(shape, self.image.dtype), -1, 1)
             for place, read in zip(window, planes, strict=True):
                 place[:] = read
@@ -54,8 +58,10 @@ class Job:
 
     def write(self, members: list[tuple[int, ...]], piece: Piece) -> None:
         """Put a finished piece of some images into the result and hand it out."""
+        wanted = self.area.scaled((self.layout.height, self.layout.width), self.result_size)
+        place = piece.area.shifted(-wanted.y0, -wanted.x0)
         for number, index in enumerate(members):
-            slices = self.result_layout.slices(index, piece.area)
+            slices = self.result_layout.slices(index, place)
             arranged = self.result_layout.arrange(piece.pixels[number])
             self.out[slices] = arranged
             if self.std is not None and piece.std is not None:

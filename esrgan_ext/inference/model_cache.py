@@ -1,5 +1,6 @@
 """The networks that stay in a process: each loaded once, and one inference at a time on a device.
 
+For whoever asks for the same network again: tasks of a store, dask's chunks, a viewer's widgets.
 Tasks carry a `Settings` of a few hundred bytes; the process that runs them finds the network by
 it, loads it on first use and keeps it. A forked child starts empty, as a spawned one does.
 """
@@ -13,15 +14,16 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from esrgan_ext.errors import DeviceError, ModelError
+from esrgan_ext.errors import DeviceError, ModelError, UpscaleCancelled
 from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import devices
 from esrgan_ext.inference.claims import claim_gpu
@@ -29,9 +31,10 @@ from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import load_denoising, load_model, save_model
+from esrgan_ext.weights.search import locate
 
-# A long-lived worker may serve several models; two cover a comparison, and the weights of the
-# largest take 0.3 GB packed.
+# A long-lived worker may serve several models, and interpolating takes two; the weights of the
+# largest take 67 MB, 0.3 GB packed.
 _KEPT = 2
 
 
@@ -87,8 +90,13 @@ class Settings:
         return replace(self, options=replace(self.options, precision=precision))
 
 
-_guard = threading.Lock()
+# How often somebody who waits for a device is asked whether it still wants it.
+_ASKING_SECONDS = 0.1
+
+_guard = threading.Lock()  # of the tables below
+_loading = threading.Lock()  # a download takes minutes: the tables stay open meanwhile
 _upscalers: OrderedDict[Settings, Upscaler] = OrderedDict()
+# By their digest where a task names them by it, else by file and the time of its change.
 _networks: OrderedDict[str, SRNetwork] = OrderedDict()
 _places: dict[str, str] = {}  # digest -> a file that was brought here
 _locks: dict[str, threading.Lock] = {}
@@ -156,10 +164,63 @@ def upscaler(settings: Settings) -> Upscaler:
         return found
 
 
-def inference_lock(device: torch.device) -> threading.Lock:
-    """The lock that an inference on a device holds: memory is planned for one at a time."""
+def load(
+    model: str | os.PathLike[str] | nn.Module, progress: Callable[[int, int], Any] | None = None
+) -> SRNetwork:
+    """A network by name or path, kept for the next time; a network is returned as it is.
+
+    Parameters
+    ----------
+    model : str, path or SRNetwork
+    progress : callable, optional
+        See `esrgan_ext.load_model`.
+
+    Raises
+    ------
+    ModelError, DownloadError
+        See `esrgan_ext.load_model`.
+    """
+    if isinstance(model, nn.Module):
+        return cast(SRNetwork, model)
+    path = locate(model).path
+    changed = path.stat().st_mtime_ns if path is not None and path.exists() else 0
+    key = f"{model}|{changed}"
+    with _loading:
+        network = _networks.get(key)
+        if network is None:
+            network = load_model(model, progress=progress)
+        with _guard:
+            _keep(_networks, key, network)
+    return network
+
+
+@contextmanager
+def inference(
+    device: torch.device, cancelled: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Hold a device for one inference: two would share its cores or its memory, which is planned
+    for one at a time. Do not read images meanwhile: they may be another inference's result.
+
+    Parameters
+    ----------
+    device : torch.device
+    cancelled : callable
+        Asked while another inference has the device.
+
+    Raises
+    ------
+    UpscaleCancelled
+        `cancelled` said so.
+    """
     with _guard:
-        return _locks.setdefault(str(device), threading.Lock())
+        lock = _locks.setdefault(str(device), threading.Lock())
+    while not lock.acquire(timeout=_ASKING_SECONDS):
+        if cancelled():
+            raise UpscaleCancelled("upscaling was cancelled")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def bring(digest: str, path: str) -> None:
@@ -228,8 +289,8 @@ def _remove_spool(pid: int, folder: Path) -> None:
 
 def _start_anew() -> None:
     """In a forked child: another thread may have held a lock, and it starts without networks."""
-    global _guard, _loads
-    _guard = threading.Lock()
+    global _guard, _loading, _loads
+    _guard, _loading = threading.Lock(), threading.Lock()
     _upscalers.clear()
     _networks.clear()
     _locks.clear()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from esrgan_ext.errors import ImageError, OptionError
-from esrgan_ext.inference.arrays import GRAY_ALPHA, RGBA, Layout, ValueMap
+from esrgan_ext.inference.arrays import GRAY_ALPHA, RGBA, Extent, Layout, ValueMap
 from esrgan_ext.inference.tiles import Rect
 
 DataRange = tuple[float, float] | Literal["auto", "type", "minmax"] | None
@@ -42,7 +42,7 @@ class RobustRange:
         self._first = 0  # the value that the first count is of
         self._sample: list[np.ndarray] = []
         self._kept, self._step = 0, 1
-        self._low, self._high = np.inf, -np.inf
+        self._extent = Extent()
 
     def add(self, plane: np.ndarray) -> None:
         """Look at a plane, of any shape, always of the same dtype; NaN does not count.
@@ -61,8 +61,7 @@ class RobustRange:
             values = values[~np.isnan(values)]
         if not values.size:
             return
-        self._low = min(self._low, float(values.min()))
-        self._high = max(self._high, float(values.max()))
+        self._extent.add(values)
         if values.dtype.kind in "bui" and values.dtype.itemsize <= 2:
             self._count(values)
         else:
@@ -91,7 +90,7 @@ class RobustRange:
 
     def merge(self, other: RobustRange) -> None:
         """Take in what was collected elsewhere, of values of the same dtype."""
-        self._low, self._high = min(self._low, other._low), max(self._high, other._high)
+        self._extent.merge(other._extent)
         if other._counts.size:
             self._first = other._first
             found = np.zeros(max(self._counts.size, other._counts.size), np.int64)
@@ -108,7 +107,7 @@ class RobustRange:
     @property
     def extent(self) -> tuple[float, float]:
         """Minimum and maximum; (0, 1) where there are no values."""
-        return (self._low, self._high) if self._low <= self._high else (0.0, 1.0)
+        return self._extent.values
 
     @property
     def range(self) -> tuple[float, float]:
@@ -230,7 +229,8 @@ def value_map(array: np.ndarray, data_range: DataRange, layout: Layout | None = 
         If the range is not two finite numbers with low < high.
     """
     check_range(data_range)
-    if not follows_data(array.dtype, data_range, 1 if layout is None else layout.together):
+    channels = 1 if layout is None else layout.channels_per_image
+    if not follows_data(array.dtype, data_range, channels):
         return fixed_map(array.dtype, data_range)
     found = RobustRange()
     if layout is None:

@@ -5,6 +5,8 @@ Pure integer geometry; knows nothing of networks or arrays.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -43,6 +45,20 @@ class Rect:
         x0, x1 = max(self.x0, 0), min(self.x1, width)
         return Rect(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
 
+    def shifted(self, rows: int, columns: int) -> Rect:
+        """Moved by so many rows and columns."""
+        return Rect(self.y0 + rows, self.y1 + rows, self.x0 + columns, self.x1 + columns)
+
+    def scaled(self, size: tuple[int, int], new_size: tuple[int, int]) -> Rect:
+        """The same part of an image that has another height and width; neighbours share edges."""
+        (height, width), (new_height, new_width) = size, new_size
+        return Rect(
+            round(self.y0 * new_height / height),
+            round(self.y1 * new_height / height),
+            round(self.x0 * new_width / width),
+            round(self.x1 * new_width / width),
+        )
+
 
 def split(area: Rect, tile: int) -> list[Rect]:
     """Cut an area into cores of ``tile`` x ``tile`` pixels, row by row; the last may be smaller."""
@@ -78,13 +94,34 @@ def window(core: Rect, overlap: int, height: int, width: int, alignment: int = 1
     )
 
 
-def even_tile(height: int, width: int, window_pixels: int, overlap: int, smallest: int) -> int:
-    """The tile to cut an image into, so that no window has more than ``window_pixels`` pixels.
+def largest_tile(window_pixels: int, overlap: int) -> int:
+    """The side of the largest tile whose window has at most so many pixels; may be negative."""
+    return math.isqrt(max(window_pixels, 0)) - 2 * overlap
 
-    The largest tile that fits, reduced until the last row and column are not mere slivers:
-    as many tiles, of less overlap in all.
+
+def even_side(lengths: Iterable[int], *, largest: int = 0, smallest: int = 0) -> int:
+    """The side of tiles that cut each length into even parts.
+
+    Else the last row and column would be mere slivers, which are nearly all overlap.
+
+    Parameters
+    ----------
+    lengths : iterable of int
+    largest : int
+        As few parts as can be, none larger than this.
+    smallest : int
+        In its place: as many parts as can be, none smaller than this but for rounding, and one
+        where the length is smaller.
     """
+    return max(
+        -(-length // (-(-length // largest) if largest else max(1, length // smallest)))
+        for length in lengths
+    )
+
+
+def even_tile(height: int, width: int, window_pixels: int, overlap: int, smallest: int) -> int:
+    """The tile to cut an image into, so that no window has more than ``window_pixels`` pixels:
+    as few tiles as can be, of the least overlap in all."""
     if height * width <= window_pixels:
         return max(height, width)
-    largest = max(int(max(window_pixels, 0) ** 0.5) - 2 * overlap, smallest)
-    return max(-(-side // -(-side // largest)) for side in (height, width))
+    return even_side((height, width), largest=max(largest_tile(window_pixels, overlap), smallest))

@@ -1,7 +1,7 @@
-"""Upscales image arrays: the tile loop, progress, cancelling, and the public functions.
+"""Upscales image arrays: the public functions, and what settles before the first tile.
 
-Axes and values are `arrays`' business, geometry `tiles`', one window's way through the network
-`windows`', the network `engine`'s.
+Axes and values are `arrays`' business, the loop over tiles `tile_loop`'s, one window's way through
+the network `windows`', the network `engine`'s.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from esrgan_ext.inference import arrays, kinds, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.denoising import follows_noise, strength_for
 from esrgan_ext.inference.devices import Device, choose_device
-from esrgan_ext.inference.engine import Engine, is_out_of_memory
+from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.job import Job, OnTile
 from esrgan_ext.inference.options import OptionValues, UpscaleOptions
 from esrgan_ext.inference.plan import Plan
 from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.ranges import DataRange
-from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
-from esrgan_ext.inference.windows import Place, window_pieces
+from esrgan_ext.inference.tile_loop import TileLoop
+from esrgan_ext.inference.tiles import Rect, split
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import info_of, load_denoising
 from esrgan_ext.weights.choice import AUTO, Choice, choose_model, is_auto
@@ -41,16 +41,6 @@ Model = str | os.PathLike[str] | nn.Module
 
 Image = TypeVar("Image")
 """An array, or an image of another library: the result is of the same kind."""
-
-# Below this a tile is nearly all overlap; if it does not fit, nothing useful will.
-SMALLEST_TILE = 16
-
-# Planes of a stack run as one batch up to this many pixels. On a CPU a batch saves the fixed cost
-# of a call: measured with the 6-block model on two cores, 16 planes of 8x8 took 0.7 of the time
-# compiled and 0.25 in pure torch, fours of 32x32 0.65 and 0.9; in pure torch larger batches were
-# slower again. A GPU is not filled by small planes at all.
-CPU_BATCH_PIXELS = 64 * 64
-GPU_BATCH_PIXELS = 512 * 512
 
 
 class _AsMade:
@@ -111,6 +101,7 @@ class Upscaler:
         given = self.options.overlap_pixels
         self._overlap = overlap_for(self._network) if given is None else given
         self._engine = Engine(self._network, self.device, bool(self.options.ensemble))
+        self._tiles = TileLoop(self._engine, self._overlap)
 
     def _fixed(self) -> SRNetwork:
         if self._network is None:
@@ -179,7 +170,7 @@ class Upscaler:
         if self._network is not None:
             return None
         layout = arrays.layout_of(shape, self._axis(channel_axis))
-        return choose_model(np.dtype(dtype), layout.together)
+        return choose_model(np.dtype(dtype), layout.channels_per_image)
 
     def for_image(
         self,
@@ -274,6 +265,11 @@ class Upscaler:
         layout = arrays.layout_of(shape, self._axis(channel_axis))
         return layout.resized(*self.output_size(layout.height, layout.width)).shape
 
+    def images_at_once(self, height: int, width: int) -> int:
+        """How many images of a stack of that size run together."""
+        self._fixed()
+        return self._tiles.batch(height * width)
+
     def plan(
         self,
         shape: tuple[int, ...],
@@ -293,13 +289,13 @@ class Upscaler:
             chosen = self.for_image(shape, dtype, channel_axis=axis)
             return chosen.plan(shape, dtype, channel_axis=axis)
         layout = arrays.layout_of(shape, axis)
-        self._engine.groups(layout.together)
+        self._engine.groups(layout.channels_per_image)
         output_shape = self.output_shape(shape, channel_axis=axis)
         output_bytes = math.prod(output_shape) * np.dtype(dtype).itemsize
-        tile = self.options.tile_side or self._auto_tile(layout, reserved=output_bytes)
+        tile = self.options.tile_side or self._tiles.auto_tile(layout, reserved=output_bytes)
         cores = split(Rect(0, layout.height, 0, layout.width), tile)
-        windows = [self._window(core, layout) for core in cores]
-        macs = sum(self._engine.macs(w.height, w.width, layout.together) for w in windows)
+        windows = [self._tiles.window(core, layout) for core in cores]
+        macs = sum(self._engine.macs(w.height, w.width, layout.channels_per_image) for w in windows)
         return Plan(
             output_shape=output_shape,
             output_bytes=output_bytes,
@@ -307,7 +303,7 @@ class Upscaler:
             tiles=len(layout.images()) * len(cores),
             macs=len(layout.images()) * macs,
             work_bytes=max(w.pixels for w in windows)
-            * self._engine.bytes_per_pixel(layout.together),
+            * self._engine.bytes_per_pixel(layout.channels_per_image),
         )
 
     def value_map(
@@ -334,6 +330,7 @@ class Upscaler:
         on_tile: OnTile | None = ...,
         out: np.ndarray | None = ...,
         start: tuple[float, float] | None = ...,
+        area: Rect | None = ...,
         return_std: Literal[False] = ...,
     ) -> Image: ...
     @overload
@@ -347,6 +344,7 @@ class Upscaler:
         on_tile: OnTile | None = ...,
         out: np.ndarray | None = ...,
         start: tuple[float, float] | None = ...,
+        area: Rect | None = ...,
         return_std: Literal[True],
     ) -> tuple[Image, Image]: ...
     def __call__(
@@ -359,6 +357,7 @@ class Upscaler:
         on_tile: OnTile | None = None,
         out: np.ndarray | None = None,
         start: tuple[float, float] | None = None,
+        area: Rect | None = None,
         return_std: bool = False,
     ) -> Any:
         """Upscale an image, or every image of a stack.
@@ -383,6 +382,9 @@ class Upscaler:
         start : (float, float), optional
             Row and column of the image that matter most: the tiles of each image are done
             from there outwards, instead of from the top left.
+        area : Rect, optional
+            The part of each image that is upscaled; the result is of it alone. The pixels around it
+            are what the network sees beyond its edges, as far as the overlap reaches.
         return_std : bool
             Give the spread over the 8 flips and rotations too: 8 times the work. The result is
             their mean. docs/trust.md says how the spread compares with the true error.
@@ -408,7 +410,7 @@ class Upscaler:
         if (given := kinds.unwrap(image, axis)) is not None:
             return self._rewrapped(
                 given, data_range=data_range, progress=progress, on_tile=on_tile, out=out,
-                start=start, return_std=return_std,
+                start=start, area=area, return_std=return_std,
             )  # fmt: skip
         pixels = np.asarray(image)
         result: np.ndarray | tuple[np.ndarray, np.ndarray]
@@ -416,18 +418,18 @@ class Upscaler:
             chosen = cast(Any, self.for_image(pixels.shape, pixels.dtype, channel_axis=axis))
             result = chosen(
                 pixels, data_range=data_range, channel_axis=axis, progress=progress,
-                on_tile=on_tile, out=out, start=start, return_std=return_std,
+                on_tile=on_tile, out=out, start=start, area=area, return_std=return_std,
             )  # fmt: skip
             return result
         layout = arrays.layout_of(pixels.shape, axis)
         values = self.value_map(pixels, data_range=data_range, channel_axis=axis)
-        self._engine.groups(layout.together)
+        self._engine.groups(layout.channels_per_image)
         strength = self._strength(pixels, layout)
         if strength:
             denoising = cast(Any, self._denoising(strength))
             result = denoising(
                 pixels, data_range=(values.low, values.high), channel_axis=axis, progress=progress,
-                on_tile=on_tile, out=out, start=start, return_std=return_std,
+                on_tile=on_tile, out=out, start=start, area=area, return_std=return_std,
             )  # fmt: skip
             return result
         everything = Rect(0, layout.height, 0, layout.width)
@@ -441,7 +443,13 @@ class Upscaler:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        result_layout = layout.resized(*self.output_size(layout.height, layout.width))
+        if area is None:
+            area = everything
+        elif area.clipped(layout.height, layout.width) != area:
+            raise OptionError(f"{area} is not within the {layout.height} x {layout.width} pixels")
+        result_size = self.output_size(layout.height, layout.width)
+        wanted = area.scaled((layout.height, layout.width), result_size)
+        result_layout = layout.resized(wanted.height, wanted.width)
         if out is None:
             out = _allocated(result_layout.shape, pixels.dtype)
         elif out.shape != result_layout.shape or out.dtype != pixels.dtype:
@@ -450,20 +458,30 @@ class Upscaler:
                 f"not {out.shape} and {out.dtype}"
             )
         std = _allocated(result_layout.shape, np.dtype(np.float32)) if return_std else None
-        meter = Meter(progress, len(layout.images()) * everything.pixels)
+        meter = Meter(progress, len(layout.images()) * area.pixels)
         # A GPU converts pixels itself; where results are resampled, that comes after.
-        native_size = result_layout.height == layout.height * self.scale
-        native_size &= result_layout.width == layout.width * self.scale
+        native_size = result_size == (layout.height * self.scale, layout.width * self.scale)
         converted = (
             native_size
             and not (return_std or self.options.consistent)
-            and self._engine.converts(pixels.dtype, layout.together)
+            and self._engine.converts(pixels.dtype, layout.channels_per_image)
         )
         job = Job(
-            pixels, out, layout, result_layout, values, on_tile, meter, start, converted,
-            self.options.consistent, std,
-        )  # fmt: skip
-        self._run(job)
+            image=pixels,
+            out=out,
+            layout=layout,
+            area=area,
+            result_size=result_size,
+            result_layout=result_layout,
+            values=values,
+            on_tile=on_tile,
+            meter=meter,
+            start=start,
+            converted=converted,
+            consistent=self.options.consistent,
+            std=std,
+        )
+        self._tiles.run(job, self.options.tile_side)
         meter.finish()
         return out if std is None else (out, std)
 
@@ -487,115 +505,6 @@ class Upscaler:
 
     def _axis(self, given: int | bool | _AsMade | None) -> int | bool | None:
         return self.options.channel_axis if isinstance(given, _AsMade) else given
-
-    def _run(self, job: Job) -> None:
-        """The tile loop. What does not fit into memory is halved, and so is all that follows."""
-        layout = job.layout
-        tile = self.options.tile_side or self._auto_tile(
-            layout, reserved=job.reserved_bytes, spread=job.std is not None
-        )
-        everything = Rect(0, layout.height, 0, layout.width)
-        cores = self._cores(everything, tile, job.start)
-        largest = max(self._window(core, layout).pixels for core in cores)
-        batch = self._batch(largest)
-        images = layout.images()
-        for first in range(0, len(images), batch):
-            chunk = images[first : first + batch]
-            # The tile may have shrunk since the first chunk.
-            todo = [(chunk, core) for core in reversed(self._cores(everything, tile, job.start))]
-            while todo:
-                members, core = todo.pop()
-                if max(core.height, core.width) > tile:
-                    todo += [(members, part) for part in reversed(split(core, tile))]
-                    continue
-                if self._try_tile(job, members, core):
-                    job.meter.core_done(core.pixels * len(members))
-                    continue
-                self._engine.release_memory()
-                if len(members) > 1:
-                    batch = 1
-                    todo += [([member], core) for member in reversed(members)]
-                    continue
-                side = max(core.height, core.width)
-                if side <= SMALLEST_TILE:
-                    raise OutOfMemory(
-                        f"not enough memory on {self.device.name} even for a tile of {side} pixels "
-                        f"with {self.overlap} pixels of overlap: close other programs, or choose a "
-                        "smaller model or another device"
-                    )
-                tile = max(SMALLEST_TILE, -(-side // 2))
-                warnings.warn(
-                    f"out of memory on {self.device.name}: going on with tiles of {tile} pixels",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
-                todo.append((members, core))
-
-    @staticmethod
-    def _cores(area: Rect, tile: int, start: tuple[float, float] | None) -> list[Rect]:
-        cores = split(area, tile)
-        return cores if start is None else nearest_first(cores, start)
-
-    def _try_tile(self, job: Job, members: list[tuple[int, ...]], core: Rect) -> bool:
-        """Do one core of a batch of images; False where memory ran out."""
-        try:
-            self._do_core(job, members, core)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return False  # after this the traceback, and with it the tensors, can be freed
-        return True
-
-    def _do_core(self, job: Job, members: list[tuple[int, ...]], core: Rect) -> None:
-        seen = self._window(core, job.layout)
-        runs = 8 if job.std is not None else 1
-        macs = self._engine.macs(seen.height, seen.width, job.layout.together) * len(members)
-        on_work = job.meter.watch(macs * runs, core.pixels * len(members))
-        pieces = window_pieces(
-            self._engine,
-            job.read(members, seen),
-            Place(
-                seen,
-                self._target(core, job),
-                (job.layout.height, job.layout.width),
-                (job.result_layout.height, job.result_layout.width),
-            ),
-            job.values,
-            on_work,
-            converted=job.converted,
-            consistent=job.consistent,
-            spread=job.std is not None,
-        )
-        for piece in pieces:
-            job.write(members, piece)
-
-    def _window(self, core: Rect, layout: Layout) -> Rect:
-        return window(core, self.overlap, layout.height, layout.width, self.network.alignment)
-
-    @staticmethod
-    def _target(core: Rect, job: Job) -> Rect:
-        """The pixels of the result that belong to a core; neighbours share the same edges."""
-        height, width = job.layout.height, job.layout.width
-        new_height, new_width = job.result_layout.height, job.result_layout.width
-        return Rect(
-            round(core.y0 * new_height / height),
-            round(core.y1 * new_height / height),
-            round(core.x0 * new_width / width),
-            round(core.x1 * new_width / width),
-        )
-
-    def _auto_tile(self, layout: Layout, reserved: int, spread: bool = False) -> int:
-        free = self.device.free_memory()
-        if (
-            self.device.is_cpu
-        ):  # the result is allocated, but fills its memory only as it is written
-            free -= reserved
-        pixels = max(0, free) // self._engine.bytes_per_pixel(layout.together, spread=spread)
-        return even_tile(layout.height, layout.width, pixels, self.overlap, SMALLEST_TILE)
-
-    def _batch(self, window_pixels: int) -> int:
-        limit = CPU_BATCH_PIXELS if self.device.is_cpu else GPU_BATCH_PIXELS
-        return max(1, limit // window_pixels)
 
 
 @overload

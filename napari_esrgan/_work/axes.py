@@ -1,6 +1,6 @@
-"""Which axes of a layer are space, channels and planes.
+"""Which axes of a layer are space, channels and planes, and how planes are read by them.
 
-Plain integers and strings: knows neither napari nor networks.
+Knows neither napari nor networks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from esrgan_ext.inference.tiles import Rect
 
@@ -72,6 +74,27 @@ class Axes:
         remaining = iter(plane)
         place = {self.y: rows, self.x: columns}
         return tuple(place[k] if k in place else next(remaining) for k in range(len(self.roles)))
+
+    def read(self, data: Any, plane: tuple[int, ...], region: Rect | None = None) -> np.ndarray:
+        """(A region of) a plane of an array as the network takes it.
+
+        Parameters
+        ----------
+        data : array-like
+        plane : tuple of int
+            Along `outer`.
+        region : Rect, optional
+
+        Returns
+        -------
+        ndarray, shape (H, W) or (H, W, colours)
+        """
+        rows, columns = (region.rows, region.columns) if region else (slice(None), slice(None))
+        return self.turned(np.asarray(data[self.index(plane, rows, columns)]))
+
+    def turned(self, pixels: np.ndarray) -> np.ndarray:
+        """A plane's y and x from the layer's order to the network's, or back."""
+        return np.swapaxes(pixels, 0, 1) if self.transposed else pixels
 
     @property
     def transposed(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from esrgan_ext.inference.arrays import Extent
 from esrgan_ext.inference.tiles import Rect
 from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.messages import stop_if
@@ -94,15 +95,12 @@ def compare(
         for axis in axes.outer:
             shape[axis] = 1
     difference = np.empty(shape, np.float32)
-    squares, count, low, high = 0.0, 0, np.inf, -np.inf
+    squares, count, extent = 0.0, 0, Extent()
     for index in planes:
         stop_if(cancelled)
         place = (0,) * len(index) if plane is not None else index
-        wanted = np.asarray(source[axes.index(index, region.rows, region.columns)])
-        got = np.asarray(result[axes.index(place)])
-        if axes.transposed:
-            wanted, got = np.swapaxes(wanted, 0, 1), np.swapaxes(got, 0, 1)
-        wanted = wanted.astype(np.float64)
+        wanted = axes.read(source, index, region).astype(np.float64)
+        got = axes.read(result, place)
         # A running sum would carry one NaN into everything after it.
         missing = np.isnan(got)
         filled = np.where(missing, 0, got) if missing.any() else got
@@ -110,15 +108,14 @@ def compare(
         if missing.any():
             delta[reduced(missing, region.height, region.width) > 1e-6] = np.nan
         part = difference[axes.index(place)]
-        np.abs(np.swapaxes(delta, 0, 1) if axes.transposed else delta, out=part, casting="unsafe")
+        np.abs(axes.turned(delta), out=part, casting="unsafe")
         finite = np.isfinite(delta)
         squares += float(np.square(delta[finite]).sum())
         count += int(finite.sum())
-        known = wanted[np.isfinite(wanted)]
-        if known.size:
-            low, high = min(low, float(known.min())), max(high, float(known.max()))
+        extent.add(wanted)
+    low, high = extent.values
     return Consistency(
         difference,
         float(np.sqrt(squares / count)) if count else float("nan"),
-        high - low if low <= high else float("nan"),
+        float("nan") if extent.empty else high - low,
     )

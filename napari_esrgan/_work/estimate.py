@@ -60,6 +60,7 @@ def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> E
     EsrganError
         If the run could not even begin (an unknown model, a channel count it does not take).
     """
+    from esrgan_ext.inference import model_cache
     from esrgan_ext.weights import find_model
 
     if request.denoise_auto and request.model in FOLLOWS_NOISE:
@@ -70,7 +71,7 @@ def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> E
     infos = [find_model(name) for name in names]
     absent = [info for info in infos if info.path is None]
     sizes = [info.size_bytes for info in absent]
-    network = models.stand_in(infos[0]) if absent else models.load(names[0])
+    network = models.stand_in(infos[0]) if absent else model_cache.load(names[0])
     upscaler = make_upscaler(request, network, report, cancelled)
     plan = upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
     planes = len(request.planes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_esrgan._work import models
+from esrgan_ext.inference.tiles import Rect, window
 from napari_esrgan._work.axes import Axes
 
 if TYPE_CHECKING:
@@ -75,29 +75,23 @@ class LiveSource:
 
     def chunk(self, block_info: Any = None) -> np.ndarray:
         """One chunk, computed with the overlap that the model needs around it."""
+        from esrgan_ext.inference.model_cache import inference
+
         location = block_info[None]["array-location"]
-        axes, scale = self._axes, self._scale
+        axes, scale, upscaler = self._axes, self._scale, self._upscaler
         plane = tuple(location[axis][0] for axis in axes.outer)
-        window, inner = [], []
-        for axis in (axes.y, axes.x):
-            start, stop = (edge // scale for edge in location[axis])
-            first = max(start - self._upscaler.overlap, 0)
-            first -= first % self._upscaler.network.alignment
-            last = min(stop + self._upscaler.overlap, self._data.shape[axis])
-            window.append(slice(first, last))
-            inner.append(slice((start - first) * scale, (stop - first) * scale))
-        pixels = np.asarray(self._data[axes.index(plane, *window)])
-        if axes.transposed:
-            pixels = np.swapaxes(pixels, 0, 1)
-        with models.INFERENCE:  # dask and napari call from several threads at once
-            values = self._ranges[axes.channel_of(plane)]
-            try:
-                result = self._upscaler(pixels, data_range=values)[inner[0], inner[1]]
-            except Exception as error:
-                self._on_error(error)
-                result = np.repeat(np.repeat(pixels, scale, 0), scale, 1)[inner[0], inner[1]]
+        core = Rect(*(edge // scale for axis in (axes.y, axes.x) for edge in location[axis]))
+        height, width = self._data.shape[axes.y], self._data.shape[axes.x]
+        seen = window(core, upscaler.overlap, height, width, upscaler.network.alignment)
+        area = core.shifted(-seen.y0, -seen.x0)
+        pixels = axes.read(self._data, plane, seen)
+        values = self._ranges[axes.channel_of(plane)]
+        try:
+            with inference(upscaler.device.device):  # dask and napari call from several threads
+                result = upscaler(pixels, data_range=values, area=area)
+        except Exception as error:
+            self._on_error(error)
+            shown = pixels[area.rows, area.columns]
+            result = np.repeat(np.repeat(shown, scale, 0), scale, 1)
         self.computed += 1
-        if axes.transposed:
-            result = np.swapaxes(result, 0, 1)
-        shape = [stop - start for start, stop in location]
-        return result.reshape(shape)
+        return axes.turned(result).reshape([stop - start for start, stop in location])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from esrgan_ext.inference.tiles import Rect
+from esrgan_ext.inference.tiles import Rect, window
 from napari_esrgan._work import models
 from napari_esrgan._work.messages import Cancelled, Report, stop_if
 from napari_esrgan._work.prepare import channel_ranges, load_model, make_upscaler
@@ -61,6 +61,9 @@ class Mixer:
         ArchitectureMismatch
             With the first tensor that differs.
         """
+        import torch
+
+        from esrgan_ext.inference.model_cache import inference
         from esrgan_ext.weights import InterpolatedModel
 
         with self._lock:
@@ -69,7 +72,7 @@ class Mixer:
                 self._model = InterpolatedModel(a, b, mix.alpha)
                 self._names = (mix.a, mix.b)
             elif self._model.alpha != mix.alpha:
-                with models.inference(cancelled):
+                with inference(torch.device("cpu"), cancelled):
                     self._model.set_alpha(mix.alpha)
             return self._model.network
 
@@ -127,6 +130,8 @@ def preview(
     request : UpscaleRequest
         With the region that was used.
     """
+    from esrgan_ext.inference.model_cache import inference
+
     assert isinstance(request.model, Mix)
     network = mixer.network(request.model, report, cancelled)
     request = replace(request, only_shown=True, tile="auto")
@@ -140,32 +145,19 @@ def preview(
     axes, region = request.axes, request.region
     values = ranges[axes.channel_of(request.shown)]
     height, width = request.data.shape[axes.y], request.data.shape[axes.x]
-    seen = Rect(
-        region.y0 - PREVIEW_MARGIN,
-        region.y1 + PREVIEW_MARGIN,
-        region.x0 - PREVIEW_MARGIN,
-        region.x1 + PREVIEW_MARGIN,
-    ).clipped(height, width)
-    assert seen is not None
-    scale = upscaler.scale
-    source = np.asarray(request.data[axes.index(request.shown, seen.rows, seen.columns)])
-    if axes.transposed:
-        source = np.swapaxes(source, 0, 1)
-    with models.inference(cancelled):
+    seen = window(region, PREVIEW_MARGIN, height, width)
+    source = axes.read(request.data, request.shown, seen)
+    with inference(upscaler.device.device, cancelled):
         begin = time.perf_counter()
-        out = upscaler(source, data_range=values, progress=lambda *_: not cancelled())
-        models.learn_speed(
-            upscaler,
-            source.shape[0] * source.shape[1] * macs_per_pixel,
-            time.perf_counter() - begin,
+        out = upscaler(
+            source,
+            data_range=values,
+            area=region.shifted(-seen.y0, -seen.x0),
+            progress=lambda *_: not cancelled(),
         )
-    out = out[
-        (region.y0 - seen.y0) * scale : (region.y1 - seen.y0) * scale,
-        (region.x0 - seen.x0) * scale : (region.x1 - seen.x0) * scale,
-    ]
-    if axes.transposed:
-        out = np.swapaxes(out, 0, 1)
-    return np.expand_dims(out, axes.outer), request
+        taken = time.perf_counter() - begin
+    models.learn_speed(upscaler, seen.pixels * macs_per_pixel, taken)
+    return np.expand_dims(axes.turned(out), axes.outer), request
 
 
 def save_mix(mix: Mix, path: Path, report: Report, cancelled: Callable[[], bool]) -> Path:

@@ -1,19 +1,14 @@
-"""Networks in memory, devices, and how fast they are: shared by all widgets of the process.
+"""Models, devices, and how fast they are: shared by all widgets of the process.
 
 Everything here may block and imports torch when first called: worker threads only.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from esrgan_ext.errors import UpscaleCancelled
 from napari_esrgan._work.garbage import no_collections
 
 if TYPE_CHECKING:
@@ -26,15 +21,6 @@ if TYPE_CHECKING:
 # The last one always is.
 FIRST_PAIRS = (("lite-psnr-x4", "lite-esrgan-x4"), ("realsr-df2k", "realesrgan-x4plus"))
 
-# Two networks are what an interpolation needs; 67 MB each.
-KEPT_NETWORKS = 2
-
-# One inference at a time: two would share cores or GPU memory and both be late. Re-entrant,
-# because a lazy layer may be the source of a run.
-INFERENCE = threading.RLock()
-
-_lock = threading.Lock()
-_networks: OrderedDict[str, SRNetwork] = OrderedDict()
 _speeds: dict[tuple[str, str], float] = {}
 
 
@@ -54,23 +40,6 @@ class Inventory:
     devices: tuple[DeviceChoice, ...]
 
 
-@contextmanager
-def inference(cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Hold `INFERENCE`; waiting for it ends when `cancelled` says so.
-
-    Raises
-    ------
-    UpscaleCancelled
-    """
-    while not INFERENCE.acquire(timeout=0.1):
-        if cancelled():
-            raise UpscaleCancelled("upscaling was cancelled")
-    try:
-        yield
-    finally:
-        INFERENCE.release()
-
-
 def take_inventory(*_: Any) -> Inventory:
     """List the models and devices; imports torch, which takes seconds the first time."""
     with no_collections():
@@ -88,36 +57,6 @@ def first_pair(models: Iterable[ModelInfo]) -> tuple[str, str]:
     """The two models that an interpolation begins with."""
     here = {info.name for info in models if info.path is not None}
     return next((pair for pair in FIRST_PAIRS if here.issuperset(pair)), FIRST_PAIRS[-1])
-
-
-def load(
-    model: str | os.PathLike[str] | SRNetwork,
-    progress: Callable[[int, int], Any] | None = None,
-) -> SRNetwork:
-    """A network by name or path, kept for the next time; a network is returned as it is.
-
-    Raises
-    ------
-    ModelError, DownloadError
-        See `esrgan_ext.load_model`.
-    """
-    from esrgan_ext.weights import load_model
-    from esrgan_ext.weights.search import locate
-
-    if not isinstance(model, str | os.PathLike):
-        return model
-    path = locate(model).path
-    changed = path.stat().st_mtime_ns if path is not None and path.exists() else 0
-    key = f"{model}|{changed}"
-    with _lock:
-        if key in _networks:
-            _networks.move_to_end(key)
-            return _networks[key]
-        network = load_model(model, progress=progress)
-        _networks[key] = network  # type: ignore[assignment]
-        while len(_networks) > KEPT_NETWORKS:
-            _networks.popitem(last=False)
-        return network  # type: ignore[return-value]
 
 
 def stand_in(info: ModelInfo) -> SRNetwork:
@@ -144,11 +83,12 @@ def stand_in(info: ModelInfo) -> SRNetwork:
 
 def speed(device: Device) -> float:
     """Multiply-accumulates a second: of the last real run there, else measured now."""
+    from esrgan_ext.inference.model_cache import inference
     from esrgan_ext.inference.plan import measure_speed
 
     key = (str(device.device), device.precision)
     if key not in _speeds:
-        with INFERENCE:
+        with inference(device.device):
             _speeds[key] = measure_speed(device)
     return _speeds[key]
 

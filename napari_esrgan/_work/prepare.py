@@ -10,8 +10,8 @@ import numpy as np
 
 from esrgan_ext.inference.noise import PLANES, denoise_strength, estimate_noise
 from esrgan_ext.inference.ranges import RobustRange
+from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.weights.catalogue import CATALOGUE, FOLLOWS_NOISE
-from napari_esrgan._work import models
 from napari_esrgan._work.kernels import have_kernels
 from napari_esrgan._work.messages import Cancelled, Progress, Report, Status, stop_if
 from napari_esrgan._work.ranges import data_range
@@ -27,6 +27,7 @@ NOISE_SIDE = 2048
 
 def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetwork:
     """The network of a request, downloading it where it must be."""
+    from esrgan_ext.inference import model_cache
 
     def downloading(done: int, total: int) -> None:
         stop_if(cancelled)
@@ -36,9 +37,9 @@ def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetw
     if isinstance(model, Mix):
         from esrgan_ext import interpolate
 
-        a, b = (models.load(name, downloading) for name in (model.a, model.b))
+        a, b = (model_cache.load(name, downloading) for name in (model.a, model.b))
         return interpolate(a, b, model.alpha)  # type: ignore[return-value]
-    return models.load(model, downloading)
+    return model_cache.load(model, downloading)
 
 
 def make_upscaler(
@@ -103,8 +104,7 @@ def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
     def planes(channel: int) -> Iterator[np.ndarray]:
         for plane in axes.planes(data.shape):
             if axes.channel_of(plane) == channel:
-                pixels = np.asarray(data[axes.index(plane)])
-                yield np.swapaxes(pixels, 0, 1) if axes.transposed else pixels
+                yield axes.read(data, plane)
 
     robust = choice.kind == "data"
     return [
@@ -136,9 +136,11 @@ def denoised(request: UpscaleRequest, ranges: list[Any], cancelled: Cancelled) -
     assert pair is not None
     strengths = [0.0]
     height, width = data.shape[axes.y], data.shape[axes.x]
-    rows, columns = (
-        slice(max(0, (side - NOISE_SIDE) // 2), (side + NOISE_SIDE) // 2)
-        for side in (height, width)
+    middle = Rect(
+        max(0, (height - NOISE_SIDE) // 2),
+        min(height, (height + NOISE_SIDE) // 2),
+        max(0, (width - NOISE_SIDE) // 2),
+        min(width, (width + NOISE_SIDE) // 2),
     )
     for channel, values in enumerate(ranges):
         planes = [p for p in axes.planes(data.shape) if axes.channel_of(p) == channel]
@@ -146,7 +148,7 @@ def denoised(request: UpscaleRequest, ranges: list[Any], cancelled: Cancelled) -
         parts = []
         for k in spread:
             stop_if(cancelled)
-            pixels = np.asarray(data[axes.index(planes[k], rows, columns)])
+            pixels = axes.read(data, planes[k], middle)
             parts += [*np.moveaxis(pixels, -1, 0)] if axes.rgb else [pixels]
         if values != "auto":  # constant
             strengths.append(denoise_strength(estimate_noise(parts)))

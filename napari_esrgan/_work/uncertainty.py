@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from napari_esrgan._work import models
 from napari_esrgan._work.messages import Cancelled, Outcome, Progress, Report, Status
 from napari_esrgan._work.prepare import (
     channel_ranges,
@@ -39,6 +38,8 @@ def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelle
     UpscaleCancelled
     EsrganError, MemoryError
     """
+    from esrgan_ext.inference.model_cache import inference
+
     request = replace(request, only_shown=True)
     axes, region = request.axes, request.region
     report(Status("Reading the layer…"))
@@ -48,15 +49,13 @@ def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelle
     upscaler = make_upscaler(request, network, report, cancelled)
     shape = output_shape(request, upscaler)[: len(axes.roles)]
     result = MemoryResult(shape, np.dtype(np.float32), axes.y, axes.x)
-    pixels = np.asarray(request.data[axes.index(request.shown, region.rows, region.columns)])
-    if axes.transposed:
-        pixels = np.swapaxes(pixels, 0, 1)
+    pixels = axes.read(request.data, request.shown, region)
 
     def progress(done: int, total: int) -> bool:
         report(Progress(done, total, text="Flipping, turning and upscaling", tiles=1))
         return not cancelled()
 
-    with models.inference(cancelled):
+    with inference(upscaler.device.device, cancelled):
         _, spread = upscaler(
             pixels,
             data_range=ranges[axes.channel_of(request.shown)],
@@ -65,6 +64,6 @@ def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelle
         )
     if axes.rgb:
         spread = spread.max(-1)
-    result.array[:] = np.expand_dims(spread.T if axes.transposed else spread, axes.outer)
+    result.array[:] = np.expand_dims(axes.turned(spread), axes.outer)
     about = {"of": "standard deviation over the 8 flips and rotations", "model": str(request.model)}
     return Outcome(result, {"uncertainty": about})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from esrgan_ext import __version__
-from esrgan_ext.inference.tiles import Rect
+from esrgan_ext.inference.tiles import even_side
 from napari_esrgan._work import models
 from napari_esrgan._work.messages import (
     Appear,
@@ -83,7 +83,8 @@ def run_upscale(
     fill_in = seconds > request.fill_in_seconds
     tile = plan.tile
     if fill_in and request.tile == "auto":
-        tile = min(tile, _showing_tile(request.region, request.fill_in_tile))
+        sides = request.plane_shape[:2]
+        tile = min(tile, even_side(sides, smallest=request.fill_in_tile))
     if tile != request.tile:
         upscaler = make_upscaler(request, network, report, cancelled, tile)
         plan = upscaler.plan(request.plane_shape, dtype)
@@ -98,7 +99,7 @@ def run_upscale(
             appear = Appear(result)
             report(appear)
             _wait_for(appear.shown, cancelled)
-        with models.inference(cancelled), warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             begin = time.perf_counter()
             work.run()
@@ -107,7 +108,7 @@ def run_upscale(
     except BaseException:
         result.discard()
         raise
-    models.learn_speed(upscaler, plan.macs * len(request.planes), taken)
+    models.learn_speed(upscaler, plan.macs * len(request.planes), work.seconds)
     notes = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RuntimeWarning))
     provenance = _provenance(request, upscaler, ranges, tile, taken, result)
     return Outcome(result, provenance, tuple(notes))
@@ -132,13 +133,12 @@ class _Work:
         self._tiles = tiles_per_plane * len(request.planes)
         self._total = self._plane_pixels * len(request.planes)
         self._finished = self._pieces = 0
+        self.seconds = 0.0  # in the network, without reading and waiting
         self._begin = time.perf_counter()
 
     def read(self, plane: tuple[int, ...]) -> np.ndarray:
         """The region of a plane as (H, W) or (H, W, colours)."""
-        axes, region = self._request.axes, self._request.region
-        pixels = np.asarray(self._request.data[axes.index(plane, region.rows, region.columns)])
-        return np.swapaxes(pixels, 0, 1) if axes.transposed else pixels
+        return self._request.axes.read(self._request.data, plane, self._request.region)
 
     def _target(
         self, plane: tuple[int, ...], rows: slice = slice(None), columns: slice = slice(None)
@@ -147,9 +147,6 @@ class _Work:
         if self._request.only_shown:
             plane = (0,) * len(plane)
         return self._request.axes.index(plane, rows, columns)
-
-    def _arranged(self, pixels: np.ndarray) -> np.ndarray:
-        return np.swapaxes(pixels, 0, 1) if self._request.axes.transposed else pixels
 
     def fill_cheaply(self) -> None:
         """Every plane by its nearest pixels, to be seen until the network has got there."""
@@ -165,7 +162,7 @@ class _Work:
                 part = slice(top, min(top + 1024, height))
                 block = pixels[rows[part]][:, columns]
                 self._result.write(
-                    self._target(plane, part, slice(0, width)), self._arranged(block)
+                    self._target(plane, part, slice(0, width)), self._request.axes.turned(block)
                 )
 
     def run(self) -> None:
@@ -177,10 +174,8 @@ class _Work:
         planes = self._request.planes
         if self._upscaler.device.is_cpu:
             return [[plane] for plane in planes]
-        from esrgan_ext.inference.upscaler import GPU_BATCH_PIXELS
-
-        # As many as run together there: one small plane does not fill a GPU.
-        size = max(1, GPU_BATCH_PIXELS // self._plane_pixels)
+        # One small plane does not fill a GPU.
+        size = self._upscaler.images_at_once(*self._request.plane_shape[:2])
         channel_of = self._request.axes.channel_of
         groups: list[list[tuple[int, ...]]] = []
         for plane in planes:
@@ -191,6 +186,8 @@ class _Work:
         return groups
 
     def _run_group(self, planes: list[tuple[int, ...]]) -> None:
+        from esrgan_ext.inference.model_cache import inference
+
         stop_if(self._cancelled)
         request, region = self._request, self._request.region
         pixels = self.read(planes[0])
@@ -199,7 +196,7 @@ class _Work:
             pixels = np.stack([pixels, *(self.read(plane) for plane in planes[1:])])
         # Only a single plane can be written in place: a group need not be a slice of the result.
         view = self._result.view(self._target(planes[0])) if alone else None
-        out = None if view is None else self._arranged(view)
+        out = None if view is None else self._request.axes.turned(view)
 
         def progress(done: int, _total: int) -> bool:
             self._say(self._finished + done)
@@ -211,18 +208,21 @@ class _Work:
                 rows, columns = (slices if alone else slices[1:])[:2]
                 self._result.write(
                     self._target(plane, rows, columns),  # type: ignore[arg-type]
-                    self._arranged(piece),
+                    self._request.axes.turned(piece),
                 )
             self._pieces += 1
 
-        self._upscaler(
-            pixels,
-            data_range=self._ranges[request.axes.channel_of(planes[0])],
-            progress=progress,
-            on_tile=on_tile,
-            out=out,
-            start=(request.centre[0] - region.y0, request.centre[1] - region.x0),
-        )
+        with inference(self._upscaler.device.device, self._cancelled):
+            begin = time.perf_counter()
+            self._upscaler(
+                pixels,
+                data_range=self._ranges[request.axes.channel_of(planes[0])],
+                progress=progress,
+                on_tile=on_tile,
+                out=out,
+                start=(request.centre[0] - region.y0, request.centre[1] - region.x0),
+            )
+            self.seconds += time.perf_counter() - begin
         self._finished += len(planes) * self._plane_pixels
         self._say(self._finished)
 
@@ -239,12 +239,6 @@ def _wait_for(shown: threading.Event, cancelled: Cancelled) -> None:
     end = time.monotonic() + _SECONDS_BEFORE_SHOWN
     while not shown.wait(0.02) and time.monotonic() < end:
         stop_if(cancelled)
-
-
-def _showing_tile(region: Rect, smallest: int) -> int:
-    """The side of tiles that cut a region evenly, none much smaller than `smallest`."""
-    sides = (region.height, region.width)
-    return max(-(-side // max(1, side // smallest)) for side in sides)
 
 
 def _nearest(source: int, target: int) -> np.ndarray:

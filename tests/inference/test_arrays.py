@@ -41,7 +41,7 @@ from esrgan_ext.inference.tiles import Rect
 def test_axes(shape, channel_axis, images, together, size):
     layout = layout_of(shape, channel_axis)
     assert len(layout.images()) == images
-    assert layout.together == together
+    assert layout.channels_per_image == together
     assert (layout.height, layout.width) == size
 
 
@@ -75,7 +75,7 @@ def test_reading_and_arranging_are_inverse(shape, axis):
     rebuilt = np.full(shape, -1)
     for image in layout.images():
         channels = layout.read(array, image, everything)
-        assert channels.shape == (layout.together, layout.height, layout.width)
+        assert channels.shape == (layout.channels_per_image, layout.height, layout.width)
         rebuilt[layout.slices(image, everything)] = layout.arrange(channels)
     assert np.array_equal(rebuilt, array)
 

@@ -8,9 +8,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from filelock import FileLock
 
-from esrgan_ext import ModelError
+from esrgan_ext import ModelError, UpscaleCancelled
 from esrgan_ext.inference import claims, model_cache
 from esrgan_ext.inference.model_cache import ModelReference, Settings
 from esrgan_ext.inference.options import UpscaleOptions
@@ -71,3 +72,25 @@ def test_each_worker_takes_a_gpu_of_its_own(tmp_path, monkeypatch):
 def test_a_model_that_is_nowhere():
     with pytest.raises(ModelError):
         model_cache.upscaler(settings(ModelReference("no-such-model", "0" * 64)))
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path):
+    path = save_model(make_network(9), tmp_path / "m.safetensors")
+    first = model_cache.load(path)
+    assert model_cache.load(path) is first
+    assert model_cache.load(first) is first
+    shutil.copy(save_model(make_network(10), tmp_path / "other.safetensors"), path)
+    os.utime(path, ns=(0, 10**9))  # some file systems count in seconds
+    second = model_cache.load(path)
+    assert model_cache.digest_of(second) == model_cache.digest_of(make_network(10))
+
+
+def test_whoever_waits_for_a_device_can_leave():
+    device = torch.device("cpu")
+    with model_cache.inference(device):
+        with pytest.raises(UpscaleCancelled), model_cache.inference(device, lambda: True):
+            pytest.fail("two inferences at a time")
+        with model_cache.inference(torch.device("meta")):
+            pass  # another device
+    with model_cache.inference(device):
+        pass

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import esrgan_ext as esr
 from esrgan_ext.inference import upscaler as module
+from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.ops import eager
 from tests.conftest import make_network
 
@@ -460,3 +461,25 @@ def test_automatic_tiles_follow_the_free_memory(tiny_network, monkeypatch):
     assert np.allclose(upscaler(image), expected, atol=1e-5)
     assert len(windows) > 4
     assert max(windows) <= 70 * 70
+
+
+@pytest.mark.parametrize("outscale", [None, 2.5])
+@pytest.mark.parametrize("tile", ["auto", 16])
+def test_an_area_is_the_same_part_of_the_whole_result(tiny_network, outscale, tile):
+    image = random_image((2, 48, 61, 3), np.float32)
+    options = {"outscale": outscale, "channel_axis": -1, "device": "cpu"}
+    up = esr.Upscaler(tiny_network, tile=tile, overlap=16, **options)
+    whole = esr.upscale(image, tiny_network, tile=512, **options)
+    factor = outscale or 4
+    area = Rect(9, 33, 20, 61)
+    seen = []
+    part = up(image, area=area, progress=lambda done, total: seen.append((done, total)))
+    rows, columns = (slice(round(a * factor), round(b * factor)) for a, b in ((9, 33), (20, 61)))
+    assert np.allclose(part, whole[:, rows, columns], atol=1e-4)
+    assert seen[-1] == (2 * area.pixels, 2 * area.pixels)
+
+
+def test_an_area_must_lie_within_the_image(tiny_network):
+    up = esr.Upscaler(tiny_network, device="cpu")
+    with pytest.raises(esr.OptionError, match="not within the 10 x 12 pixels"):
+        up(random_image((10, 12), np.uint8), area=Rect(0, 11, 0, 5))

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import esrgan_ext as esr
 from esrgan_ext.weights.catalogue import FAITHFUL
@@ -421,7 +422,8 @@ def test_a_live_layer_with_asynchronous_slicing(docked, qtbot, monkeypatch, mode
     """The window stays alive while chunks are computed where one looks, and only there."""
     from napari.settings import get_settings
 
-    from napari_esrgan._work import live, models
+    from esrgan_ext.inference.model_cache import inference
+    from napari_esrgan._work import live
 
     monkeypatch.setattr(live, "CHUNK", 32)
     made = []
@@ -445,7 +447,7 @@ def test_a_live_layer_with_asynchronous_slicing(docked, qtbot, monkeypatch, mode
     viewer.scene.camera.center = (40, 40)
     viewer.scene.camera.zoom = 12  # finer than the source: the fine level is wanted
     qtbot.waitUntil(lambda: layer.data_level == 0, timeout=30_000)
-    with models.INFERENCE:
+    with inference(torch.device("cpu")):
         qtbot.waitUntil(computing.is_set, timeout=30_000)
         ticks = []
         qtbot.waitUntil(lambda: ticks.append(0) or len(ticks) > 5)  # while it cannot go on

@@ -69,7 +69,7 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
         array = np.asarray(array)
     layout = arrays.layout_of(tuple(array.shape), chosen.channel_axis)
     if is_auto(model):
-        model = choose_model(np.dtype(array.dtype), layout.together).model
+        model = choose_model(np.dtype(array.dtype), layout.channels_per_image).model
     side = chosen.tile_side
     denoise = chosen.denoise
     if not chosen.consistent and follows_noise(str(model), denoise):
@@ -81,7 +81,7 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     settings = settings.with_precision(first.device.precision)
     if chosen.consistent:
         block_factor((layout.height, layout.width), first.output_size(layout.height, layout.width))
-    needs = planning.needs_of(settings, layout.together)
+    needs = planning.needs_of(settings, layout.channels_per_image)
     if side is None:
         side = planning.tile_for(needs, planning.MEMORY_LIMIT)
     result_size = first.output_size(layout.height, layout.width)
@@ -204,7 +204,7 @@ def _value_map(
 ) -> ValueMap:
     """As `ranges.value_map`, with the range of the whole found block by block."""
     dtype = np.dtype(array.dtype)
-    if not ranges.follows_data(dtype, data_range, layout.together):
+    if not ranges.follows_data(dtype, data_range, layout.channels_per_image):
         return ranges.fixed_map(dtype, data_range)
     source = lazily if lazily is not None else da.from_array(array)
     tasks = [delayed(ranges.part_range)(block) for block in source.to_delayed().ravel()]

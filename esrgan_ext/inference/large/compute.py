@@ -56,7 +56,7 @@ def compute_chunk(
     seen, wanted = grid.seen(chunk), grid.target(chunk)
     place = Place(seen, wanted, (grid.layout.height, grid.layout.width), grid.result_size)
     result = np.empty((len(pixels), wanted.height, wanted.width), values.dtype)
-    with model_cache.inference_lock(upscaler.device.device):
+    with model_cache.inference(upscaler.device.device):
         try:
             for piece in window_pieces(
                 engine,

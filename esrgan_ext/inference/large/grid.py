@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from esrgan_ext.inference.arrays import Layout
-from esrgan_ext.inference.tiles import Rect, window
+from esrgan_ext.inference.tiles import Rect, even_side, window
 
 # Sides of the stored chunks that a chunk of work is divided into: a viewer reads 1 to 8 MB at a
 # time, and a folder of 10^5 files is still one that a file system likes.
@@ -103,13 +103,7 @@ class Grid:
 
     def target(self, chunk: Chunk) -> Rect:
         """Where a chunk lies in the result of the whole source."""
-        place = self.place(chunk)
-        return Rect(
-            place.y0 + self.area.y0,
-            place.y1 + self.area.y0,
-            place.x0 + self.area.x0,
-            place.x1 + self.area.x0,
-        )
+        return self.place(chunk).shifted(self.area.y0, self.area.x0)
 
     def seen(self, chunk: Chunk) -> Rect:
         """The pixels of the source that the network sees for a chunk."""
@@ -124,14 +118,6 @@ class Grid:
             min(-(-target.x1 * width // self.result_size[1]) + x_reach, width),
         )
         return window(core, self.overlap, height, width, self.alignment)
-
-    def work_pixels(self) -> int:
-        """Pixels of the largest window."""
-        largest = 0
-        for row in {0, self.rows // 2}:
-            for column in {0, self.columns // 2}:
-                largest = max(largest, self.seen(Chunk((), row, column)).pixels)
-        return largest
 
     def _resampling_reach(self, source: int, target: int) -> int:
         """Pixels of the source that resampling looks beyond its own: the cubic kernel reaches 2
@@ -163,16 +149,8 @@ def chunk_side(area: Rect, wanted: int, multiple: int) -> tuple[int, int]:
     (int, int)
         The first is a multiple of the second.
     """
-    side = max(-(-length // -(-length // wanted)) for length in (area.height, area.width))
+    side = even_side((area.height, area.width), largest=wanted)
     parts = -(-side // STORED_SIDE)
     stored = -(-side // parts)
     stored += -stored % multiple
     return stored * parts, stored
-
-
-def tile_for_memory(
-    bytes_available: int, bytes_per_pixel: int, overlap: int, largest: int, smallest: int
-) -> int:
-    """The side of a tile in source pixels whose window fits, within bounds."""
-    window_side = math.isqrt(max(bytes_available // max(bytes_per_pixel, 1), 0))
-    return max(smallest, min(largest, window_side - 2 * overlap))

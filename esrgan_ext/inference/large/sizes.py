@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from esrgan_ext.errors import OptionError
 from esrgan_ext.inference import model_cache
 from esrgan_ext.inference.arrays import Layout
-from esrgan_ext.inference.large.grid import Grid, chunk_side, tile_for_memory
+from esrgan_ext.inference.large.grid import Grid, chunk_side
 from esrgan_ext.inference.model_cache import Settings
-from esrgan_ext.inference.tiles import Rect
-from esrgan_ext.inference.upscaler import SMALLEST_TILE
+from esrgan_ext.inference.tile_loop import SMALLEST_TILE
+from esrgan_ext.inference.tiles import Rect, largest_tile
 
 #: Memory of a worker that a chunk is planned for, unless the caller says otherwise.
 MEMORY_LIMIT = 3_000_000_000
@@ -109,9 +109,8 @@ def tile_for(needs: Needs, memory_limit: int) -> int:
             f"a worker of {memory_limit / 1e9:.1f} GB cannot hold one tile of this model; it needs "
             f"{least / 1e9:.1f} GB"
         )
-    return tile_for_memory(
-        available, needs.bytes_per_pixel, needs.overlap, LARGEST_TILE, SMALLEST_TILE
-    )
+    side = largest_tile(available // max(needs.bytes_per_pixel, 1), needs.overlap)
+    return max(SMALLEST_TILE, min(LARGEST_TILE, side))
 
 
 def make_grid(

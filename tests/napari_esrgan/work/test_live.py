@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import esrgan_ext as esr
+from esrgan_ext.inference.tiles import Rect
 from napari_esrgan._work import live as live_module
 from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.prepare import channel_ranges, load_model, make_upscaler
 from napari_esrgan._work.ranges import RangeChoice
+from napari_esrgan._work.upscale import run_upscale
 
 RNG = np.random.default_rng(0)
 STACK = Axes(("plane", "y", "x"))
@@ -94,3 +97,15 @@ def test_errors_in_a_chunk_leave_the_layer_usable(live, monkeypatch, errors):
     array = np.asarray(source.array()[0, :64, :64])
     np.testing.assert_array_equal(array[::4, ::4], data[0, :16, :16])
     assert isinstance(errors[0], MemoryError)
+
+
+def test_a_live_layer_can_be_the_source_of_a_run(live, make_request):
+    """Its chunks are computed by the network that the run computes with."""
+    _, source = live
+    choice = RangeChoice("limits", (0, 4000))
+    request = make_request(
+        source.array(), only_shown=True, region=Rect(0, 20, 0, 30), value_range=choice
+    )
+    outcome = run_upscale(replace(request, axes=STACK, shown=(1,)), [].append, lambda: False)
+    assert outcome.result.shape == (1, 80, 120)
+    assert source.computed == 1

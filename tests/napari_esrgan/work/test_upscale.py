@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import esrgan_ext as esr
 from esrgan_ext import ops
 from esrgan_ext.errors import ImageError, UpscaleCancelled
+from esrgan_ext.inference.model_cache import inference
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.ops.build import jit
 from napari_esrgan._work import kernels, upscale
@@ -253,8 +255,6 @@ def test_cancel_takes_the_store_away(make_request, tmp_path):
 
 
 def test_waiting_for_another_run_can_be_cancelled(make_request):
-    from napari_esrgan._work import models
-
     stop, ended = threading.Event(), threading.Event()
 
     def work():
@@ -262,7 +262,7 @@ def test_waiting_for_another_run_can_be_cancelled(make_request):
             run_upscale(make_request(words((8, 8))), lambda _: None, stop.is_set)
         ended.set()
 
-    with models.INFERENCE:
+    with inference(torch.device("cpu")):
         threading.Thread(target=work).start()
         assert not ended.wait(0.3)
         stop.set()

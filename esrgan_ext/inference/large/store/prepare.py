@@ -98,7 +98,7 @@ class Request:
     @property
     def follows_data(self) -> bool:
         """Whether the range has to be looked for in the data."""
-        return ranges.follows_data(self.dtype, self.data_range, self.layout.together)
+        return ranges.follows_data(self.dtype, self.data_range, self.layout.channels_per_image)
 
     def resolved(self, precision: str) -> Request:
         """With the precision that the workers' device takes."""
@@ -145,7 +145,7 @@ def prepare(source: Path, options: StoreOptions) -> Request:
     model, choice = options.model, None
     if is_auto(model):
         kind = "TIFF" if is_tiff else "OME-Zarr"
-        choice = choose_model(dtype, layout.together, scientific=kind)
+        choice = choose_model(dtype, layout.channels_per_image, scientific=kind)
         model = choice.model
     denoise = options.denoise
     if not options.consistent and follows_noise(str(model), denoise):
@@ -160,19 +160,16 @@ def prepare(source: Path, options: StoreOptions) -> Request:
         precision="fp32",
         denoise=None,
     )
-    upscaler.engine.groups(layout.together)
-    height, width = upscaler.output_size(layout.height, layout.width)
-    area = Rect(
-        round(region.y0 * height / layout.height),
-        max(round(region.y1 * height / layout.height), 1),
-        round(region.x0 * width / layout.width),
-        max(round(region.x1 * width / layout.width), 1),
-    )
+    upscaler.engine.groups(layout.channels_per_image)
+    size = (layout.height, layout.width)
+    result_size = upscaler.output_size(*size)
+    area = region.scaled(size, result_size)
+    area = replace(area, y1=max(area.y1, 1), x1=max(area.x1, 1))
     if options.consistent:
-        block_factor((layout.height, layout.width), (height, width))
+        block_factor(size, result_size)
     settings = Settings.of(reference, options.upscaling(), upscaler.overlap)
     return Request(
-        scene, level, options.level, layout, area, region, (height, width), network,
+        scene, level, options.level, layout, area, region, result_size, network,
         info_of(network).name, settings, options.tile_side, options.memory_limit,
         options.data_range, choice,
     )  # fmt: skip
@@ -245,7 +242,7 @@ def identity(request: Request) -> dict[str, Any]:
         "shape": list(source.shape),
         "dtype": source.dtype,
         "region": [region.y0, region.y1, region.x0, region.x1],
-        "colour": request.layout.together > 1,
+        "colour": request.layout.channels_per_image > 1,
         "result": list(request.result_size),
         "tile": request.tile or "auto",
         "overlap": settings.options.overlap,

@@ -233,7 +233,7 @@ class _Run:
         found = None if anew else resume.read_plan(self._folder)
         try:
             needs = executor.call(
-                sizes.needs_of, self._request.settings, self._request.layout.together
+                sizes.needs_of, self._request.settings, self._request.layout.channels_per_image
             )
             request = self._request.resolved(needs.precision)
             if found is not None:
