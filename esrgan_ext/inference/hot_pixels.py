@@ -29,6 +29,10 @@ _HOT_NEIGHBOURS, _SHARE = 2, 0.25
 # Neighbourhoods looked at together: some 10 MB.
 _TOGETHER = 1 << 16
 
+# Percentiles of a plane are read off so many of its rows. Planes with shorter sides, the colours of
+# a pixel among them, are taken as they are.
+_ROWS, _SMALLEST = 256, 5
+
 _OFFSETS = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx]
 _NEAR = [k for k, (dy, dx) in enumerate(_OFFSETS) if max(abs(dy), abs(dx)) == 1]
 
@@ -95,6 +99,55 @@ class HotPixels:
                 spread = np.outer(along_y[down], along_x[across]) * self.excess[k]
                 where = (self.image[k], self.channel[k], down, across)
                 piece[where] += spread.astype(piece.dtype)
+
+
+def lone_pixels(planes: np.ndarray) -> np.ndarray:
+    """Pixels that stand alone, far beyond the percentiles 1 and 99 of their plane.
+
+    For what is measured on an image before its range is known: range and noise are to be the same
+    with hot pixels and without.
+
+    Parameters
+    ----------
+    planes : ndarray, shape (..., H, W)
+        NaN is passed over.
+
+    Returns
+    -------
+    ndarray of int64, shape (K, number of axes)
+        Their indices.
+    """
+    found = [np.zeros((0, planes.ndim), np.int64)]
+    if planes.dtype.kind == "b" or planes.ndim < 2 or min(planes.shape[-2:]) < _SMALLEST:
+        return found[0]
+    for index in np.ndindex(planes.shape[:-2]):
+        plane = planes[index]
+        sample = plane[:: max(1, plane.shape[0] // _ROWS)]
+        sample = sample[~np.isnan(sample)] if plane.dtype.kind == "f" else sample
+        if not sample.size:
+            continue
+        low, high = (float(v) for v in np.percentile(sample, (1, 99)))
+        height = BEYOND * (high - low)
+        places = np.argwhere((plane > high + height) | (plane < low - height))
+        if len(places):
+            zeros = np.zeros((len(places), 2), np.int64)
+            alone = _alone(plane[None, None], np.concatenate((zeros, places), 1), height)
+            places = places[alone]
+            where = np.broadcast_to(np.array(index, np.int64), (len(places), len(index)))
+            found.append(np.concatenate((where, places), 1))
+    return np.concatenate(found)
+
+
+def without_lone_pixels(plane: np.ndarray) -> np.ndarray:
+    """A plane (H, W) with the median of the pixels around in place of each lone one; itself where
+    there is none."""
+    places = lone_pixels(plane)
+    if not len(places):
+        return plane
+    around = _around(plane[None, None], np.pad(places, ((0, 0), (2, 0))), np.nan)
+    copy = plane.copy()
+    copy[tuple(places.T)] = np.nanmedian(around, 1)
+    return copy
 
 
 def find_hot_pixels(window: np.ndarray, values: ValueMap) -> HotPixels | None:

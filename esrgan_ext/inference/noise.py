@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esrgan_ext.inference.hot_pixels import without_lone_pixels
+
 #: Side of a block in pixels.
 BLOCK = 8
 
@@ -27,13 +29,10 @@ PLANES = 16
 
 #: Of `NoiseEstimate.share`: up to here nothing is taken away, and from here all is. Chosen on
 #: training images, see docs/models.md.
-LEAST, MOST = 0.033, 0.042
+LEAST, MOST = 0.036, 0.041
 
 #: Variance of rounding to whole numbers: images of integers have no less noise.
 _ROUNDING = 1 / 12
-
-# Contrast and detail are those of values within these percentiles: a hot pixel is neither.
-_PERCENTILES = (0.1, 99.9)
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ class NoiseEstimate:
 
 def estimate_noise(planes: np.ndarray | Iterable[np.ndarray]) -> NoiseEstimate:
     """The noise that an image shows, one estimate for all planes.
+
+    Hot pixels do not count.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ class _Plane:
 
 def _looked_at(plane: np.ndarray) -> _Plane:
     whole = plane.dtype.kind in "iu"
-    values = np.asarray(plane, np.float64)
+    values = np.asarray(without_lone_pixels(plane), np.float64)
     if min(values.shape) < 3:
         return _Plane(np.zeros(0), np.zeros(0), math.nan, math.nan, math.nan, whole)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -168,15 +169,11 @@ def _looked_at(plane: np.ndarray) -> _Plane:
         finite = values[np.isfinite(values)]
         if not sizes.size:
             return _Plane(means[told], variances[told], math.nan, math.nan, math.nan, whole)
-        low, high = np.percentile(finite, _PERCENTILES)
-        if low == high:  # nearly all of one value: the rest is the image
-            low, high = finite.min(), finite.max()
-        fine = _second_differences(values.clip(low, high)) ** 2
     return _Plane(
         means[told],
         variances[told],
-        float(finite.clip(low, high).var()),
-        float(fine[np.isfinite(fine)].mean()) / 36,
+        float(finite.var()),
+        float(np.mean(sizes**2)) / 36,
         float(np.median(sizes)) / (6 * _MEDIAN),
         whole,
     )

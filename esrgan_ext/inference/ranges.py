@@ -14,6 +14,7 @@ import numpy as np
 
 from esrgan_ext.errors import ImageError, OptionError
 from esrgan_ext.inference.arrays import GRAY_ALPHA, RGBA, Extent, Layout, ValueMap
+from esrgan_ext.inference.hot_pixels import lone_pixels
 from esrgan_ext.inference.tiles import Rect
 
 DataRange = tuple[float, float] | Literal["auto", "type", "minmax"] | None
@@ -32,6 +33,9 @@ _SAMPLES = 1 << 21
 class RobustRange:
     """Collects planes and says which of their values are black and white.
 
+    Pixels that stand alone far beyond the others (`hot_pixels.lone_pixels`) count for the extent
+    only, so that in small images, too, no hot pixel becomes white.
+
     Integers of up to 16 bits are counted, so the result is exact. Of wider types a regular sample
     of up to two million values is kept, whatever the number of planes; their minimum and maximum
     are exact.
@@ -45,7 +49,8 @@ class RobustRange:
         self._extent = Extent()
 
     def add(self, plane: np.ndarray) -> None:
-        """Look at a plane, of any shape, always of the same dtype; NaN does not count.
+        """Look at planes (..., H, W), or at values of any shape, always of one dtype; NaN does not
+        count.
 
         Raises
         ------
@@ -62,15 +67,23 @@ class RobustRange:
         if not values.size:
             return
         self._extent.add(values)
+        lone = tuple(lone_pixels(plane).T)
         if values.dtype.kind in "bui" and values.dtype.itemsize <= 2:
-            self._count(values)
+            self._count(values, plane[lone] if lone else values[:0])
         else:
+            if lone and lone[0].size:
+                kept = np.ones(plane.shape, bool)
+                kept[lone] = False
+                values = plane[kept]
+                values = values[~np.isnan(values)] if values.dtype.kind == "f" else values
             self._keep(values[:: self._step])
 
-    def _count(self, values: np.ndarray) -> None:
+    def _count(self, values: np.ndarray, without: np.ndarray) -> None:
         signed = values.dtype.kind == "i"
         self._first = int(np.iinfo(values.dtype).min) if signed else 0
         found = np.bincount(values.astype(np.int32) - self._first)
+        if without.size:
+            found -= np.bincount(without.astype(np.int32) - self._first, minlength=found.size)
         if found.size > self._counts.size:
             found[: self._counts.size] += self._counts
             self._counts = found

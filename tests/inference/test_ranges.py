@@ -14,7 +14,8 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i8", "f2", "f4", "f8"])
 def test_it_is_the_percentiles_of_all_planes(dtype):
-    planes = (RNG.normal(40, 12, (3, 80, 90)) + np.reshape([0, 5, 30], (3, 1, 1))).astype(dtype)
+    planes = RNG.normal(40, 12, (3, 80, 90)) + np.reshape([0, 5, 30], (3, 1, 1))
+    planes = planes.clip(0, 127).astype(dtype)
     low, high = np.percentile(planes.astype(float), (0.1, 99.9))
     step = 1 if np.dtype(dtype).kind in "iu" else 1e-6
     assert robust_range(planes) == (pytest.approx(low, abs=step), pytest.approx(high, abs=step))
@@ -27,6 +28,27 @@ def test_hot_and_dead_pixels_do_not_matter(dtype):
     planes[1, 3, 3], planes[2, 9, 9] = 30000, 0
     after = robust_range(planes)
     assert np.abs(np.subtract(after, before)).max() < 5
+
+
+@pytest.mark.parametrize(("side", "hot"), [(14, 1), (64, 20), (200, 200)])
+@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
+def test_neither_does_one_in_two_hundred(dtype, side, hot):
+    y, x = np.mgrid[:side, :side] * (3 / side)
+    plane = (1000 + 900 * np.sin(y) * np.cos(x) + RNG.normal(0, 20, (side, side))).astype(dtype)
+    before = robust_range([plane])
+    bad = plane.copy()
+    rows, columns = np.divmod(np.arange(hot) * (side * side // hot), side)
+    bad[rows, columns] = RNG.integers(20000, 65535, hot).astype(dtype)
+    assert np.abs(np.subtract(robust_range([bad]), before)).max() < 25  # of 1800
+
+
+def test_spots_wider_than_a_pixel_count():
+    plane = RNG.normal(100, 5, (100, 100))
+    y, x = np.mgrid[:100, :100]
+    for at in (20, 50, 80):
+        plane += 3000 * np.exp(-((y - at) ** 2 + (x - at) ** 2) / (2 * 0.85**2))
+    low, high = np.percentile(plane, (0.1, 99.9))
+    assert robust_range([plane]) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_many_values_are_sampled_without_bias_and_in_bounded_memory(monkeypatch):
