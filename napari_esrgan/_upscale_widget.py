@@ -24,6 +24,7 @@ from napari_esrgan._window.layer_task import LayerTask
 from napari_esrgan._window.model_combo import ModelCombo
 from napari_esrgan._window.plain import guard_wheel, label, show_advice, wrapped
 from napari_esrgan._window.run_widget import RunWidget
+from napari_esrgan._window.swipe import Swipe
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work import models
 from napari_esrgan._work.advice import advice
@@ -100,6 +101,12 @@ class UpscaleWidget(RunWidget):
         self.folder_button = QPushButton("Folder…")
         self.folder_button.setToolTip("Upscale the image files of a folder with what the form says")
         self.folder_dialog = FolderDialog(run_folder, self._folder_settings, self)
+        self.swipe_button = QPushButton("Swipe")
+        self.swipe_button.setCheckable(True)
+        self.swipe_button.setToolTip(
+            "Split the canvas: source on the left, result on the right of a line to drag"
+        )
+        self.swipe = Swipe(napari_viewer, self)
         self._lay_out()
         self._connect()
         self._on_model()
@@ -121,11 +128,12 @@ class UpscaleWidget(RunWidget):
         buttons.addWidget(self.run_button, 1)
         buttons.addWidget(self.panel.cancel_button, 1)
         extras = QGridLayout()
-        extras.addWidget(self.consistency_button, 0, 0)
-        extras.addWidget(self.uncertainty_button, 0, 1)
-        extras.addWidget(self.live_button, 0, 2)
-        extras.addWidget(self.folder_button, 1, 0)
-        extras.addWidget(self.script_button, 1, 1, 1, 2)
+        extras.addWidget(self.swipe_button, 0, 0)
+        extras.addWidget(self.consistency_button, 0, 1)
+        extras.addWidget(self.uncertainty_button, 0, 2)
+        extras.addWidget(self.live_button, 1, 0)
+        extras.addWidget(self.folder_button, 1, 1)
+        extras.addWidget(self.script_button, 1, 2)
         column = self.add_column()
         column.addLayout(form)
         column.addWidget(self.source.advanced())
@@ -156,6 +164,8 @@ class UpscaleWidget(RunWidget):
         self.consistency_button.clicked.connect(self.add_consistency)
         self.live_button.clicked.connect(self.add_live)
         self.folder_button.clicked.connect(self.show_folder)
+        self.swipe_button.clicked.connect(self.toggle_swipe)
+        self.swipe.active_changed.connect(self.swipe_button.setChecked)
         self.controller.ended.connect(self._on_ended)
 
     # The form
@@ -358,6 +368,18 @@ class UpscaleWidget(RunWidget):
         if (request := self.checked_request()) is not None:
             start_live(self._live, self.source.layer, request, self.label)
 
+    def toggle_swipe(self) -> None:
+        """Split the canvas between a result and its source, or end that."""
+        if self.swipe.active:
+            self.swipe.stop()
+            return
+        result = result_to_check(self._viewer, self.controller.last_layer_id)
+        if result is None:
+            notices.show_error("run an upscaling first, or select a result in the layer list")
+        elif self.swipe.start(result):
+            return
+        self.swipe_button.setChecked(False)
+
     def show_folder(self) -> None:
         """Open the window for a folder of files."""
         self.folder_dialog.show()
@@ -379,6 +401,7 @@ class UpscaleWidget(RunWidget):
     def leave(self) -> None:
         """Closing the dock ends the work; the viewer goes on without us."""
         super().leave()
+        self.swipe.stop()
         self.folder_dialog.run.cancel()
         self.folder_dialog.close()
         for task in (self._consistency, self._live):
