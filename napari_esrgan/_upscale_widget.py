@@ -10,7 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QGridLayout, QHBoxLayout, QPushButton
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
 from superqt import QLabeledDoubleSlider
 
 from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
@@ -31,7 +39,13 @@ from napari_esrgan._work.advice import advice
 from napari_esrgan._work.estimate import Estimate, estimate
 from napari_esrgan._work.folder import run_folder
 from napari_esrgan._work.messages import Status
-from napari_esrgan._work.ranges import RangeChoice
+from napari_esrgan._work.pixel_size import (
+    LEAST_SCALE,
+    MOST_SCALE,
+    PixelSize,
+    parse_pixel_size,
+    scale_for,
+)
 from napari_esrgan._work.request import Mix, UpscaleRequest
 from napari_esrgan._work.uncertainty import run_uncertainty
 from napari_esrgan._work.wording import describe_estimate
@@ -64,11 +78,16 @@ class UpscaleWidget(RunWidget):
         self._own_choice = self.source.wanted.model != AUTO
         self.scale_spin = QDoubleSpinBox()
         guard_wheel(self.scale_spin)
-        self.scale_spin.setRange(0.1, 16)
+        self.scale_spin.setRange(LEAST_SCALE, MOST_SCALE)
         self.scale_spin.setSingleStep(0.5)
         self.scale_spin.setValue(4)
         self.scale_spin.setPrefix("x ")
         self.scale_spin.setToolTip("Output pixels per input pixel, along each side")
+        self.size_line = QLineEdit()
+        self.size_line.setToolTip(
+            'Pixel size of the result, as "0.1 um" or "100 nm": sets the scale,\n'
+            "for other layers and for files too. Empty: the scale on the left counts."
+        )
         self._denoise_label = label("Denoise")
         self.denoise_slider = QLabeledDoubleSlider()
         self.denoise_slider.setOrientation(Qt.Orientation.Horizontal)
@@ -113,6 +132,11 @@ class UpscaleWidget(RunWidget):
         self.begin()
 
     def _lay_out(self) -> None:
+        scale = QWidget()
+        row = QHBoxLayout(scale)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.scale_spin, 1)
+        row.addWidget(self.size_line, 1)
         form = form_layout()
         self.source.add_to(
             form,
@@ -120,7 +144,7 @@ class UpscaleWidget(RunWidget):
                 ("Model", self.model_combo),
                 ("", self.advice_label),
                 (self._denoise_label, self.denoise_slider),
-                ("Scale", self.scale_spin),
+                ("Scale", scale),
                 ("", self.consistent_check),
             ],
         )
@@ -156,6 +180,7 @@ class UpscaleWidget(RunWidget):
         self.model_combo.model_changed.connect(self._on_model)
         self.model_combo.picked.connect(self._on_picked)
         self.scale_spin.valueChanged.connect(self._on_scale)
+        self.size_line.textChanged.connect(self._on_size)
         self.denoise_slider.valueChanged.connect(self._on_denoise)
         self.consistent_check.toggled.connect(self._want_estimate)
         self.uncertainty_button.clicked.connect(self.add_uncertainty)
@@ -172,11 +197,39 @@ class UpscaleWidget(RunWidget):
 
     @property
     def _outscale(self) -> float | None:
+        """The scale that was typed; None for the model's own."""
         return None if self._scale_is_models else self.scale_spin.value()
+
+    @property
+    def _pixel_size(self) -> PixelSize | None:
+        """The size of the result's pixels where that was typed.
+
+        Raises
+        ------
+        OptionError
+        """
+        text = self.size_line.text().strip()
+        if not text:
+            return None
+        layer, axes = self.source.layer, self.source.axes_editor.axes
+        unit = "pixel" if layer is None or axes is None else str(layer.units[axes.x])
+        return parse_pixel_size(text, unit)
+
+    def _scale_of_size(self) -> float | None:
+        """The scale that gives the chosen layer pixels of the size typed, if one was."""
+        layer, axes, wanted = self.source.layer, self.source.axes_editor.axes, self._pixel_size
+        if wanted is None or layer is None or axes is None:
+            return None
+        return scale_for(wanted, *layers.pixel_sides(layer, axes))
 
     def request(self) -> UpscaleRequest:
         """What the form says now; see `RunWidget.request`."""
-        request = self.source.request(self.model, self._outscale)
+        scale = self._scale_of_size()
+        if scale is None or (info := self.model_combo.info) is None or scale != info.scale:
+            outscale = self._outscale if scale is None else scale
+        else:
+            outscale = None
+        request = self.source.request(self.model, outscale)
         return replace(
             request,
             consistent=self.consistent_check.isChecked(),
@@ -204,11 +257,7 @@ class UpscaleWidget(RunWidget):
         return None if info is None else info.denoise
 
     def _on_model(self) -> None:
-        info = self.model_combo.info
-        if info is not None and self._scale_is_models:
-            self.scale_spin.blockSignals(True)
-            self.scale_spin.setValue(info.scale)
-            self.scale_spin.blockSignals(False)
+        self._show_scale()
         if self._pair is not None and self.model_combo.key != self._pair_member:
             self._own_strength = self.model_combo.key not in FOLLOWS_NOISE
             self._strength = float(self.model_combo.key == self._pair[1])
@@ -252,11 +301,41 @@ class UpscaleWidget(RunWidget):
 
     def _on_source(self) -> None:
         self._forget_strength()
+        self._show_scale()
         self._want_estimate()
 
+    def _on_size(self, _text: str) -> None:
+        self._show_scale()
+        self._want_estimate()
+
+    def _show_scale(self) -> None:
+        """The factor that a pixel size comes to; without one, the pixel size of the factor."""
+        try:
+            scale = self._scale_of_size()
+        except ValueError:
+            return  # the estimate says why
+        self.scale_spin.blockSignals(True)
+        if scale is not None:
+            self.scale_spin.setValue(scale)
+        elif self._scale_is_models:
+            info = self.model_combo.info
+            self.scale_spin.setValue(4 if info is None else info.scale)
+        self.scale_spin.blockSignals(False)
+        layer, axes = self.source.layer, self.source.axes_editor.axes
+        hint = "or a pixel size"
+        if layer is not None and axes is not None:
+            (_, side), (_, unit) = layers.pixel_sides(layer, axes)
+            if unit != "pixel":
+                hint = f"{PixelSize(side / self.scale_spin.value(), unit)}"
+        self.size_line.setPlaceholderText(hint)
+
     def _on_scale(self, value: float) -> None:
+        self.size_line.blockSignals(True)
+        self.size_line.clear()  # the later choice counts
+        self.size_line.blockSignals(False)
         info = self.model_combo.info
         self._scale_is_models = value == (4 if info is None else info.scale)
+        self._show_scale()
         self._want_estimate()
 
     def _on_inventory(self, inventory: models.Inventory) -> None:
@@ -387,7 +466,7 @@ class UpscaleWidget(RunWidget):
         self.folder_dialog.activateWindow()
         self.folder_dialog.source_line.setFocus()
 
-    def _folder_settings(self) -> tuple[dict[str, Any], RangeChoice | None]:
+    def _folder_settings(self) -> dict[str, Any]:
         options = self.source.options(self.model, self._outscale)
         # Without a strength of the user's own, each file is denoised as its noise asks for.
         options |= {
@@ -396,7 +475,11 @@ class UpscaleWidget(RunWidget):
         }
         if not self._own_strength:
             options["model"] = self.model_combo.key
-        return options, self.source.range_of_files()
+        return {
+            "options": options,
+            "value_range": self.source.range_of_files(),
+            "pixel_size": self._pixel_size,
+        }
 
     def leave(self) -> None:
         """Closing the dock ends the work; the viewer goes on without us."""

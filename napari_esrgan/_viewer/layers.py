@@ -47,6 +47,16 @@ def guessed_axes(layer: Any) -> Axes:
     return guess_axes(spatial_shape(layer), bool(layer.rgb), tuple(layer.axis_labels))
 
 
+def pixel_sides(layer: Any, axes: Axes) -> tuple[tuple[float, float], tuple[str, str]]:
+    """The sides of a layer's pixels in the world along y and x, and their units."""
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), float)
+    sides = []
+    for axis in (axes.y, axes.x):
+        step = np.eye(layer.ndim)[axis]
+        sides.append(float(np.linalg.norm(np.asarray(layer.data_to_world(step)) - origin)))
+    return (sides[0], sides[1]), (str(layer.units[axes.y]), str(layer.units[axes.x]))
+
+
 def shown_plane(viewer: Any, layer: Any, axes: Axes) -> tuple[int, ...]:
     """The index along `axes.outer` of the plane that the sliders show."""
     shape = spatial_shape(layer)

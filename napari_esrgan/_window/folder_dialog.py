@@ -28,11 +28,10 @@ from napari_esrgan._window.plain import wrapped
 from napari_esrgan._window.run_panel import RunPanel
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work.messages import Cancelled, FileDone, FolderOutcome, Report, State
-from napari_esrgan._work.ranges import RangeChoice
 from napari_esrgan._work.request import FolderRequest
 
-Settings = Callable[[], tuple[dict[str, Any], RangeChoice | None]]
-"""What the form says: a request's `options` and `value_range`; ValueError with a reason if not."""
+Settings = Callable[[], dict[str, Any]]
+"""What the form says: a `FolderRequest`'s fields beyond this window's; ValueError says why not."""
 
 FolderJob = Callable[[FolderRequest, Report, Cancelled], FolderOutcome]
 
@@ -169,7 +168,7 @@ class FolderDialog(QDialog):
         if self.run.running:
             return
         try:
-            options, value_range = self._settings()
+            settings = self._settings()
         except ValueError as error:
             notices.show_error(str(error))
             return
@@ -178,8 +177,7 @@ class FolderDialog(QDialog):
             target=Path(self.target_line.text()).expanduser(),
             recursive=self.recursive_check.isChecked(),
             overwrite=self.overwrite_check.isChecked(),
-            value_range=value_range,
-            options=options,
+            **settings,
         )
         self.log.clear()
         self._done = self._noted = 0

@@ -24,6 +24,7 @@ from napari_esrgan._work.messages import (
     stop_if,
 )
 from napari_esrgan._work.ome_tiff import OmeImage, ome_axes, write_ome_tiff
+from napari_esrgan._work.pixel_size import scale_for
 from napari_esrgan._work.ranges import RangeChoice, default_kind
 from napari_esrgan._work.request import FolderRequest, UpscaleRequest
 from napari_esrgan._work.upscale import run_upscale
@@ -157,6 +158,11 @@ def _upscaled(
     pixels = image.pixels
     axes = guess_axes(pixels.shape[: len(labels)], colours, labels)
     values = request.value_range or RangeChoice(default_kind(pixels.dtype, lazy=False))
+    options = {**request.options, "fill_in_seconds": float("inf")}  # nobody watches
+    if request.pixel_size is not None:
+        options["outscale"] = scale_for(
+            request.pixel_size, (scale[axes.y], scale[axes.x]), (units[axes.y], units[axes.x])
+        )
     outcome = run_upscale(
         UpscaleRequest(
             data=pixels,
@@ -164,7 +170,7 @@ def _upscaled(
             region=whole(axes, pixels.shape),
             value_range=values,
             shown=(0,) * len(axes.outer),
-            **{**request.options, "fill_in_seconds": float("inf")},  # nobody watches
+            **options,
         ),
         report,
         cancelled,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_esrgan._work.axes import Axes
+from napari_esrgan._work.pixel_size import PixelSize
 from napari_esrgan._work.ranges import RangeChoice
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class FolderRequest:
         None: what a layer of the file's type would have.
     options : dict
         The other fields of `UpscaleRequest`: model, outscale, device, ...
+    pixel_size : PixelSize or None
+        Each file is scaled to pixels of this size, whatever `outscale` says.
     """
 
     source: Path
@@ -121,3 +124,4 @@ class FolderRequest:
     overwrite: bool
     value_range: RangeChoice | None
     options: dict[str, Any]
+    pixel_size: PixelSize | None = None

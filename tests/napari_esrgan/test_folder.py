@@ -16,6 +16,7 @@ import esrgan_ext as esr
 from esrgan_ext.errors import OptionError
 from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._work.folder import run_folder
+from napari_esrgan._work.pixel_size import PixelSize
 from napari_esrgan._work.request import FolderRequest
 from tests.napari_esrgan.conftest import never, words
 
@@ -199,3 +200,26 @@ def test_a_result_beyond_the_memory_budget_leaves_no_store(tmp_path, model_file)
     results = [tifffile.imread(tmp_path / n / "a.ome.tif") for n in ("disk", "memory")]
     np.testing.assert_array_equal(*results)
     assert [p for p in stores.rglob("*") if p.name == "zarr.json"] == []
+
+
+def test_each_file_is_scaled_to_a_pixel_size(tmp_path, model_file):
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name, per_um in (("fine", 5), ("coarse", 2.5)):
+        tifffile.imwrite(
+            source / f"{name}.tif", words((20, 30)), imagej=True,
+            resolution=(per_um, per_um), metadata={"unit": "um"},
+        )  # fmt: skip
+    tifffile.imwrite(source / "unknown.tif", words((20, 30)))
+    size = PixelSize(100, "nanometer")
+    outcome = run_folder(
+        request_for(source, target, model_file, pixel_size=size), lambda _: None, never
+    )
+    assert tifffile.imread(target / "fine.ome.tif").shape == (40, 60)
+    assert tifffile.imread(target / "coarse.ome.tif").shape == (80, 120)
+    for name in ("fine", "coarse"):
+        pixels, _, _ = described(target / f"{name}.ome.tif")
+        assert float(pixels["PhysicalSizeX"]) == pytest.approx(0.1)
+    (failed,) = outcome.failed
+    assert failed.source.name == "unknown.tif"
+    assert "no pixel size" in failed.error
