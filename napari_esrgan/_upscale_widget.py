@@ -28,6 +28,7 @@ from napari_esrgan._window.clipboard import copy_text
 from napari_esrgan._window.dock import form_layout
 from napari_esrgan._window.extra_layers import result_to_check, start_consistency, start_live
 from napari_esrgan._window.folder_dialog import FolderDialog
+from napari_esrgan._window.layer_queue import LayerQueue, selected_images
 from napari_esrgan._window.layer_task import LayerTask
 from napari_esrgan._window.model_combo import ModelCombo
 from napari_esrgan._window.plain import guard_wheel, label, show_advice, wrapped
@@ -36,6 +37,7 @@ from napari_esrgan._window.swipe import Swipe
 from napari_esrgan._window.thread import Runner
 from napari_esrgan._work import models
 from napari_esrgan._work.advice import advice
+from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.estimate import Estimate, estimate
 from napari_esrgan._work.folder import run_folder
 from napari_esrgan._work.messages import Status
@@ -48,6 +50,7 @@ from napari_esrgan._work.pixel_size import (
 )
 from napari_esrgan._work.request import Mix, UpscaleRequest
 from napari_esrgan._work.uncertainty import run_uncertainty
+from napari_esrgan._work.upscale import run_upscale
 from napari_esrgan._work.wording import describe_estimate
 
 # While someone types or pans, an estimate waits for them to pause.
@@ -192,6 +195,10 @@ class UpscaleWidget(RunWidget):
         self.swipe_button.clicked.connect(self.toggle_swipe)
         self.swipe.active_changed.connect(self.swipe_button.setChecked)
         self.controller.ended.connect(self._on_ended)
+        self._viewer.layers.selection.events.changed.connect(self._on_selection)
+        self._queue = LayerQueue(self._viewer, self.controller, self._begin, self)
+        self._queue.changed.connect(self.panel.set_prefix)
+        self._queue.ended.connect(self._on_queue_ended)
 
     # The form
 
@@ -217,23 +224,38 @@ class UpscaleWidget(RunWidget):
 
     def _scale_of_size(self) -> float | None:
         """The scale that gives the chosen layer pixels of the size typed, if one was."""
-        layer, axes, wanted = self.source.layer, self.source.axes_editor.axes, self._pixel_size
-        if wanted is None or layer is None or axes is None:
-            return None
-        return scale_for(wanted, *layers.pixel_sides(layer, axes))
+        layer, axes = self.source.layer, self.source.axes_editor.axes
+        return None if layer is None or axes is None else self._scale_of(layer, axes)
+
+    def _scale_of(self, layer: Any, axes: Axes) -> float | None:
+        wanted = self._pixel_size
+        return None if wanted is None else scale_for(wanted, *layers.pixel_sides(layer, axes))
+
+    def _scale_to_ask(self, of_size: float | None) -> float | None:
+        """A request's scale: the model's own is asked for as None."""
+        if of_size is None:
+            return self._outscale
+        info = self.model_combo.info
+        return None if info is not None and of_size == info.scale else of_size
 
     def request(self) -> UpscaleRequest:
         """What the form says now; see `RunWidget.request`."""
-        scale = self._scale_of_size()
-        if scale is None or (info := self.model_combo.info) is None or scale != info.scale:
-            outscale = self._outscale if scale is None else scale
-        else:
-            outscale = None
-        request = self.source.request(self.model, outscale)
+        request = self.source.request(self.model, self._scale_to_ask(self._scale_of_size()))
         return replace(
             request,
             consistent=self.consistent_check.isChecked(),
             denoise_auto=self._strength is None,
+        )
+
+    def _request_for(self, layer: Any) -> UpscaleRequest:
+        """The same for another layer, denoised as its own noise asks for unless the user says."""
+        scale = self._scale_of(layer, self.source.axes_of(layer))
+        model = self.model if self._own_strength else self.model_combo.key
+        request = self.source.request_for(layer, model, self._scale_to_ask(scale))
+        return replace(
+            request,
+            consistent=self.consistent_check.isChecked(),
+            denoise_auto=not self._own_strength,
         )
 
     @property
@@ -390,16 +412,48 @@ class UpscaleWidget(RunWidget):
     # The run
 
     def run(self) -> None:
-        """Start upscaling what the form says."""
-        if not self.controller.running and (request := self.checked_request()) is not None:
+        """Start upscaling what the form says: of the chosen layer, or of all that are selected."""
+        if self.controller.running or (request := self.checked_request()) is None:
+            return
+        if several := self._several:
+            self._queue.start(several)
+        else:
             self.start(request, self.label)
+
+    @property
+    def _several(self) -> list[Any]:
+        """The selected layers where they are more than the chosen one."""
+        chosen = selected_images(self._viewer)
+        return chosen if len(chosen) > 1 and any(map(self._is_chosen, chosen)) else []
+
+    def _is_chosen(self, layer: Any) -> bool:
+        chosen = self.source.layer
+        return chosen is not None and chosen.unique_id == layer.unique_id
+
+    def _begin(self, layer: Any) -> None:
+        """Run one of several layers."""
+        is_chosen = self._is_chosen(layer)
+        request = self.request() if is_chosen else self._request_for(layer)
+        label = self.label if is_chosen or self._own_strength else self.model_combo.label
+        self.controller.start(layer, request, label, run_upscale)
+        self.panel.started()
+        self._set_enabled()
 
     def _on_ended(self, _how: str) -> None:
         self._set_enabled()
         self._want_estimate()
 
+    def _on_selection(self, _event: Any = None) -> None:
+        self._set_enabled()
+
+    def _on_queue_ended(self, text: str) -> None:
+        self._set_enabled()
+        self.panel.say(text)
+
     def _set_enabled(self) -> None:
         has_layer = self.source.layer is not None
+        several = len(self._several)
+        self.run_button.setText(f"Run on {several} layers" if several else "Run")
         self.run_button.setEnabled(has_layer and not self.controller.running)
         for button in (self.script_button, self.live_button, self.consistency_button):
             button.setEnabled(has_layer)
@@ -483,7 +537,9 @@ class UpscaleWidget(RunWidget):
 
     def leave(self) -> None:
         """Closing the dock ends the work; the viewer goes on without us."""
+        self._queue.leave()
         super().leave()
+        self._viewer.layers.selection.events.changed.disconnect(self._on_selection)
         self.swipe.stop()
         self.folder_dialog.run.cancel()
         self.folder_dialog.close()

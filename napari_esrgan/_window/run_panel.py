@@ -24,6 +24,7 @@ class RunPanel(QWidget):
     def __init__(self, controller: UpscaleController | FolderRun) -> None:
         super().__init__()
         self._controller = controller
+        self._prefix = ""
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop; the viewer is then as it was before")
         self.cancel_button.setEnabled(False)
@@ -56,12 +57,16 @@ class RunPanel(QWidget):
     def say(self, text: str) -> None:
         self.status_label.setText(text)
 
+    def set_prefix(self, text: str) -> None:
+        """What progress begins with, where a run is one of several."""
+        self._prefix = f"{text}: " if text else ""
+
     def _on_report(self, message: Any) -> None:
         if self._controller.state is State.CANCELLING:
             return
         if isinstance(message, Progress):
             self.bar.setValue(1000 * message.done // max(message.total, 1))
-        self.status_label.setText(describe_progress(message))
+        self.status_label.setText(self._prefix + describe_progress(message))
 
     def _on_ended(self, how: str) -> None:
         self.bar.setValue(1000 if how == "finished" else 0)

@@ -18,8 +18,9 @@ from napari_esrgan._viewer.requests import contrast_limits, current_request
 from napari_esrgan._window.fields import AxesEditor, LayerCombo, RangeEditor
 from napari_esrgan._window.plain import guard_wheel, shrinkable
 from napari_esrgan._window.regions import VIEW, RegionCombo
+from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.models import DeviceChoice
-from napari_esrgan._work.ranges import RangeChoice, default_kind, is_lazy
+from napari_esrgan._work.ranges import RangeChoice, RangeKind, default_kind, is_lazy
 from napari_esrgan._work.request import Mix, UpscaleRequest
 
 
@@ -114,11 +115,52 @@ class SourceForm(QObject):
             raise ValueError("choose an image layer first (Open, or drag an image here)")
         if axes is None:
             raise ValueError("one axis must be Y, one X and at most one channels")
+        return self._request(
+            layer, axes, self.range_editor.choice(contrast_limits(layer)), model, outscale
+        )
+
+    def axes_of(self, layer: Any) -> Axes:
+        """The axes of a layer: the form's where its axes are like those of the chosen one."""
+        axes, chosen = self.axes_editor.axes, self.layer
+        if axes is None or chosen is None:
+            return layers.guessed_axes(layer)
+        alike = layers.spatial_shape(layer) == layers.spatial_shape(chosen)
+        alike &= (layer.rgb, layer.axis_labels) == (chosen.rgb, chosen.axis_labels)
+        return axes if alike else layers.guessed_axes(layer)
+
+    def request_for(self, layer: Any, model: str | Mix, outscale: float | None) -> UpscaleRequest:
+        """What the form says, for another layer than the chosen one.
+
+        Its axes are those of `axes_of`, and its range is what suits it unless another was chosen.
+
+        Raises
+        ------
+        ValueError
+            As `request`.
+        """
+        chosen, kind = self.layer, self.range_editor.kind
+        data = layers.finest(layer)
+        if chosen is None or kind == _first_range(chosen):
+            kind = default_kind(np.dtype(data.dtype), is_lazy(data))
+            limits = contrast_limits(layer) if kind == "limits" else None
+            values = RangeChoice(kind, limits)
+        else:
+            values = self.range_editor.choice(contrast_limits(layer))
+        return self._request(layer, self.axes_of(layer), values, model, outscale)
+
+    def _request(
+        self,
+        layer: Any,
+        axes: Axes,
+        values: RangeChoice,
+        model: str | Mix,
+        outscale: float | None,
+    ) -> UpscaleRequest:
         request = UpscaleRequest(
             data=layers.finest(layer),
             axes=axes,
             region=self.region_combo.region(layer, axes),
-            value_range=self.range_editor.choice(contrast_limits(layer)),
+            value_range=values,
             **self.options(model, outscale),
         )
         return current_request(self._viewer, layer, request)
@@ -150,10 +192,8 @@ class SourceForm(QObject):
         kind, layer = self.range_editor.kind, self.layer
         if kind == "limits" or (layer is None and kind != "own"):
             return None
-        if layer is not None:
-            data = layers.finest(layer)
-            if kind == default_kind(np.dtype(data.dtype), is_lazy(data)):
-                return None
+        if layer is not None and kind == _first_range(layer):
+            return None
         return self.range_editor.choice((0.0, 1.0))
 
     def set_devices(self, devices: tuple[DeviceChoice, ...]) -> None:
@@ -172,11 +212,10 @@ class SourceForm(QObject):
     def _on_layer(self) -> None:
         layer = self.layer
         if layer is not None:
-            data = layers.finest(layer)
             self.axes_editor.set_axes(
                 layers.guessed_axes(layer), layers.spatial_shape(layer), layer.axis_labels
             )
-            self.range_editor.set_kind(default_kind(np.dtype(data.dtype), is_lazy(data)))
+            self.range_editor.set_kind(_first_range(layer))
         self.layer_changed.emit()
         self.changed.emit()
 
@@ -186,3 +225,9 @@ class SourceForm(QObject):
     def _on_view(self, _event: Any = None) -> None:
         if self.region_combo.currentData() == VIEW:
             self.changed.emit()
+
+
+def _first_range(layer: Any) -> RangeKind:
+    """What a layer's range is until another is chosen."""
+    data = layers.finest(layer)
+    return default_kind(np.dtype(data.dtype), is_lazy(data))

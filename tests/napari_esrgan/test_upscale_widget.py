@@ -630,3 +630,64 @@ def test_the_models_own_scale_by_pixel_size_is_the_model(make_widget, viewer):
     widget.size_line.setText("0.1 parsec")
     with pytest.raises(ValueError, match="possible"):
         widget.request()
+
+
+def run_several(qtbot, widget) -> None:
+    with qtbot.waitSignal(widget._queue.ended, timeout=60_000):
+        widget.run()
+
+
+def test_the_selected_layers_run_one_after_the_other(make_widget, viewer, qtbot, model_file):
+    """Each with its own range and pixel size, as if it had been chosen."""
+    widget = make_widget()
+    photo = viewer.add_image(RNG.integers(0, 255, (12, 14, 3), np.uint8), rgb=True, name="photo")
+    cells = viewer.add_image(RNG.integers(100, 900, (16, 18), np.uint16), name="cells")
+    viewer.add_labels(np.zeros((9, 9), int))
+    viewer.add_image(RNG.integers(0, 255, (9, 9), np.uint8), name="left out")
+    assert widget.run_button.text() == "Run"
+    viewer.layers.selection = {photo, cells, viewer.layers[2]}
+    widget.source.layer_combo.choose(photo)
+    assert widget.run_button.text() == "Run on 2 layers"
+    said = []
+    widget.controller.reported.connect(lambda _: said.append(widget.panel.status_label.text()))
+    run_several(qtbot, widget)
+    assert widget.panel.status_label.text() == "2 of 2 layers done."
+    assert any(text.startswith("Layer 1 of 2: ") for text in said)
+    made = {layer.name: layer for layer in viewer.layers if "esrgan" in layer.metadata}
+    assert set(made) == {"photo x4 [tiny]", "cells x4 [tiny]"}
+    for source, name in ((photo, "photo x4 [tiny]"), (cells, "cells x4 [tiny]")):
+        parameters = made[name].metadata["esrgan"]["parameters"]
+        (values,) = parameters["ranges"]
+        values = "type" if values == "type" else tuple(values)
+        expected = esr.upscale(source.data, model_file, data_range=values, device="cpu")
+        assert np.abs(made[name].data.astype(int) - expected).max() <= 1
+        assert (parameters["range"], source.rgb) in (("type", True), ("data", False))
+
+
+def test_of_several_layers_one_fails_and_the_others_are_done(make_widget, viewer, qtbot, notices):
+    widget = make_widget()
+    good = [viewer.add_image(RNG.random((9, 9)).astype(np.float32)) for _ in range(2)]
+    bad = viewer.add_image(np.full((9, 9), np.inf, np.float32), contrast_limits=(0, 1))
+    viewer.layers.selection = {*good, bad}
+    widget.source.layer_combo.choose(good[0])
+    run_several(qtbot, widget)
+    assert widget.panel.status_label.text() == "2 of 3 layers done, 1 failed."
+    assert sum("esrgan" in layer.metadata for layer in viewer.layers) == 2
+    assert "error" in {level for level, _ in notices}
+
+
+def test_cancelling_several_layers_stops_them_all(make_widget, viewer, qtbot, monkeypatch):
+    widget = make_widget()
+    chosen = [viewer.add_image(RNG.integers(0, 255, (9, 9), np.uint8)) for _ in range(3)]
+    viewer.layers.selection = set(chosen)
+    from napari_esrgan import _upscale_widget
+
+    gate = Gate()
+    monkeypatch.setattr(_upscale_widget, "run_upscale", gate)
+    widget.run()
+    qtbot.waitUntil(gate.started.is_set)
+    with qtbot.waitSignal(widget._queue.ended, timeout=30_000):
+        widget.cancel()
+    assert widget.panel.status_label.text() == "Cancelled; 0 of 3 layers done."
+    assert len(viewer.layers) == 3
+    assert not widget.controller.running

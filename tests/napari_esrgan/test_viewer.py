@@ -72,6 +72,18 @@ def test_docking_and_a_run(docked, qtbot):
     assert "RMSE" in viewer.layers[-1].name
 
 
+def test_all_selected_layers(docked, qtbot):
+    viewer, widget = docked
+    for name in ("a", "b", "c"):
+        viewer.add_image(RNG.integers(0, 255, (10, 12), np.uint8), name=name)
+    viewer.layers.selection = {viewer.layers["a"], viewer.layers["c"]}
+    widget.source.layer_combo.choose(viewer.layers["a"])
+    assert widget.run_button.text() == "Run on 2 layers"
+    with qtbot.waitSignal(widget._queue.ended, timeout=120_000):
+        widget.run_button.click()
+    assert [layer.name for layer in viewer.layers[3:]] == ["a x4 [tiny]", "c x4 [tiny]"]
+
+
 def test_the_view_region_is_what_is_on_screen(docked, qtbot):
     viewer, widget = docked
     layer = viewer.add_image(RNG.integers(0, 255, (200, 300), np.uint8))
