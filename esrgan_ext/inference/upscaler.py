@@ -236,8 +236,9 @@ class Upscaler:
             return 0.0
         return strength_for(image, layout)
 
-    def _denoising(self, strength: float) -> Upscaler:
-        """One with the same options and the pair's mix of that strength, made once and kept."""
+    def with_strength(self, strength: float) -> Upscaler:
+        """One with the same options and that much denoising, whatever an image asks for; its
+        network, a mix of the model's pair, is made once and kept."""
         key = f"denoise {strength}"
         if key not in self._chosen:
             network = load_denoising(self.model or "", strength)
@@ -426,7 +427,7 @@ class Upscaler:
         self._engine.groups(layout.channels_per_image)
         strength = self._strength(pixels, layout)
         if strength:
-            denoising = cast(Any, self._denoising(strength))
+            denoising = cast(Any, self.with_strength(strength))
             result = denoising(
                 pixels, data_range=(values.low, values.high), channel_axis=axis, progress=progress,
                 on_tile=on_tile, out=out, start=start, area=area, return_std=return_std,

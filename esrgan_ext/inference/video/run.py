@@ -7,6 +7,7 @@ packets as one that was not.
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import threading
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from esrgan_ext.errors import ImageFileError, OptionError, UpscaleCancelled
+from esrgan_ext.inference.arrays import GRAY
 from esrgan_ext.inference.model_cache import digest_of
+from esrgan_ext.inference.noise import PLANES
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.inference.video.animation import write_animation
 from esrgan_ext.inference.video.encoder import Encoding, SegmentEncoder, encoding_for
@@ -28,6 +31,8 @@ from esrgan_ext.inference.video.frames import ANIMATION_SUFFIXES, VIDEO_SUFFIXES
 from esrgan_ext.inference.video.mux import join
 from esrgan_ext.inference.video.progress_folder import ProgressFolder, identity
 from esrgan_ext.inference.video.source import AnimationSource, Source, open_source
+from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
+from esrgan_ext.weights.choice import choose_model
 from esrgan_ext.weights.loading import info_of
 
 # A segment is what a killed run loses at most: a minute's work at 200 GFLOP/s (two cores), but not
@@ -101,7 +106,9 @@ def upscale_video(
         mp4, mov, mkv, webm, avi, or animated gif, webp, png, avif. An animation can become a
         video, and a video of 8 bits an animation.
     model : str, path or SRNetwork
-        See `Upscaler`.
+        See `Upscaler`. 'auto' chooses one for the whole clip: a gray one, or one of more than 8
+        bits, gets the model that is true to the data. Denoising that follows the noise takes one
+        strength, by the first 16 frames.
     start, end : float, optional
         Seconds: the part of the clip that is taken.
     codec, crf, pixel_format
@@ -116,7 +123,7 @@ def upscale_video(
     progress : callable, optional
         ``progress(frames_done, frames_in_all_or_None)`` after each frame; False stops the run.
     **options
-        Of `Upscaler`: outscale, tile, overlap, device, precision, ensemble.
+        Of `Upscaler`: outscale, tile, overlap, device, precision, ensemble, denoise.
 
     Returns
     -------
@@ -146,9 +153,9 @@ def upscale_video(
     _check_target(source, target, overwrite)
     clip_source = open_source(source, start, end)
     clip = clip_source.clip
-    upscaler = model if isinstance(model, Upscaler) else Upscaler(model, **options)
+    upscaler, remarks = _for_clip(model, options, clip_source)
     size = upscaler.output_size(clip.height, clip.width)
-    notes = list(clip_source.notes)
+    notes = [*clip_source.notes, *remarks]
     encoding: Encoding | None = None
     if target.suffix.lower() in VIDEO_SUFFIXES:
         encoding, remarks = encoding_for(
@@ -212,8 +219,7 @@ def upscale_frames(
         Seconds, and the frame: (H, W, 3) or (H, W, 4), uint8, or uint16 for clips of more bits.
     """
     opened = open_source(source, start, end)
-    upscaler = model if isinstance(model, Upscaler) else Upscaler(model, **options)
-    upscaler = _for_frames(upscaler)
+    upscaler, _ = _for_clip(model, options, opened)
     last: tuple[np.ndarray, np.ndarray] | None = None
     for frame in opened.frames():
         if last is None or not np.array_equal(last[0], frame.pixels):
@@ -232,14 +238,45 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
         raise OptionError(f"{target} exists: give another name, or --overwrite")
 
 
-def _for_frames(upscaler: Upscaler) -> Upscaler:
-    """One for frames: colours last, and one range for all of them, where none is given."""
-    frames = upscaler.with_channel_axis(-1)
+def _for_clip(
+    model: Model | Upscaler, options: dict[str, Any], source: Source
+) -> tuple[Upscaler, list[str]]:
+    """One for all frames of a clip, and what was chosen for it: colours last, one range, one model
+    and one strength of denoising, since frames that differ in them would flicker."""
+    upscaler = model if isinstance(model, Upscaler) else Upscaler(model, **options)
+    frames, chosen = upscaler.with_channel_axis(-1), []
     if frames.data_range is None:
         frames.data_range = "type"
-    if frames.options.denoise == "auto":  # a strength for each frame would flicker
-        frames.options = replace(frames.options, denoise=None)
-    return frames
+    if frames.model is None:
+        first = _first_frames(source)
+        gray = bool((first[..., :3] == first[..., :1]).all())
+        choice = choose_model(first.dtype, GRAY if gray else first.shape[-1])
+        frames = frames.for_model(choice.model)
+        chosen.append(f"model: {choice}")
+    if frames.options.denoise == "auto":
+        strength = None
+        if frames.model in FOLLOWS_NOISE:
+            strength = frames.denoise_strength(_first_frames(source))
+        if strength:
+            frames = frames.with_strength(strength)
+            chosen.append(f"denoising of strength {strength:g}, as the first frames ask for")
+        else:
+            frames.options = replace(frames.options, denoise=None)
+    return frames, chosen
+
+
+def _first_frames(source: Source) -> np.ndarray:
+    """The first frames of a clip, as many as tell of its noise: (N, H, W, 3 or 4)."""
+    found = []
+    try:
+        for frame in itertools.islice(source.frames(), PLANES):
+            found.append(frame.pixels)
+    except ImageFileError:
+        if not found:
+            raise
+    if not found:
+        raise ImageFileError(f"{source.path}: holds no frames")
+    return np.stack(found)
 
 
 def _segment_length(upscaler: Upscaler, height: int, width: int) -> int:
@@ -260,7 +297,7 @@ class _Work:
         progress: FrameProgress | None,
     ) -> None:
         self._source, self._encoding = source, encoding
-        self._upscaler = _for_frames(upscaler)
+        self._upscaler = upscaler
         self._folder, self._length, self._progress = folder, length, progress
         self._batch = 1 if upscaler.device.is_cpu else _GPU_FRAMES
         self._last: tuple[np.ndarray, np.ndarray] | None = None

@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from esrgan_ext.errors import ImageFileError, OptionError, ResumeError, UpscaleCancelled
 from tests.inference.video.clips import (
@@ -366,3 +367,34 @@ def test_twenty_kills_lose_nothing(tmp_path: Path, run, model_file: Path) -> Non
     assert [t for t, _ in after] == [t for t, _ in expected]
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(after, expected, strict=True))
     assert sound_of(target) == sound_of(source)
+
+
+def test_auto_takes_one_model_and_one_strength_for_a_clip(tmp_path: Path) -> None:
+    from esrgan_ext.inference.upscaler import Upscaler
+    from esrgan_ext.inference.video import upscale_frames, upscale_video
+
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[:32, :48]
+    bright = 60 + 120 * np.exp(-((y - 16) ** 2 + (x - 20) ** 2) / 60)
+    noisy = [(bright + rng.normal(0, 30, bright.shape)).clip(0, 255) for _ in range(3)]
+    frames = [np.repeat(n.astype(np.uint8)[..., None], 3, 2) for n in noisy]
+    source = tmp_path / "in.png"
+    stills = [Image.fromarray(frame) for frame in frames]
+    stills[0].save(source, save_all=True, append_images=stills[1:], duration=40)
+    found = [pixels for _, pixels in upscale_frames(source, "auto", device="cpu")]
+    same = Upscaler(
+        "lite-micro-x4", device="cpu", denoise=1, channel_axis=-1, data_range="type"
+    )  # fmt: skip
+    assert len(found) == 3
+    for result, frame in zip(found, frames, strict=True):
+        assert np.array_equal(result, same(frame))
+    written = upscale_video(source, tmp_path / "out.png", "auto", device="cpu")
+    notes = " ".join(written.notes)
+    assert "lite-micro-x4" in notes
+    assert "strength 1" in notes
+    smooth = [Image.fromarray(np.repeat(bright.astype(np.uint8)[..., None], 3, 2))] * 2
+    smooth[0].save(source, save_all=True, append_images=smooth[1:], duration=40)
+    clean = upscale_video(
+        source, tmp_path / "out.png", "auto", device="cpu", denoise=0, overwrite=True
+    )
+    assert "strength" not in " ".join(clean.notes)
