@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from esrgan_ext.errors import EsrganError, UpscaleCancelled
+from esrgan_ext.inference.arrays import layout_of
 from esrgan_ext.inference.capacity import check_space, check_target
 from esrgan_ext.inference.files import ImageFile, facts_of, read_image, write_image
 from esrgan_ext.inference.folder import FileJob
 from esrgan_ext.inference.headers import MAX_PIXELS
 from esrgan_ext.inference.progress import Progress
 from esrgan_ext.inference.ranges import DataRange, follows_data
+from esrgan_ext.inference.samples import has_empty_channel
 from esrgan_ext.weights.choice import choose_model
 
 if TYPE_CHECKING:
@@ -74,7 +76,13 @@ class FileUpscaler:
         if self._upscaler.model is not None:
             return self._upscaler, []
         scientific = "TIFF" if image.format == "tiff" else None
-        choice = choose_model(image.pixels.dtype, channels, scientific=scientific)
+        layout = layout_of(image.pixels.shape, image.channel_axis)
+        choice = choose_model(
+            image.pixels.dtype,
+            channels,
+            scientific=scientific,
+            empty_channel=has_empty_channel(image.pixels, layout),
+        )
         return self._upscaler.for_model(choice.model), [str(choice)]
 
     def check(self, image: ImageFile, target: Path) -> None:

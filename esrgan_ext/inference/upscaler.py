@@ -28,6 +28,7 @@ from esrgan_ext.inference.options import OptionValues, UpscaleOptions
 from esrgan_ext.inference.plan import Plan
 from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.ranges import DataRange
+from esrgan_ext.inference.samples import has_empty_channel
 from esrgan_ext.inference.tile_loop import TileLoop
 from esrgan_ext.inference.tiles import Rect, split
 from esrgan_ext.models import SRNetwork
@@ -165,12 +166,18 @@ class Upscaler:
         dtype: np.dtype,
         *,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
+        image: np.ndarray | None = None,
     ) -> Choice | None:
-        """Which model 'auto' takes for such an array, and why; None where a model was given."""
+        """Which model 'auto' takes for such an array, and why; None where a model was given.
+
+        With the `image` itself it is known, too, whether one of its colours is empty: stains drawn
+        in colour are no photo.
+        """
         if self._network is not None:
             return None
         layout = arrays.layout_of(shape, self._axis(channel_axis))
-        return choose_model(np.dtype(dtype), layout.channels_per_image)
+        empty = image is not None and has_empty_channel(image, layout)
+        return choose_model(np.dtype(dtype), layout.channels_per_image, empty_channel=empty)
 
     def for_image(
         self,
@@ -178,9 +185,10 @@ class Upscaler:
         dtype: np.dtype,
         *,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
+        image: np.ndarray | None = None,
     ) -> Upscaler:
         """The upscaler of the model that is chosen for such an array; itself where it was given."""
-        choice = self.choice(shape, dtype, channel_axis=channel_axis)
+        choice = self.choice(shape, dtype, channel_axis=channel_axis, image=image)
         return self if choice is None else self.for_model(choice.model)
 
     def for_model(self, model: str, network: SRNetwork | None = None) -> Upscaler:
@@ -214,7 +222,7 @@ class Upscaler:
         """
         axis = self._axis(channel_axis)
         if self._network is None:
-            chosen = self.for_image(image.shape, image.dtype, channel_axis=axis)
+            chosen = self.for_image(image.shape, image.dtype, channel_axis=axis, image=image)
             return chosen.denoise_strength(image, channel_axis=axis)
         if not self._follows_noise:
             strength = self.options.denoise
@@ -416,7 +424,9 @@ class Upscaler:
         pixels = np.asarray(image)
         result: np.ndarray | tuple[np.ndarray, np.ndarray]
         if self._network is None:
-            chosen = cast(Any, self.for_image(pixels.shape, pixels.dtype, channel_axis=axis))
+            chosen = cast(
+                Any, self.for_image(pixels.shape, pixels.dtype, channel_axis=axis, image=pixels)
+            )
             result = chosen(
                 pixels, data_range=data_range, channel_axis=axis, progress=progress,
                 on_tile=on_tile, out=out, start=start, area=area, return_std=return_std,

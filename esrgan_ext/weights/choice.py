@@ -44,7 +44,12 @@ def is_auto(model: Any) -> bool:
 
 
 def choose_model(
-    dtype: np.dtype, channels: int, *, scientific: str | None = None, calibrated: bool = False
+    dtype: np.dtype,
+    channels: int,
+    *,
+    scientific: str | None = None,
+    calibrated: bool = False,
+    empty_channel: bool = False,
 ) -> Choice:
     """The model for an image.
 
@@ -60,12 +65,17 @@ def choose_model(
         The name of a format of which measurements come ("TIFF", "OME-Zarr").
     calibrated : bool
         Its pixels have a physical size.
+    empty_channel : bool
+        One of its colours is of one value throughout, as where one or two stains are drawn in
+        colour: then each channel is an image of its own.
     """
     dtype = np.dtype(dtype)
     if scientific is not None:
         why = scientific
     elif calibrated:
         why = "pixels of a physical size"
+    elif empty_channel and channels in (3, 4):
+        why = "an empty colour channel, as of stains"
     elif dtype.kind == "f":
         why = "floating point"
     elif dtype.itemsize > 1:
@@ -77,5 +87,5 @@ def choose_model(
     else:
         return Choice(PHOTO, "draws detail: an 8-bit colour photo")
     # Channel by channel a photo of 16 bits would lose 1.4 dB (Set5).
-    model = FAITHFUL_COLOUR if channels in (3, 4) else FAITHFUL
+    model = FAITHFUL_COLOUR if channels in (3, 4) and not empty_channel else FAITHFUL
     return Choice(model, f"true to the data: {why}")

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import esrgan_ext as esr
 from esrgan_ext.weights.catalogue import FAITHFUL, FAITHFUL_COLOUR
@@ -155,3 +156,30 @@ def test_every_option_is_a_keyword_of_all_that_upscale():
     for call in (esr.Upscaler, esr.upscale, esr.upscale_lazy):
         with pytest.raises(TypeError, match="nonsense"):
             call(np.zeros((4, 4), np.uint8), nonsense=1)
+
+
+@pytest.mark.parametrize("empty", [(2,), (0, 2)])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_stains_drawn_in_colour_are_no_photo(channels, empty):
+    image = RNG.integers(0, 255, (9, 8, channels)).astype(np.uint8)
+    up = esr.Upscaler(device="cpu")
+    assert up.choice(image.shape, image.dtype, image=image).model == PHOTO
+    image[..., list(empty)] = 0
+    choice = up.choice(image.shape, image.dtype, image=image)
+    assert choice.model == FAITHFUL
+    assert "empty" in choice.reason
+    expected = esr.upscale(image, FAITHFUL, device="cpu")
+    assert np.array_equal(up(image), expected)
+    lazily = esr.upscale_lazy(image, device="cpu").compute(scheduler="sync")
+    assert np.abs(lazily.astype(int) - expected).max() <= 1
+    everything_even = np.full_like(image, 7)
+    assert up.choice(image.shape, image.dtype, image=everything_even).model == PHOTO
+
+
+def test_a_png_of_stains_gets_the_truth(tmp_path):
+    image = RNG.integers(0, 255, (9, 8, 3)).astype(np.uint8)
+    image[..., 0] = 0
+    Image.fromarray(image).save(tmp_path / "in.png")
+    esr.upscale_file(tmp_path / "in.png", tmp_path / "out.png", device="cpu")
+    result = np.asarray(Image.open(tmp_path / "out.png"))
+    assert np.array_equal(result, esr.upscale(image, FAITHFUL, device="cpu"))

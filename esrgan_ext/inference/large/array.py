@@ -25,6 +25,7 @@ from esrgan_ext.inference.large.grid import Chunk, Grid
 from esrgan_ext.inference.model_cache import Settings
 from esrgan_ext.inference.options import OptionValues, UpscaleOptions
 from esrgan_ext.inference.ranges import DataRange
+from esrgan_ext.inference.samples import has_empty_channel
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.weights.choice import AUTO, choose_model, is_auto
@@ -69,7 +70,10 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
         array = np.asarray(array)
     layout = arrays.layout_of(tuple(array.shape), chosen.channel_axis)
     if is_auto(model):
-        model = choose_model(np.dtype(array.dtype), layout.channels_per_image).model
+        empty = has_empty_channel(array, layout)
+        model = choose_model(
+            np.dtype(array.dtype), layout.channels_per_image, empty_channel=empty
+        ).model
     side = chosen.tile_side
     denoise = chosen.denoise
     if not chosen.consistent and follows_noise(str(model), denoise):

@@ -26,6 +26,7 @@ from esrgan_ext.inference.large.store.options import StoreOptions, within
 from esrgan_ext.inference.large.store.tasks import Job
 from esrgan_ext.inference.model_cache import Settings
 from esrgan_ext.inference.ranges import DataRange
+from esrgan_ext.inference.samples import has_empty_channel
 from esrgan_ext.inference.tiles import Rect, split
 from esrgan_ext.inference.upscaler import Upscaler
 from esrgan_ext.models import SRNetwork
@@ -145,7 +146,10 @@ def prepare(source: Path, options: StoreOptions) -> Request:
     model, choice = options.model, None
     if is_auto(model):
         kind = "TIFF" if is_tiff else "OME-Zarr"
-        choice = choose_model(dtype, layout.channels_per_image, scientific=kind)
+        empty = has_empty_channel(level.source, layout)
+        choice = choose_model(
+            dtype, layout.channels_per_image, scientific=kind, empty_channel=empty
+        )
         model = choice.model
     denoise = options.denoise
     if not options.consistent and follows_noise(str(model), denoise):
