@@ -102,7 +102,7 @@ def delete_stores(viewer: napari.Viewer) -> None:
     from napari_esrgan._work import stores
     from napari_esrgan._work.wording import size
 
-    made = [layers.provenance(layer) or {} for layer in viewer.layers]
+    made = [layer.metadata.get(layers.METADATA_KEY, {}) for layer in viewer.layers]
     shown = [entry["store"] for entry in made if entry.get("store")]
     unused = stores.unused_stores(preferences().folder, shown)
     if not unused:

@@ -26,7 +26,12 @@ from napari_esrgan._viewer import layers, notices
 from napari_esrgan._viewer.preferences import AUTO, remember_model
 from napari_esrgan._window.clipboard import copy_text
 from napari_esrgan._window.dock import form_layout
-from napari_esrgan._window.extra_layers import result_to_check, start_consistency, start_live
+from napari_esrgan._window.extra_layers import (
+    result_to_check,
+    start_consistency,
+    start_labels,
+    start_live,
+)
 from napari_esrgan._window.folder_dialog import FolderDialog
 from napari_esrgan._window.layer_queue import LayerQueue, selected_images
 from napari_esrgan._window.layer_task import LayerTask
@@ -71,6 +76,7 @@ class UpscaleWidget(RunWidget):
         self._estimate_runner = Runner(self)
         self._consistency = LayerTask(napari_viewer, self)
         self._live = LayerTask(napari_viewer, self)
+        self._labels = LayerTask(napari_viewer, self)
         self._estimate_wanted = False
         self._scale_is_models = True
         self._pair_member = self._estimated_model = ""
@@ -123,6 +129,10 @@ class UpscaleWidget(RunWidget):
         self.folder_button = QPushButton("Folder…")
         self.folder_button.setToolTip("Upscale the image files of a folder with what the form says")
         self.folder_dialog = FolderDialog(run_folder, self._folder_settings, self)
+        self.labels_button = QPushButton("Labels")
+        self.labels_button.setToolTip(
+            "Enlarge the Labels layers that lie on the source to the result's pixels (nearest)"
+        )
         self.swipe_button = QPushButton("Swipe")
         self.swipe_button.setCheckable(True)
         self.swipe_button.setToolTip(
@@ -158,9 +168,10 @@ class UpscaleWidget(RunWidget):
         extras.addWidget(self.swipe_button, 0, 0)
         extras.addWidget(self.consistency_button, 0, 1)
         extras.addWidget(self.uncertainty_button, 0, 2)
+        extras.addWidget(self.labels_button, 0, 3)
         extras.addWidget(self.live_button, 1, 0)
         extras.addWidget(self.folder_button, 1, 1)
-        extras.addWidget(self.script_button, 1, 2)
+        extras.addWidget(self.script_button, 1, 2, 1, 2)
         column = self.add_column()
         column.addLayout(form)
         column.addWidget(self.source.advanced())
@@ -193,6 +204,7 @@ class UpscaleWidget(RunWidget):
         self.live_button.clicked.connect(self.add_live)
         self.folder_button.clicked.connect(self.show_folder)
         self.swipe_button.clicked.connect(self.toggle_swipe)
+        self.labels_button.clicked.connect(self.add_labels)
         self.swipe.active_changed.connect(self.swipe_button.setChecked)
         self.controller.ended.connect(self._on_ended)
         self._viewer.layers.selection.events.changed.connect(self._on_selection)
@@ -501,6 +513,14 @@ class UpscaleWidget(RunWidget):
         if (request := self.checked_request()) is not None:
             start_live(self._live, self.source.layer, request, self.label)
 
+    def add_labels(self) -> None:
+        """Enlarge the Labels layers on the source of the active result, or of the last one."""
+        result = result_to_check(self._viewer, self.controller.last_layer_id)
+        if result is None:
+            notices.show_error("run an upscaling first, or select a result in the layer list")
+            return
+        start_labels(self._labels, self._viewer, result, self.source.wanted)
+
     def toggle_swipe(self) -> None:
         """Split the canvas between a result and its source, or end that."""
         if self.swipe.active:
@@ -543,7 +563,7 @@ class UpscaleWidget(RunWidget):
         self.swipe.stop()
         self.folder_dialog.run.cancel()
         self.folder_dialog.close()
-        for task in (self._consistency, self._live):
+        for task in (self._consistency, self._live, self._labels):
             task.cancel()
         self._estimate_timer.stop()
         self._estimate_runner.cancel()

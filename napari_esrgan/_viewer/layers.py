@@ -38,6 +38,31 @@ def is_image(layer: Any) -> bool:
     return isinstance(layer, Image)
 
 
+def labels_on(viewer: Any, layer: Any) -> list[Any]:
+    """The Labels layers that lie on an image layer: pixel on pixel, over all of their axes.
+
+    They may lack the first axes of the image (channels, time), as napari aligns the last ones.
+    """
+    from napari.layers import Labels
+
+    shape = spatial_shape(layer)
+    found = []
+    for other in viewer.layers:
+        missing = len(shape) - other.ndim
+        if not isinstance(other, Labels) or missing < 0 or finest(other).shape != shape[missing:]:
+            continue
+        corners = np.array([np.zeros(other.ndim), *np.diag(np.asarray(finest(other).shape, float))])
+        wide = np.pad(corners, ((0, 0), (missing, 0)))
+        here = np.array([other.data_to_world(corner) for corner in corners], float)
+        there = np.array([layer.data_to_world(corner) for corner in wide], float)[:, missing:]
+        # A thousandth of a pixel is the same place.
+        lengths = np.linalg.norm(here[1:] - here[0], axis=1)
+        pixel = (lengths / np.maximum(finest(other).shape, 1)).min()
+        if np.abs(here - there).max() <= 1e-3 * pixel:
+            found.append(other)
+    return found
+
+
 def spatial_shape(layer: Any) -> tuple[int, ...]:
     """The array's shape without the colour axis."""
     return tuple(int(n) for n in finest(layer).shape[: layer.ndim])

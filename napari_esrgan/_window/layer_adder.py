@@ -54,7 +54,9 @@ class LayerAdder(QObject):
     def busy(self) -> bool:
         return self._layer is not None
 
-    def add(self, levels: Any, arguments: dict[str, Any], select: bool = True) -> None:
+    def add(
+        self, levels: Any, arguments: dict[str, Any], select: bool = True, labels: bool = False
+    ) -> None:
         """Begin; `added` follows.
 
         Parameters
@@ -62,21 +64,24 @@ class LayerAdder(QObject):
         levels : array or list of arrays
             A list is a pyramid, from fine to coarse.
         arguments : dict
-            Of `napari.layers.Image`.
+            Of `napari.layers.Image`, or of `Labels`.
         select : bool
             Whether the layer becomes the active one, as new layers do.
+        labels : bool
+            A Labels layer instead of an image.
 
         Raises
         ------
         RuntimeError
             If the last one is not added yet.
         """
-        from napari.layers import Image
+        from napari.layers import Image, Labels
 
         if self.busy:
             raise RuntimeError("a layer is being added")
         multiscale = isinstance(levels, list)
-        self._layer = Image(levels, multiscale=multiscale, visible=False, **arguments)
+        kind = Labels if labels else Image
+        self._layer = kind(levels, multiscale=multiscale, visible=False, **arguments)
         self._steps.append(self._insert)
         if select:
             self._steps.append(self._select)

@@ -25,14 +25,17 @@ class NewLayer:
     ----------
     levels : array or list of arrays
     arguments : dict
-        Of `napari.layers.Image`.
+        Of `napari.layers.Image`, or of `Labels`.
     note : str
         Told when the layer is there; may be empty.
+    labels : bool
+        A Labels layer instead of an image.
     """
 
     levels: Any
     arguments: dict[str, Any]
     note: str = ""
+    labels: bool = False
 
 
 class LayerTask(QObject):
@@ -97,7 +100,7 @@ class LayerTask(QObject):
             return
         new = build(outcome)
         self._note = new.note
-        self._adder.add(new.levels, new.arguments)
+        self._adder.add(new.levels, new.arguments, labels=new.labels)
 
     def _on_added(self, _layer: Any) -> None:
         if self._note:

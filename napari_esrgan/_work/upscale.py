@@ -16,6 +16,7 @@ import numpy as np
 from esrgan_ext import __version__
 from esrgan_ext.inference.tiles import even_side
 from napari_esrgan._work import models
+from napari_esrgan._work.labels import nearest
 from napari_esrgan._work.messages import (
     Appear,
     Cancelled,
@@ -155,8 +156,8 @@ class _Work:
         )
         for plane in self._request.planes:
             pixels = self.read(plane)
-            columns = _nearest(pixels.shape[1], width)
-            rows = _nearest(pixels.shape[0], height)
+            columns = nearest(pixels.shape[1], width)
+            rows = nearest(pixels.shape[0], height)
             for top in range(0, height, 1024):
                 stop_if(self._cancelled)
                 part = slice(top, min(top + 1024, height))
@@ -239,10 +240,6 @@ def _wait_for(shown: threading.Event, cancelled: Cancelled) -> None:
     end = time.monotonic() + _SECONDS_BEFORE_SHOWN
     while not shown.wait(0.02) and time.monotonic() < end:
         stop_if(cancelled)
-
-
-def _nearest(source: int, target: int) -> np.ndarray:
-    return ((np.arange(target) + 0.5) * source / target).astype(np.intp)
 
 
 def _provenance(
