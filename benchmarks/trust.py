@@ -170,6 +170,11 @@ def without_hot(case: str, seed: int, result: np.ndarray, original: np.ndarray) 
     return np.where(near.repeat(FACTOR, 0).repeat(FACTOR, 1), original, result)
 
 
+def made(model: str) -> esr.Upscaler:
+    """ "auto" denoises as it does without a word, named models are run as they stand."""
+    return esr.Upscaler(model, device="cpu", denoise="auto" if model == "auto" else None)
+
+
 def exactly(upscaler: esr.Upscaler, image: np.ndarray, axis: int | bool) -> np.ndarray:
     """The result projected onto what was measured."""
     options = {**vars(upscaler.options), "consistent": True}
@@ -186,11 +191,7 @@ def measured(
     report: Callable[[dict], None],
 ) -> None:
     """Every case of every plane by every model, each without projection and with it."""
-    # `lite-micro-x4` is the network as it stands here; "auto" denoises.
-    upscalers = {
-        name: esr.Upscaler(name, device="cpu", denoise="auto" if name == "auto" else None)
-        for name in models
-    }
+    upscalers = {name: made(name) for name in models}
     for seed, (name, image) in enumerate(chosen):
         for case, small, original in cases(image, seed):
             if wanted and case not in wanted:
@@ -212,20 +213,26 @@ def measured(
 
 
 def spread(
-    chosen: Iterator[tuple[str, np.ndarray]], model: str, report: Callable[[dict], None]
+    chosen: Iterator[tuple[str, np.ndarray]],
+    model: str,
+    wanted: set[str],
+    report: Callable[[dict], None],
 ) -> None:
     """Spread over flips and rotations against the true error, in tenths of all pixels."""
-    upscaler = esr.Upscaler(model, device="cpu")
+    upscaler = made(model)
     stds, errors = [], []
-    for _, image in chosen:
-        original, small = averaged(image)
-        seen = rounded(small, image.dtype)
-        mean, std = upscaler(
-            seen.astype(np.float32), channel_axis=2 if image.ndim == 3 else False, return_std=True
-        )
-        peak = np.ptp(original)
-        stds.append((std / peak).ravel())
-        errors.append((np.abs(mean - original) / peak).ravel())
+    for seed, (_, image) in enumerate(chosen):
+        for case, seen, original in cases(image, seed):
+            if case not in (wanted or {"clean"}):
+                continue
+            mean, std = upscaler(
+                seen.astype(np.float32),
+                channel_axis=2 if image.ndim == 3 else False,
+                return_std=True,
+            )
+            peak = np.ptp(original)
+            stds.append((std / peak).ravel())
+            errors.append((np.abs(mean - original) / peak).ravel())
     all_std, all_errors = np.concatenate(stds), np.concatenate(errors)
     edges = np.quantile(all_std, np.linspace(0, 1, 11))
     for low, high in pairwise(edges):
@@ -234,6 +241,9 @@ def spread(
             {
                 "spread": float(np.median(all_std[inside])),
                 "rms error": float(np.sqrt(np.mean(all_errors[inside] ** 2))),
+                "rms error over spread": float(
+                    np.sqrt(np.mean(all_errors[inside] ** 2) / np.mean(all_std[inside] ** 2))
+                ),
                 "error of 95 %": float(np.quantile(all_errors[inside], 0.95)),
                 "below 2 spreads": float(np.mean(all_errors[inside] <= 2 * all_std[inside])),
             }
@@ -255,13 +265,13 @@ def main() -> None:
 
     def report(row: dict) -> None:
         rows.append(row)
-        values = (f"{v:+.4f}" if isinstance(v, float) else str(v) for v in row.values())
+        values = (f"{v:+.5f}" if isinstance(v, float) else str(v) for v in row.values())
         print("  ".join(values), flush=True)
 
     chosen = planes(arguments.folder, arguments.every)
     models = arguments.model or list(MODELS)
     if arguments.what == "spread":
-        spread(chosen, models[0], report)
+        spread(chosen, models[0], set(arguments.case), report)
     else:
         measured(chosen, models, set(arguments.case), arguments.plain, report)
         for model in dict.fromkeys(row["model"] for row in rows):

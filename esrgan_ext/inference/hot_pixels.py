@@ -163,6 +163,10 @@ def find_hot_pixels(window: np.ndarray, values: ValueMap) -> HotPixels | None:
     if window.dtype.kind == "b" or not span > 0 or not window.size:
         return None
     low, high = values.low - BEYOND * span, values.high + BEYOND * span
+    if window.dtype.kind in "iu":
+        limits = np.iinfo(window.dtype)
+        if low <= limits.min and high >= limits.max:  # 8 bits: nothing can lie beyond
+            return None
     smallest, largest = float(window.min()), float(window.max())
     if largest <= high and smallest >= low:
         return None
