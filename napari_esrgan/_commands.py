@@ -23,7 +23,7 @@ def _active_image(viewer: Any) -> Any | None:
 
 def upscale_active_layer(viewer: napari.Viewer) -> None:
     """Upscale the active image layer with the preferred model at its own scale."""
-    from napari_esrgan._viewer import notices
+    from napari_esrgan._viewer import layers, notices
     from napari_esrgan._viewer.preferences import preferences
     from napari_esrgan._viewer.requests import default_request
     from napari_esrgan._window.activity import show_activity
@@ -41,7 +41,10 @@ def upscale_active_layer(viewer: napari.Viewer) -> None:
     controller.ended.connect(lambda _how: _forget(controller))
     request = default_request(viewer, layer, wanted)
     controller.start(layer, request, model_label(wanted.first_model), run_upscale)
-    notices.show_info(f"upscaling {layer.name!r}; the activity dock shows how far it is")
+    text = f"upscaling {layer.name!r}; the activity dock shows how far it is"
+    if (axis := layers.doubtful_axis(layer)) is not None:
+        text += f". Its axis {axis} is taken for channels: the widget asks"
+    notices.show_info(text)
 
 
 def _forget(work: Any) -> None:

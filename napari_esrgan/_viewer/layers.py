@@ -12,6 +12,7 @@ import numpy as np
 
 from esrgan_ext.inference.tiles import Rect
 from napari_esrgan._work.axes import Axes, guess_axes, whole
+from napari_esrgan._work.axes import doubtful_axis as axes_in_doubt
 
 # Every layer that the plugin makes has this in its metadata: results say what made them.
 METADATA_KEY = "esrgan"
@@ -36,6 +37,11 @@ def is_image(layer: Any) -> bool:
     from napari.layers import Image
 
     return isinstance(layer, Image)
+
+
+def doubtful_axis(layer: Any) -> int | None:
+    """The axis of a layer that may be channels or planes; only the user can say."""
+    return axes_in_doubt(spatial_shape(layer), bool(layer.rgb), tuple(layer.axis_labels))
 
 
 def labels_on(viewer: Any, layer: Any) -> list[Any]:

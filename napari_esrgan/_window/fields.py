@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_esrgan._viewer.layers import METADATA_KEY, find_layer
+from napari_esrgan._viewer.notices import warning_colour
 from napari_esrgan._window.plain import guard_wheel, label, shrinkable
 from napari_esrgan._work.axes import ROLES, Axes, axis_name
 from napari_esrgan._work.ranges import RANGE_LABELS, RangeChoice, RangeKind
@@ -115,21 +116,47 @@ class AxesEditor(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(2)
         self._combos: list[QComboBox] = []
+        self._names: list[str] = []
         self._rgb = False
 
-    def set_axes(self, axes: Axes, shape: Sequence[int], labels: Sequence[str]) -> None:
+    def set_axes(
+        self,
+        axes: Axes,
+        shape: Sequence[int],
+        labels: Sequence[str],
+        doubtful: int | None = None,
+    ) -> None:
+        """Show these axes.
+
+        Parameters
+        ----------
+        axes : Axes
+        shape, labels : sequence
+            Of the layer.
+        doubtful : int or None
+            The axis whose role is asked for instead: there are no axes until that is answered.
+        """
         while (item := self._grid.takeAt(0)) is not None:
             if (old := item.widget()) is not None:
                 old.hide()
                 old.deleteLater()
-        self._combos, self._rgb = [], axes.rgb
+        self._combos, self._names, self._rgb = [], [], axes.rgb
         for number, (role, length) in enumerate(zip(axes.roles, shape, strict=True)):
             combo = QComboBox()
             guard_wheel(combo)
             combo.addItems([_ROLE_LABELS[r] for r in ROLES])
             combo.setCurrentIndex(ROLES.index(role))
+            if number == doubtful:
+                combo.setPlaceholderText("channels or planes?")
+                combo.setToolTip(
+                    "Channels have each a value range of its own; planes (time, depth) share one"
+                )
+                combo.setStyleSheet(f"color: {warning_colour()}")
+                combo.setCurrentIndex(-1)
             combo.currentIndexChanged.connect(self._on_combo)
-            name = label(f"{axis_name(number, role, labels[number])}: {length}")
+            called = axis_name(number, role, labels[number])
+            self._names.append(f"{called} ({length})")
+            name = label(f"{called}: {length}")
             name.setToolTip(f"Axis {number} of the layer, {length} long")
             self._grid.addWidget(name, number, 0)
             self._grid.addWidget(combo, number, 1)
@@ -139,18 +166,30 @@ class AxesEditor(QWidget):
 
     @property
     def axes(self) -> Axes | None:
-        """None where the choices contradict each other."""
+        """None where the choices contradict each other, or one is open."""
+        if self.question:
+            return None
         try:
             return Axes(tuple(ROLES[combo.currentIndex()] for combo in self._combos), self._rgb)
         except ValueError:
             return None
 
+    @property
+    def question(self) -> str:
+        """What is asked, where a choice is open."""
+        for combo, name in zip(self._combos, self._names, strict=True):
+            if combo.currentIndex() < 0:
+                return f"say under Axes whether {name} is channels or planes"
+        return ""
+
     def _on_combo(self, _: int) -> None:
         """Keep one Y, one X and at most one channel axis: swap with whoever had the role."""
         sender = self.sender()
-        roles = [ROLES[combo.currentIndex()] for combo in self._combos]
+        numbers = [combo.currentIndex() for combo in self._combos]
+        roles = [None if number < 0 else ROLES[number] for number in numbers]
         if sender in self._combos:
             here = self._combos.index(sender)
+            sender.setStyleSheet("")  # no question any more
             missing = [role for role in ("y", "x") if role not in roles]
             for other, combo in enumerate(self._combos):
                 if other != here and roles[other] == roles[here] != "plane":

@@ -47,6 +47,8 @@ class SourceForm(QObject):
     def __init__(self, viewer: Any, wanted: Preferences, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self.wanted = viewer, wanted
+        # Of each layer whose axes the user has said, for when it is chosen again.
+        self._axes_chosen: dict[str, Axes] = {}
         self.layer_combo = LayerCombo(viewer, layers.is_image)
         self.region_combo = RegionCombo(viewer)
         self.axes_editor = AxesEditor()
@@ -67,7 +69,7 @@ class SourceForm(QObject):
                 "automatic" if precision == "auto" else precision, precision
             )
         self.layer_combo.layer_changed.connect(self._on_layer)
-        self.axes_editor.axes_changed.connect(self.changed)
+        self.axes_editor.axes_changed.connect(self._on_axes)
         self.range_editor.range_changed.connect(self.changed)
         for combo in (self.region_combo, self.device_combo, self.precision_combo):
             combo.currentIndexChanged.connect(self._on_field)
@@ -114,19 +116,31 @@ class SourceForm(QObject):
         if layer is None:
             raise ValueError("choose an image layer first (Open, or drag an image here)")
         if axes is None:
-            raise ValueError("one axis must be Y, one X and at most one channels")
+            open_question = self.axes_editor.question
+            raise ValueError(open_question or "one axis must be Y, one X and at most one channels")
         return self._request(
             layer, axes, self.range_editor.choice(contrast_limits(layer)), model, outscale
         )
 
     def axes_of(self, layer: Any) -> Axes:
-        """The axes of a layer: the form's where its axes are like those of the chosen one."""
+        """The axes of a layer: as they were chosen for it, or for one of the same shape and labels.
+
+        Raises
+        ------
+        ValueError
+            It has an axis that may be channels or planes.
+        """
+        if (known := self._axes_chosen.get(str(layer.unique_id))) is not None:
+            return known
         axes, chosen = self.axes_editor.axes, self.layer
-        if axes is None or chosen is None:
-            return layers.guessed_axes(layer)
-        alike = layers.spatial_shape(layer) == layers.spatial_shape(chosen)
-        alike &= (layer.rgb, layer.axis_labels) == (chosen.rgb, chosen.axis_labels)
-        return axes if alike else layers.guessed_axes(layer)
+        if axes is not None and chosen is not None:
+            alike = layers.spatial_shape(layer) == layers.spatial_shape(chosen)
+            alike &= (layer.rgb, layer.axis_labels) == (chosen.rgb, chosen.axis_labels)
+            if alike:
+                return axes
+        if layers.doubtful_axis(layer) is not None:
+            raise ValueError("choose this layer alone, and say which of its axes is channels")
+        return layers.guessed_axes(layer)
 
     def request_for(self, layer: Any, model: str | Mix, outscale: float | None) -> UpscaleRequest:
         """What the form says, for another layer than the chosen one.
@@ -212,11 +226,25 @@ class SourceForm(QObject):
     def _on_layer(self) -> None:
         layer = self.layer
         if layer is not None:
-            self.axes_editor.set_axes(
-                layers.guessed_axes(layer), layers.spatial_shape(layer), layer.axis_labels
-            )
+            known = self._axes_chosen.get(str(layer.unique_id))
+            shape = layers.spatial_shape(layer)
+            if known is not None and len(known.roles) == len(shape):
+                self.axes_editor.set_axes(known, shape, layer.axis_labels)
+            else:
+                self.axes_editor.set_axes(
+                    layers.guessed_axes(layer),
+                    shape,
+                    layer.axis_labels,
+                    layers.doubtful_axis(layer),
+                )
             self.range_editor.set_kind(_first_range(layer))
         self.layer_changed.emit()
+        self.changed.emit()
+
+    def _on_axes(self) -> None:
+        layer, axes = self.layer, self.axes_editor.axes
+        if layer is not None and axes is not None:
+            self._axes_chosen[str(layer.unique_id)] = axes
         self.changed.emit()
 
     def _on_field(self, _value: Any = None) -> None:

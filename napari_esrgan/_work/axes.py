@@ -124,8 +124,9 @@ def whole(axes: Axes, shape: Sequence[int]) -> Rect:
 def guess_axes(shape: Sequence[int], rgb: bool, labels: Sequence[str] = ()) -> Axes:
     """Guess the meaning of a layer's axes, for the user to correct.
 
-    Labels decide where they say something. Otherwise the last two axes are y and x, and the
-    first other axis of 2 to `MOST_CHANNELS` entries is channels.
+    Labels decide where they say something. Otherwise y and x are the last two axes, or the two
+    before a last one of 2 to `MOST_CHANNELS` entries, and the first other axis so short is
+    channels.
 
     Parameters
     ----------
@@ -135,17 +136,43 @@ def guess_axes(shape: Sequence[int], rgb: bool, labels: Sequence[str] = ()) -> A
     labels : sequence of str
         `layer.axis_labels`; napari's own ("-2", "-1") say nothing.
     """
-    ndim = len(shape)
-    names = [label.strip().lower() for label in labels] if len(labels) == ndim else [""] * ndim
-    roles: list[Role] = ["plane"] * ndim
-    y, x = ndim - 2, ndim - 1
-    if names.count("y") == 1 and names.count("x") == 1:
-        y, x = names.index("y"), names.index("x")
+    names, (y, x) = _names(shape, labels), _space(shape, labels)
+    roles: list[Role] = ["plane"] * len(shape)
     roles[y], roles[x] = "y", "x"
-    outer = [k for k in range(ndim) if k not in (y, x)]
-    named = [k for k in outer if names[k] in _CHANNEL_LABELS]
-    short = [k for k in outer if 2 <= shape[k] <= MOST_CHANNELS and names[k] not in _PLANE_LABELS]
-    for k in (named or short)[:1]:
-        if not rgb:
-            roles[k] = "channel"
+    named = [k for k in range(len(shape)) if k not in (y, x) and names[k] in _CHANNEL_LABELS]
+    doubtful = None if rgb else doubtful_axis(shape, rgb, labels)
+    channel = named[0] if named else doubtful
+    if channel is not None and not rgb:
+        roles[channel] = "channel"
     return Axes(tuple(roles), rgb)
+
+
+def doubtful_axis(shape: Sequence[int], rgb: bool, labels: Sequence[str] = ()) -> int | None:
+    """The axis that may be channels or planes, of which only its length speaks; None if there is
+    none. Parameters as for `guess_axes`."""
+    names, space = _names(shape, labels), _space(shape, labels)
+    outer = [k for k in range(len(shape)) if k not in space]
+    if rgb or any(names[k] in _CHANNEL_LABELS for k in outer):
+        return None
+    short = [k for k in outer if 2 <= shape[k] <= MOST_CHANNELS and names[k] not in _PLANE_LABELS]
+    return short[0] if short else None
+
+
+def _names(shape: Sequence[int], labels: Sequence[str]) -> list[str]:
+    """The labels in small letters, empty where they say nothing."""
+    if len(labels) != len(shape):
+        return [""] * len(shape)
+    names = [label.strip().lower() for label in labels]
+    return ["" if name.lstrip("-").isdigit() else name for name in names]
+
+
+def _space(shape: Sequence[int], labels: Sequence[str]) -> tuple[int, int]:
+    """Which axes are y and x."""
+    names = _names(shape, labels)
+    ndim = len(shape)
+    if names.count("y") == 1 and names.count("x") == 1:
+        return names.index("y"), names.index("x")
+    last_is_short = ndim > 2 and 2 <= shape[-1] <= MOST_CHANNELS < min(shape[-3:-1])
+    if last_is_short and (not names[-1] or names[-1] in _CHANNEL_LABELS):
+        return ndim - 3, ndim - 2
+    return ndim - 2, ndim - 1

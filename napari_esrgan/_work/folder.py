@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esrgan_ext.errors import EsrganError, OptionError, UpscaleCancelled
-from napari_esrgan._work.axes import Axes, guess_axes, whole
+from napari_esrgan._work.axes import Axes, doubtful_axis, guess_axes, whole
 from napari_esrgan._work.messages import (
     Cancelled,
     FileDone,
@@ -138,6 +138,7 @@ def _one(
     try:
         for image in (file, *file.further):
             stop_if(cancelled)
+            notes += _guesses(image)
             made, outcome = _upscaled(request, image, report, cancelled)
             images.append(made)
             outcomes.append(outcome)
@@ -193,6 +194,16 @@ def _upscaled(
         provenance={"source": image.path.name, **outcome.provenance, "store": None},
     )
     return made, outcome
+
+
+def _guesses(image: ImageFile) -> list[str]:
+    """What a file does not say and was guessed."""
+    labels, _, _ = _axes_of(image)
+    shape = image.pixels.shape[: len(labels)]
+    axis = doubtful_axis(shape, image.channel_axis is not False, labels)
+    if axis is None:
+        return []
+    return [f"its axis of {shape[axis]} pages was taken for channels: the file does not say"]
 
 
 def _axes_of(image: ImageFile) -> tuple[list[str], list[float], list[str]]:

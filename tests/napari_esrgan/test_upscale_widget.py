@@ -18,7 +18,7 @@ from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._window import run as controller_module
 from napari_esrgan._work import upscale
 from napari_esrgan._work.advice import GROUPS
-from napari_esrgan._work.axes import Axes
+from napari_esrgan._work.axes import ROLES, Axes
 from napari_esrgan._work.messages import Appear, Progress, stop_if
 from napari_esrgan._work.request import Mix
 from tests.napari_esrgan.conftest import held_bytes
@@ -98,7 +98,8 @@ def test_the_form_describes_the_layer(make_widget, viewer):
     viewer.add_image(RNG.integers(0, 255, (20, 30), np.uint8), name="bytes")
     assert widget.source.layer_combo.currentText() == "bytes"
     assert widget.source.range_editor.kind == "type"
-    viewer.add_image(RNG.integers(0, 4000, (3, 20, 30), np.uint16), name="words")
+    words = RNG.integers(0, 4000, (3, 20, 30), np.uint16)
+    viewer.add_image(words, name="words", axis_labels=("c", "y", "x"))
     assert widget.source.layer_combo.currentText() == "words"
     assert widget.source.range_editor.kind == "data"
     assert widget.source.axes_editor.axes.roles == ("channel", "y", "x")
@@ -120,7 +121,7 @@ IMAGES = {
 def test_every_layer_starts_with_the_model_that_is_true_to_the_data(qtbot, viewer, kind):
     widget = UpscaleWidget(viewer)
     qtbot.addWidget(widget)
-    viewer.add_image(IMAGES[kind], contrast_limits=(0, 1))
+    viewer.add_image(IMAGES[kind], rgb=kind == "RGB", contrast_limits=(0, 1))
     before = widget.request().model
     qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
     assert before == widget.request().model == FAITHFUL
@@ -527,7 +528,8 @@ def test_memory_is_flat_over_ten_runs_and_ten_cancels(make_widget, viewer, qtbot
 
 def test_a_drawn_rectangle_is_the_region(make_widget, viewer, qtbot):
     widget = make_widget()
-    source = viewer.add_image(RNG.integers(0, 255, (3, 30, 40), np.uint8), name="cells")
+    stack = RNG.integers(0, 255, (3, 30, 40), np.uint8)
+    source = viewer.add_image(stack, name="cells", axis_labels=("z", "y", "x"))
     viewer.add_shapes([np.array([[5, 10], [5, 19], [12, 19], [12, 10]])], name="roi")
     viewer.layers.selection.active = source
     widget.source.region_combo.setCurrentIndex(
@@ -561,7 +563,7 @@ def test_large_results_are_multiscale_from_the_start(
         fill_in_seconds=0,
     )
     data = RNG.integers(0, 255, (2, 30, 40), np.uint8)
-    source = viewer.add_image(data, name="stack")
+    source = viewer.add_image(data, name="stack", axis_labels=("z", "y", "x"))
     shown = []
     viewer.layers.events.inserted.connect(lambda event: shown.append(event.value.multiscale))
     assert run(qtbot, widget) == "finished"
@@ -691,3 +693,26 @@ def test_cancelling_several_layers_stops_them_all(make_widget, viewer, qtbot, mo
     assert widget.panel.status_label.text() == "Cancelled; 0 of 3 layers done."
     assert len(viewer.layers) == 3
     assert not widget.controller.running
+
+
+def test_a_channel_axis_within_a_layer_is_asked_about(make_widget, viewer, qtbot, notices):
+    widget = make_widget()
+    stack = viewer.add_image(RNG.integers(0, 900, (3, 20, 24), np.uint16), name="stack")
+    combo = widget.source.axes_editor._combos[0]
+    assert (combo.currentIndex(), combo.placeholderText()) == (-1, "channels or planes?")
+    question = "say under Axes whether axis 0 (3) is channels or planes"
+    qtbot.waitUntil(lambda: question[1:] in widget.estimate_label.text(), timeout=30_000)
+    widget.run()
+    assert not widget.controller.running
+    assert question in notices[-1][1]
+
+    combo.setFocus()
+    qtbot.keyClicks(combo, "p")  # by keyboard: planes
+    assert widget.request().axes == Axes(("plane", "y", "x"))
+    viewer.add_image(np.zeros((20, 24), np.uint8))
+    assert widget.request().axes == Axes(("y", "x"))
+    widget.source.layer_combo.choose(stack)
+    assert widget.request().axes == Axes(("plane", "y", "x")), "asked once a layer"
+    widget.source.axes_editor._combos[0].setCurrentIndex(ROLES.index("channel"))
+    assert run(qtbot, widget) == "finished"
+    assert len(viewer.layers[-1].metadata["esrgan"]["parameters"]["ranges"]) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from esrgan_ext.inference.tiles import Rect
-from napari_esrgan._work.axes import Axes, axis_name, guess_axes, whole
+from napari_esrgan._work.axes import Axes, axis_name, doubtful_axis, guess_axes, whole
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,10 @@ from napari_esrgan._work.axes import Axes, axis_name, guess_axes, whole
         ((10, 2, 64, 64), False, (), "plane channel y x"),
         ((2, 3, 64, 64), False, ("t", "c", "y", "x"), "plane channel y x"),
         ((3, 64, 64), True, (), "plane y x"),
+        ((64, 48, 3), False, ("-3", "-2", "-1"), "y x channel"),
+        ((5, 64, 48, 2), False, (), "plane y x channel"),
+        ((64, 48, 4), False, ("a", "b", "z"), "plane y x"),
+        ((3, 3, 3), False, (), "channel y x"),
     ],
 )
 def test_guess(shape, rgb, labels, roles):
@@ -56,3 +60,20 @@ def test_regions_are_clipped():
 )
 def test_axes_have_names(label, role, name):
     assert axis_name(0, role, label) == name
+
+
+@pytest.mark.parametrize(
+    ("shape", "rgb", "labels", "axis"),
+    [
+        ((3, 64, 64), False, ("-3", "-2", "-1"), 0),
+        ((64, 48, 3), False, (), 2),
+        ((10, 2, 64, 64), False, (), 1),
+        ((3, 64, 64), False, ("c", "y", "x"), None),
+        ((3, 64, 64), False, ("z", "y", "x"), None),
+        ((5, 64, 64), False, (), None),
+        ((3, 64, 64), True, (), None),
+        ((64, 64), False, (), None),
+    ],
+)
+def test_what_only_the_user_can_say(shape, rgb, labels, axis):
+    assert doubtful_axis(shape, rgb, labels) == axis
