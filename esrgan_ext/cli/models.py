@@ -76,10 +76,14 @@ def _place(model: ModelInfo) -> str:
 def export_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or file.")],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A .safetensors, .pth or .onnx file to write.")
+        Path,
+        typer.Argument(metavar="OUT", help="A .safetensors, .pth, .onnx or .zip file to write."),
     ],
 ) -> None:
-    """Write a model's weights to a file: safetensors, PyTorch or ONNX by the suffix."""
+    """Write a model to a file: safetensors, PyTorch, ONNX or a package of the BioImage.IO zoo.
+
+    The suffix decides. A .zip runs in Fiji (DeepImageJ), ilastik and QuPath.
+    """
     from esrgan_ext.cli import display
     from esrgan_ext.cli.loading import load
     from esrgan_ext.weights import export_model

@@ -1,4 +1,5 @@
-"""Reads weight files into plain state dicts: `.pth`, `.safetensors`, ncnn `.param` with `.bin`.
+"""Reads weight files into plain state dicts: `.pth`, `.safetensors`, ncnn `.param` with `.bin`,
+and packages of the BioImage.IO zoo.
 
 No file can run code: pickles are read with ``torch.load(weights_only=True)``, and what that
 refuses with `pickles`, where every object that is no tensor is an inert placeholder. Which network
@@ -23,9 +24,10 @@ from torch import Tensor
 from esrgan_ext.errors import ModelError
 from esrgan_ext.weights import ncnn
 from esrgan_ext.weights.pickles import load_with_inert_objects
+from esrgan_ext.weights.zoo import reading
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
-SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".param", ".bin")
+SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".param", ".bin", ".zip")
 
 # Under which key a training checkpoint keeps the generator, the one to prefer first:
 # Real-ESRGAN's `params_ema` is the averaged network, which is the one to use.
@@ -60,10 +62,13 @@ class Checkpoint:
     metadata : dict
         What `export.save_model` wrote beside them, or an ncnn graph says, else empty. Not
         trusted: it came with the file.
+    scale : int or None
+        That the package around the tensors states.
     """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any] = field(default_factory=dict)
+    scale: int | None = None
 
 
 def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
@@ -72,7 +77,8 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
     Parameters
     ----------
     path : Path
-        `.pth`, `.pt`, `.ckpt`, `.safetensors`, or one of a pair `.param` and `.bin`.
+        `.pth`, `.pt`, `.ckpt`, `.safetensors`, one of a pair `.param` and `.bin`, or a package:
+        a `.zip`, or the `rdf.yaml` of a folder.
     shapes_only : bool
         Leave the numbers in the file as far as the format allows; for tables of models.
 
@@ -90,6 +96,8 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
     if not path.is_file():
         raise ModelError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
     _check_it_was_downloaded(path)
+    if reading.is_package(path):
+        return _read_package(path, shapes_only)
     suffix = path.suffix.lower()
     if suffix in (".param", ".bin"):
         param, binary = ncnn_pair(path)
@@ -104,6 +112,16 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
         f"{path}: {suffix or 'a file without suffix'} is not a weights format; "
         f"use one of {', '.join(SUFFIXES)}"
     )
+
+
+def _read_package(path: Path, shapes_only: bool) -> Checkpoint:
+    with reading.opened(path) as package:
+        try:
+            inner = _read_torch(package.weights, shapes_only)
+        except ModelError as error:
+            reason = str(error).removeprefix(f"{package.weights}: ")
+            raise ModelError(f"{path}: its PyTorch weights: {reason}") from error
+        return Checkpoint(inner.tensors, {**package.facts, "config": package.config}, package.scale)
 
 
 def _check_it_was_downloaded(path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Writes networks: `.pth`, `.safetensors` and `.onnx`, always to a temporary name first.
+"""Writes networks: `.pth`, `.safetensors`, `.onnx` and the zoo's `.zip`, always to a temporary
+name first.
 
 ONNX is made from `plain_forward`, the definition in torch operations, whatever kernels run the
 network here; batch, height and width stay free.
@@ -29,7 +30,7 @@ from esrgan_ext.weights.layouts import build_network
 from esrgan_ext.weights.loading import info_of
 
 STATE_SUFFIXES = (".pth", ".safetensors")
-EXPORT_SUFFIXES = (*STATE_SUFFIXES, ".onnx")
+EXPORT_SUFFIXES = (*STATE_SUFFIXES, ".onnx", ".zip")
 
 # The newest operator set whose Resize and Pad every ONNX Runtime since 1.17 runs.
 OPSET = 20
@@ -82,7 +83,8 @@ def export_model(network: nn.Module, path: str | os.PathLike[str]) -> Path:
         Of `esrgan_ext.models`.
     path : path
         `.pth` or `.safetensors` as `save_model`, or `.onnx`: one float32 input ``image``
-        (batch, in_channels, height, width) and one output ``upscaled``.
+        (batch, in_channels, height, width) and one output ``upscaled``. `.zip` is a package of
+        the BioImage.IO model zoo (spec 0.5), the same bytes each time.
 
     Returns
     -------
@@ -96,15 +98,28 @@ def export_model(network: nn.Module, path: str | os.PathLike[str]) -> Path:
         The file cannot be written, or the packages for ONNX are not installed.
     """
     target = _checked_target(network, path, EXPORT_SUFFIXES)
-    if target.suffix.lower() != ".onnx":
+    if target.suffix.lower() in STATE_SUFFIXES:
         return save_model(network, target)
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelError(
             f"{target}: writing ONNX needs {' and '.join(missing)}: pip install 'esrgan-ext[onnx]'"
         )
-    _write(target, lambda temporary: _write_onnx(network, temporary))
+    if target.suffix.lower() == ".zip":
+        _write(target, lambda temporary: _write_zoo_package(network, temporary))
+    else:
+        _write(target, lambda temporary: _write_onnx(network, temporary))
     return target
+
+
+def _write_zoo_package(network: nn.Module, path: Path) -> None:
+    from esrgan_ext.weights.zoo.writing import write_package
+
+    assert isinstance(network, SRNetwork)
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = Path(folder) / "weights.onnx"
+        _write_onnx(network, onnx)
+        write_package(network, info_of(network), onnx.read_bytes(), OPSET, path)
 
 
 def _checked_target(
@@ -231,3 +246,17 @@ def _write_onnx(network: nn.Module, path: Path) -> None:
             external_data=False,  # one file, however large
             verbose=False,
         )
+    _strip_origin(path)
+
+
+def _strip_origin(path: Path) -> None:
+    """Take out what the exporter notes of this machine: stack traces with the paths of sources."""
+    import onnx
+
+    model = onnx.load(path)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    path.write_bytes(model.SerializeToString(deterministic=True))

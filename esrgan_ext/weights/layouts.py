@@ -87,7 +87,10 @@ class CanonicalState:
 
 
 def canonical(
-    state: Mapping[str, Tensor], source: str, hint: Mapping[str, Any] | None = None
+    state: Mapping[str, Tensor],
+    source: str,
+    hint: Mapping[str, Any] | None = None,
+    scale: int | None = None,
 ) -> CanonicalState:
     """Recognise a checkpoint.
 
@@ -101,6 +104,8 @@ def canonical(
     hint : mapping, optional
         Fields of the configuration, as `export.save_model` writes them into a file. They decide
         only where the tensors allow several answers (see Notes).
+    scale : int, optional
+        What is stated of it elsewhere; another one is an error.
 
     Returns
     -------
@@ -110,7 +115,8 @@ def canonical(
     Raises
     ------
     ModelError
-        The layout is unknown, tensors are missing, left over or of the wrong shape.
+        The layout is unknown, tensors are missing, left over or of the wrong shape, or the scale
+        is not the one stated.
 
     Notes
     -----
@@ -128,6 +134,10 @@ def canonical(
         config = _rrdbnet_config(named, source, hint or {})
     expected = build_network(config).state_dict()
     _compare(named, expected, source)
+    if scale is not None and scale != config.scale:
+        raise ModelError(
+            f"{source}: is said to enlarge by {scale}, but its network enlarges by {config.scale}"
+        )
     return CanonicalState(config, {name: named[name] for name in expected})
 
 

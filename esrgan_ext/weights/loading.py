@@ -27,8 +27,8 @@ def load_model(
     ----------
     model : str, path or nn.Module
         A name of `list_models`, the stem of a file in ``./models`` or ``ESRGAN_MODEL_DIR``, or
-        a path to a `.pth`, `.safetensors` or ncnn `.param`/`.bin`. A network is returned
-        unchanged.
+        a path to a `.pth`, `.safetensors`, ncnn `.param`/`.bin`, or to a package of the
+        BioImage.IO zoo (a `.zip`, or a folder with `rdf.yaml`). A network is returned unchanged.
     progress : callable, optional
         ``progress(done, total)`` in bytes, while weights are downloaded.
 
@@ -60,7 +60,9 @@ def load_model(
     path = obtain(found, progress)
     info = describe(replace(found, path=path))
     checkpoint = read_checkpoint(path)
-    state = canonical(checkpoint.tensors, path.name, checkpoint.metadata.get("config"))
+    state = canonical(
+        checkpoint.tensors, path.name, checkpoint.metadata.get("config"), checkpoint.scale
+    )
     state = replace(
         state, tensors={key: _ready(key, value, path) for key, value in state.tensors.items()}
     )

@@ -19,6 +19,7 @@ from esrgan_ext.errors import ModelError
 from esrgan_ext.weights.catalogue import CATALOGUE, BundledFile, Download, Entry, PackagedFile
 from esrgan_ext.weights.download import Progress, cache_folder, download, file_sha256
 from esrgan_ext.weights.info import ModelInfo, default_overlap
+from esrgan_ext.weights.zoo.reading import DESCRIPTIONS, PACKAGE_SUFFIXES, description_in
 
 # A .bin is found through its .param.
 LISTED_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param")
@@ -59,6 +60,8 @@ def locate(model: str | os.PathLike[str]) -> Found:
     text = os.fspath(model)
     if not isinstance(model, str) or _looks_like_path(text):
         path = Path(text).expanduser()
+        if path.is_dir():
+            path = description_in(path) or path
         if not path.is_file():
             raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such model file'}")
         return Found(path, _entry_of_copy(path))
@@ -78,7 +81,11 @@ def locate(model: str | os.PathLike[str]) -> Found:
 def _looks_like_path(text: str) -> bool:
     separators = [os.sep, *([os.altsep] if os.altsep else [])]
     suffix = Path(text).suffix.lower()
-    return any(s in text for s in separators) or suffix in (*LISTED_SUFFIXES, ".bin")
+    return any(s in text for s in separators) or suffix in (
+        *LISTED_SUFFIXES,
+        *PACKAGE_SUFFIXES,
+        ".bin",
+    )
 
 
 def _unknown(text: str) -> str:
@@ -249,11 +256,13 @@ def _describe_file(path: Path) -> ModelInfo:
     from esrgan_ext.weights.layouts import build_network, canonical
 
     checkpoint = read_checkpoint(path, shapes_only=True)
-    config = canonical(checkpoint.tensors, path.name, checkpoint.metadata.get("config")).config
+    config = canonical(
+        checkpoint.tensors, path.name, checkpoint.metadata.get("config"), checkpoint.scale
+    ).config
     data = path.with_suffix(".bin") if _is_ncnn(path) else path
     stated = _stated(checkpoint.metadata)
     return ModelInfo(
-        name=path.stem,
+        name=path.resolve().parent.name if path.name in DESCRIPTIONS else path.stem,
         scale=config.scale,
         blocks=config.nb,
         in_channels=config.in_channels,

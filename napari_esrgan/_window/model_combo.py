@@ -20,7 +20,7 @@ from napari_esrgan._work.advice import GROUPS
 if TYPE_CHECKING:
     from esrgan_ext.weights import ModelInfo
 
-MODEL_SUFFIXES = (".pth", ".pt", ".safetensors", ".param", ".bin", ".ckpt")
+MODEL_SUFFIXES = (".pth", ".pt", ".safetensors", ".param", ".bin", ".ckpt", ".zip")
 
 
 def is_model_file(model: str) -> bool:

@@ -1,0 +1,1 @@
+"""Model packages of the BioImage.IO zoo: written by `writing`, read by `reading`."""
