@@ -50,7 +50,7 @@ class OmeImage:
     scale : tuple of float
         Pixel size along each axis, colours left out; empty where it is not known.
     units : tuple of str
-        Of `scale`, as pint spells them ("micrometer"); "pixel" where there is none.
+        Of `scale`, as pint knows them ("micrometer", "um"); "pixel" where there is none.
     channel_names : tuple of str
         One a channel, or none.
     channel_colours : tuple of (float, float, float)
@@ -222,11 +222,11 @@ def _metadata(image: OmeImage, written: str) -> dict[str, Any]:
         if k >= len(image.scale) or letter == "C":
             continue
         known = image.units[k] if k < len(image.units) else "pixel"
-        unit = _UNITS.get(known, "pixel")
+        side, unit = _in_ome(abs(float(image.scale[k])), known, time=letter == "T")
         if letter == "T" and unit == "pixel":
             continue  # frames are no time
         key = "TimeIncrement" if letter == "T" else f"PhysicalSize{letter}"
-        found[key] = abs(float(image.scale[k]))
+        found[key] = side
         found[f"{key}Unit"] = unit
     letters = image.axes
     channels = image.data.shape[letters.index("C")] if "C" in letters else 1
@@ -241,6 +241,21 @@ def _metadata(image: OmeImage, written: str) -> dict[str, Any]:
         made = {"esrgan": image.provenance}
         found["Description"] = json.dumps(made, default=str, sort_keys=True)
     return found
+
+
+def _in_ome(side: float, unit: str, time: bool) -> tuple[float, str]:
+    """A length or a time in a unit that OME has; "pixel" is what is neither."""
+    import pint
+
+    registry = pint.get_application_registry()
+    known = str(registry.Unit(unit))
+    of_time = registry.Unit(unit).is_compatible_with("second")
+    if known in _UNITS and of_time == time:
+        return side, _UNITS[known]
+    base, letters = ("second", "s") if time else ("micrometer", "µm")
+    if registry.Unit(unit).is_compatible_with(base):
+        return float(registry.Quantity(side, unit).m_as(base)), letters
+    return side, "pixel"
 
 
 def _rgba(colour: tuple[float, float, float]) -> int:

@@ -223,3 +223,17 @@ def test_each_file_is_scaled_to_a_pixel_size(tmp_path, model_file):
     (failed,) = outcome.failed
     assert failed.source.name == "unknown.tif"
     assert "no pixel size" in failed.error
+
+
+def test_the_frame_interval_of_imagej_is_kept(tmp_path, model_file):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, unit in (("s", "sec"), ("m", "min"), ("odd", "fortnight")):
+        about = {"axes": "TYX", "unit": "um", "finterval": 2.0, "tunit": unit}
+        tifffile.imwrite(
+            source / f"{name}.tif", words((6, 8, 9)), imagej=True, resolution=(5, 5), metadata=about
+        )
+    run_folder(request_for(source, tmp_path / "out", model_file), lambda _: None, never)
+    found = [described(tmp_path / "out" / f"{n}.ome.tif")[0] for n in ("s", "m", "odd")]
+    assert [one.get("TimeIncrement") for one in found] == ["2.0", "120.0", None]
+    assert found[1]["TimeIncrementUnit"] == "s"

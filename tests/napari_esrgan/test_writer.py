@@ -63,6 +63,26 @@ def test_time_and_colour(tmp_path):
     assert (float(pixels["TimeIncrement"]), pixels["TimeIncrementUnit"]) == (2, "s")
 
 
+@pytest.mark.parametrize(
+    ("unit", "size", "written"),
+    [
+        ("um", 0.2, (0.2, "µm")),
+        ("micron", 0.2, (0.2, "µm")),
+        ("foot", 2, (609600, "µm")),  # none of OME's
+        ("pixel", 2, (2, "pixel")),
+        ("second", 2, (2, "pixel")),  # y in seconds is no length
+    ],
+)
+def test_every_unit_of_length_is_written_as_one(tmp_path, unit, size, written):
+    path = tmp_path / "u.ome.tif"
+    attributes = {"scale": (size, size), "units": (unit, unit)}
+    write_ome_tiff(str(path), np.zeros((4, 5), np.uint8), attributes)
+    root = ET.fromstring(tifffile.TiffFile(path).ome_metadata)
+    pixels = root.find(".//{*}Pixels").attrib
+    assert float(pixels["PhysicalSizeX"]) == pytest.approx(written[0])
+    assert pixels["PhysicalSizeXUnit"] == written[1]
+
+
 def test_unlabelled_and_multiscale_layers(tmp_path):
     fine = RNG.random((64, 48)).astype(np.float32)
     layer = Image([fine, fine[::2, ::2]], multiscale=True)

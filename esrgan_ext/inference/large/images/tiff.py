@@ -26,6 +26,11 @@ _UNITS = {
     "\\u00B5m": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter",
     "m": "meter", "inch": "inch", "pm": "picometer", "å": "angstrom",
 }  # fmt: skip
+# ImageJ's words for the unit of a frame interval, in seconds.
+_SECONDS = {
+    "sec": 1.0, "s": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "min": 60.0,
+    "minute": 60.0, "h": 3600.0, "hour": 3600.0,
+}  # fmt: skip
 _PER_UNIT = {2: "inch", 3: "centimeter"}
 
 
@@ -148,6 +153,10 @@ def pixel_size(layout: tiff.TiffLayout, names: list[str]) -> tuple[list[float], 
             unit["x"] = unit["y"] = length  # type: ignore[assignment]
             if "z" in names and layout.kind == "imagej" and details.get("spacing"):
                 size["z"], unit["z"] = float(details["spacing"]), length  # type: ignore[assignment]
+    if layout.kind == "imagej" and "t" in names and details.get("finterval"):
+        seconds = _SECONDS.get(str(details.get("tunit", "sec")).strip().lower())
+        if seconds is not None:
+            size["t"], unit["t"] = float(details["finterval"]) * seconds, "second"  # type: ignore[assignment]
     return [size[name] for name in names], [unit[name] for name in names]
 
 
