@@ -9,6 +9,7 @@ import weakref
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 
 import esrgan_ext as esr
@@ -716,3 +717,17 @@ def test_a_channel_axis_within_a_layer_is_asked_about(make_widget, viewer, qtbot
     widget.source.axes_editor._combos[0].setCurrentIndex(ROLES.index("channel"))
     assert run(qtbot, widget) == "finished"
     assert len(viewer.layers[-1].metadata["esrgan"]["parameters"]["ranges"]) == 3
+
+
+def test_every_part_of_the_form_is_reached_by_tab(make_widget, viewer):
+    widget = make_widget()
+    viewer.add_image(np.zeros((9, 9), np.uint8))
+    reached, here = set(), widget.source.layer_combo
+    for _ in range(200):
+        if here.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            reached.add(here)
+        here = here.nextInFocusChain()
+    buttons = [part for name, part in vars(widget).items() if name.endswith("_button")]
+    assert len(buttons) == 8
+    for part in (*buttons, widget.size_line, widget.consistent_check, widget.panel.cancel_button):
+        assert part in reached
