@@ -1,4 +1,5 @@
-"""The command line: `esrgan upscale | models | export | interpolate | train | evaluate | info`.
+"""The command line: `esrgan upscale | models | export | interpolate | train | evaluate |
+compare | info`.
 
 Nothing heavy is imported here or at the top of the command modules, so that `esrgan --help`
 answers at once; each command imports what it needs when it runs.
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from esrgan_ext import __version__
-from esrgan_ext.cli import evaluate, info, mix, models, process, train, upscale
+from esrgan_ext.cli import compare, evaluate, info, mix, models, process, train, upscale
 
 app = typer.Typer(
     name="esrgan",
@@ -27,6 +28,7 @@ app.command("export")(models.export_command)
 app.command("interpolate")(mix.command)
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
+app.command("compare", cls=compare.ListedModels)(compare.command)
 app.command("info")(info.command)
 
 

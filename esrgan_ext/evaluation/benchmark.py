@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -118,15 +118,10 @@ def evaluate(
     """
     if isinstance(models, str | os.PathLike | nn.Module):
         models = [models]
-    upscalers = [
-        None
-        if model == BICUBIC
-        else Upscaler(
-            model, tile=tile, overlap=overlap, device=device, precision=precision, ensemble=ensemble
-        )
-        for model in models
-    ]
-    scale = _common_scale(upscalers, scale)
+    scale, upscalers = named_upscalers(
+        models, scale,
+        tile=tile, overlap=overlap, device=device, precision=precision, ensemble=ensemble,
+    )  # fmt: skip
     border = scale if border is None else border
     if border < 0:
         raise OptionError(f"border must not be negative, but it is {border}")
@@ -134,16 +129,44 @@ def evaluate(
         Path(hr), None if lr is None else Path(lr), scale, recursive=recursive
     )
     distance = _distance(perceptual, choose_device(device, precision).device)
-    methods = [
-        _Method(name, upscaler, scale)
-        for name, upscaler in zip(_names(upscalers), upscalers, strict=True)
-    ]
+    methods = [_Method(name, upscaler, scale) for name, upscaler in upscalers]
     run = _Run(methods, scale, border, distance, max_pixels, events)
     run.all(pairs, unpaired, progress)
     return Evaluation(
         tuple(method.name for method in methods), scale, border,
         distance.name if distance else None, tuple(run.results), tuple(run.failures),
     )  # fmt: skip
+
+
+def named_upscalers(
+    models: Sequence[Model], scale: int | None = None, **options: Any
+) -> tuple[int, list[tuple[str, Upscaler | None]]]:
+    """Models that are compared with one another.
+
+    Parameters
+    ----------
+    models : sequence of str, path or SRNetwork
+        "bicubic" for interpolation.
+    scale : int, optional
+        That all must have. Default: the models', 4 for bicubic alone.
+    **options
+        Of `Upscaler`.
+
+    Returns
+    -------
+    scale, named
+        The common scale; for each model a name of its own and its upscaler, None for bicubic.
+
+    Raises
+    ------
+    OptionError
+        No models, or different scales.
+    ModelError, DeviceError
+        A model or a device is not there.
+    """
+    upscalers = [None if model == BICUBIC else Upscaler(model, **options) for model in models]
+    scale = _common_scale(upscalers, scale)
+    return scale, list(zip(_names(upscalers), upscalers, strict=True))
 
 
 def measure(

@@ -91,6 +91,33 @@ def imresize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return image.copy() if factors == (1, 1) else image
 
 
+def bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`imresize` for pixels of any type: 8 bits as MATLAB, others rounded once, at the end.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, C)
+        Integers or floats.
+    size : (int, int)
+        Height and width of the result; at least 1.
+
+    Returns
+    -------
+    ndarray
+        Of the image's dtype; integers are clipped to their type's range.
+    """
+    if image.dtype == np.uint8:
+        return imresize(image, size)
+    values = image.astype(np.float64)
+    for axis in (0, 1):
+        positions, weights = taps(image.shape[axis], size[axis], 0, size[axis])
+        values = _weighted_sum(values, positions, weights, axis)
+    if image.dtype.kind in "iu":
+        limits = np.iinfo(image.dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    return values.astype(image.dtype)
+
+
 class PieceResampler:
     """Resamples one window of an image whose rows arrive from the top in strips.
 
