@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esrgan_ext.errors import EsrganError, OptionError, UpscaleCancelled
-from napari_esrgan._work.axes import Axes, doubtful_axis, guess_axes, whole
+from napari_esrgan._work.axes import doubtful_axis, guess_axes, whole
 from napari_esrgan._work.messages import (
     Cancelled,
     FileDone,
@@ -182,16 +182,16 @@ def _upscaled(
     size = list(scale)
     for axis in (axes.y, axes.x):
         size[axis] *= pixels.shape[axis] / result.shape[axis]
-    name, names, hues = _said(image, axes, colours)
+    about = {"source": image.path.name, **outcome.provenance, "store": None}
+    if description := _details(image).get("Description"):  # its place in the file is taken
+        about["description"] = str(description)
     made = OmeImage(
         data=data,
         axes=ome_axes(labels, axes.roles) + "S" * colours,
-        name=name,
         scale=tuple(size),
         units=tuple(units),
-        channel_names=names,
-        channel_colours=hues,
-        provenance={"source": image.path.name, **outcome.provenance, "store": None},
+        provenance=about,
+        **_said(image, 1 if colours else axes.channels(pixels.shape)),
     )
     return made, outcome
 
@@ -223,21 +223,27 @@ def _axes_of(image: ImageFile) -> tuple[list[str], list[float], list[str]]:
     return labels, [s for s, _ in both], [unit or "pixel" for _, unit in both]
 
 
-def _said(
-    image: ImageFile, axes: Axes, colours: bool
-) -> tuple[str, tuple[str, ...], tuple[tuple[float, float, float], ...]]:
-    """The name of an image, and the names and colours of its channels, as its file has them."""
-    details = image.tiff.details if image.tiff is not None else {}
-    stem = image.path.name.split(".")[0]
+def _details(image: ImageFile) -> dict[str, Any]:
+    """What an OME-TIFF says beside its pixels; nothing of other files."""
+    return image.tiff.details if image.tiff is not None and image.tiff.kind == "ome" else {}
+
+
+def _said(image: ImageFile, channels: int) -> dict[str, Any]:
+    """The fields of an `OmeImage` that its file has something about, or its name."""
+    details = _details(image)
     channel = details.get("Channel", {})
-    channels = 1 if colours else axes.channels(image.pixels.shape)
-    names = [str(name) for name in channel.get("Name", [])]
-    hues = [_colour(number) for number in channel.get("Color", [])]
-    return (
-        str(details.get("Name") or stem),
-        tuple(names) if len(names) == channels else (),
-        tuple(hues) if len(hues) == channels else (),
-    )
+    if any(len(values) != channels for values in channel.values()):
+        channel = {}
+    kept = {key: details[key] for key in ("AcquisitionDate",) if key in details}
+    return {
+        "name": str(details.get("Name") or image.path.name.split(".")[0]),
+        "channel_names": tuple(str(name) for name in channel.get("Name", [])),
+        "channel_colours": tuple(_colour(number) for number in channel.get("Color", [])),
+        "details": {
+            **kept,
+            "Channel": {k: v for k, v in channel.items() if k not in ("Name", "Color")},
+        },
+    }
 
 
 def _colour(number: Any) -> tuple[float, float, float]:

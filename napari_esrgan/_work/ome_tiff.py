@@ -57,6 +57,9 @@ class OmeImage:
         Red, green and blue from 0 to 1, one a channel, or none.
     provenance : dict or None
         What made it, in JSON types.
+    details : dict
+        More of the OME-XML, as tifffile takes it: "AcquisitionDate", and "Channel" with a list of
+        one value a channel for each of its attributes.
     """
 
     data: Any
@@ -67,6 +70,7 @@ class OmeImage:
     channel_names: tuple[str, ...] = ()
     channel_colours: tuple[tuple[float, float, float], ...] = ()
     provenance: dict[str, Any] | None = field(default=None, repr=False)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def ome_axes(labels: Sequence[str], roles: Sequence[Role] = ()) -> str:
@@ -215,7 +219,8 @@ def _samples(image: OmeImage) -> dict[str, Any]:
 
 def _metadata(image: OmeImage, written: str) -> dict[str, Any]:
     """What tifffile puts into the OME-XML; it escapes text itself."""
-    found: dict[str, Any] = {"axes": written, "Creator": f"esrgan-ext {__version__}"}
+    creator = f"esrgan-ext {__version__}"
+    found: dict[str, Any] = {**image.details, "axes": written, "Creator": creator}
     if image.name:
         found["Name"] = literal(image.name)  # XML has no control characters
     for k, letter in enumerate(image.axes.removesuffix("S")):
@@ -230,13 +235,12 @@ def _metadata(image: OmeImage, written: str) -> dict[str, Any]:
         found[f"{key}Unit"] = unit
     letters = image.axes
     channels = image.data.shape[letters.index("C")] if "C" in letters else 1
-    channel: dict[str, Any] = {}
+    channel: dict[str, Any] = {**image.details.get("Channel", {})}
     if len(image.channel_names) == channels:
         channel["Name"] = [literal(name) for name in image.channel_names]
     if len(image.channel_colours) == channels and "S" not in letters:
         channel["Color"] = [_rgba(colour) for colour in image.channel_colours]
-    if channel:
-        found["Channel"] = channel
+    found["Channel"] = channel
     if image.provenance:
         made = {"esrgan": image.provenance}
         found["Description"] = json.dumps(made, default=str, sort_keys=True)

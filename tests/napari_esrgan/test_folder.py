@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -226,6 +227,50 @@ def test_each_file_is_scaled_to_a_pixel_size(tmp_path, model_file):
     (failed,) = outcome.failed
     assert failed.source.name == "unknown.tif"
     assert "no pixel size" in failed.error
+
+
+def test_what_else_ome_says_is_kept(tmp_path, model_file):
+    source = tmp_path / "in"
+    source.mkdir()
+    about = {
+        "axes": "CYX",
+        "Name": "plate 3",
+        "AcquisitionDate": "2024-05-06T07:08:09",
+        "Description": "fixed, <b>60x",
+        "Channel": {
+            "Name": ["DAPI", "GFP"],
+            "EmissionWavelength": [460.0, 510.0],
+            "EmissionWavelengthUnit": ["nm", "nm"],
+        },
+    }
+    tifffile.imwrite(source / "a.tif", words((2, 8, 9)), ome=True, metadata=about)
+    run_folder(request_for(source, tmp_path / "out", model_file), lambda _: None, never)
+    path = tmp_path / "out" / "a.ome.tif"
+    _, channels, made = described(path)
+    assert [c["Name"] for c in channels] == ["DAPI", "GFP"]
+    assert [float(c["EmissionWavelength"]) for c in channels] == [460, 510]
+    assert made["esrgan"]["description"] == "fixed, <b>60x"
+    image = ET.fromstring(tifffile.TiffFile(path).ome_metadata).find("{*}Image")
+    assert image.attrib["Name"] == "plate 3"
+    assert image.find("{*}AcquisitionDate").text == "2024-05-06T07:08:09"
+
+
+def test_closing_the_dock_ends_the_folder(widget, qtbot, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for number in range(9):
+        tifffile.imwrite(source / f"{number}.tif", words((300, 300)))
+    widget.model_combo.choose("lite-psnr-x4")
+    dialog = widget.folder_dialog
+    widget.show_folder()
+    dialog.source_line.setText(str(source))
+    dialog.start_button.click()
+    running = "esrgan-folder"
+    qtbot.waitUntil(lambda: any(t.name == running for t in threading.enumerate()))
+    widget._viewer.window.remove_dock_widget("all")
+    qtbot.waitUntil(lambda: not any(t.name == running for t in threading.enumerate()), timeout=9000)
+    assert not dialog.isVisible()
+    assert len(list((source / "upscaled").glob("*"))) < 9
 
 
 def test_the_frame_interval_of_imagej_is_kept(tmp_path, model_file):
