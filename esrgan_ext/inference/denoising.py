@@ -1,11 +1,13 @@
-"""`denoise="auto"`: the strength that an image's own noise asks for, one for all of it."""
+"""`denoise="auto"`: the strength that an image's own noise asks for, channel by channel."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from esrgan_ext.inference.arrays import Layout
-from esrgan_ext.inference.noise import NoiseEstimate, denoise_strength, estimate_noise
+import numpy as np
+
+from esrgan_ext.inference.arrays import GRAY_ALPHA, RGBA, Layout
+from esrgan_ext.inference.noise import denoise_strength, estimate_noise
 from esrgan_ext.inference.samples import channel_samples
 from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 
@@ -15,14 +17,44 @@ def follows_noise(model: str, denoise: Any) -> bool:
     return isinstance(denoise, str) and model in FOLLOWS_NOISE
 
 
-def noise_of(array: Any, layout: Layout) -> list[NoiseEstimate]:
-    """Noise of each channel of an array (NumPy, zarr or dask), alpha left out.
+def channel_strengths(array: Any, layout: Layout) -> list[float]:
+    """The strength that each channel of an array (NumPy, zarr or dask) asks for.
 
     Planes of a stack are looked at together, up to 16 of them, evenly spread.
+
+    Returns
+    -------
+    list of float
+        One for each position along the channel axis; a single one where there is no such axis, or
+        alpha, which is no channel of its own.
     """
-    return [estimate_noise(planes) for planes in channel_samples(array, layout)]
+    axis = layout.channel_axis
+    if axis is None or layout.channels_per_image in (GRAY_ALPHA, RGBA):
+        found = [estimate_noise(planes) for planes in channel_samples(array, layout)]
+        return [max(map(denoise_strength, found))]
+    strengths = []
+    for number in range(layout.shape[axis]):
+        channel = _Channel(array, layout, number)
+        (planes,) = channel_samples(channel, channel.layout)
+        strengths.append(denoise_strength(estimate_noise(planes)))
+    return strengths
 
 
 def strength_for(array: Any, layout: Layout) -> float:
-    """Strength for an array (NumPy, zarr or dask): the largest that a channel asks for."""
-    return max(denoise_strength(found) for found in noise_of(array, layout))
+    """One strength for all of an array: the largest that a channel asks for."""
+    return max(channel_strengths(array, layout))
+
+
+class _Channel:
+    """One channel of an array, of which only what is indexed is read."""
+
+    def __init__(self, array: Any, layout: Layout, number: int) -> None:
+        assert layout.channel_axis is not None
+        self._array, self._axis, self._number = array, layout.channel_axis, number
+        shape = layout.shape[: self._axis] + layout.shape[self._axis + 1 :]
+        places = [place for place in range(len(layout.shape)) if place != self._axis]
+        y_axis, x_axis = places.index(layout.y_axis), places.index(layout.x_axis)
+        self.layout = Layout(shape, y_axis, x_axis, None, 1)
+
+    def __getitem__(self, index: tuple[int | slice, ...]) -> np.ndarray:
+        return np.asarray(self._array[(*index[: self._axis], self._number, *index[self._axis :])])

@@ -66,10 +66,10 @@ class UpscaleOptions:
         Average the 8 flips and rotations: 8 times the work for slightly better results.
     denoise : float, 'auto' or None
         Strength of denoising from 0 to 1, for models that come with a choice of it
-        (`ModelInfo.denoise`), given by name. 'auto': as the noise
-        that the image shows asks for, where the model was made for that (`lite-micro-x4`), one
-        strength for the whole array, and none with `consistent`; other models as they stand.
-        None: the model as it stands.
+        (`ModelInfo.denoise`), given by name. 'auto': as the noise that the image shows asks for,
+        where the model was made for that (`lite-micro-x4`), one strength for all planes of a
+        channel, and none with `consistent`; other models as they stand. None: the model as it
+        stands.
     consistent : bool
         Project the result onto what was measured, so that averaging it down gives the image back to
         within half a level. Needs a whole number of output pixels per input pixel, and excludes

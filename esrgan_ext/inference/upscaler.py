@@ -20,7 +20,7 @@ from torch import nn
 from esrgan_ext.errors import OptionError, OutOfMemory
 from esrgan_ext.inference import arrays, kinds, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
-from esrgan_ext.inference.denoising import follows_noise, strength_for
+from esrgan_ext.inference.denoising import channel_strengths, follows_noise
 from esrgan_ext.inference.devices import Device, choose_device
 from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.job import Job, OnTile
@@ -217,8 +217,9 @@ class Upscaler:
     ) -> float | None:
         """The strength of denoising that a call with this array takes.
 
-        The option, where it is a number; what the array's noise asks for, where that is followed;
-        None where the model runs as it stands.
+        The option, where it is a number; what the array's noise asks for, where that is followed
+        (the largest, where its channels ask for different ones); None where the model runs as it
+        stands.
         """
         axis = self._axis(channel_axis)
         if self._network is None:
@@ -228,7 +229,7 @@ class Upscaler:
             strength = self.options.denoise
             return None if isinstance(strength, str) else strength
         layout = arrays.layout_of(image.shape, axis)
-        return self._strength(image, layout)
+        return max(self._strengths(image, layout))
 
     @property
     def _follows_noise(self) -> bool:
@@ -239,10 +240,60 @@ class Upscaler:
         # A file of the user's own, or a mix, has no pair.
         return info.denoise is not None and follows_noise(info.name, options.denoise)
 
-    def _strength(self, image: np.ndarray, layout: Layout) -> float:
-        if not self._follows_noise:
-            return 0.0
-        return strength_for(image, layout)
+    def _strengths(self, image: np.ndarray, layout: Layout) -> list[float]:
+        return channel_strengths(image, layout) if self._follows_noise else [0.0]
+
+    def _by_channel(
+        self,
+        pixels: np.ndarray,
+        strengths: list[float],
+        layout: Layout,
+        values: ValueMap,
+        *,
+        progress: Progress | None,
+        on_tile: OnTile | None,
+        out: np.ndarray | None,
+        start: tuple[float, float] | None,
+        area: Rect | None,
+        return_std: bool,
+    ) -> Any:
+        """A call whose channels ask for different strengths of denoising: each by itself, with the
+        range of all."""
+        axis, count = layout.channel_axis, len(strengths)
+        assert axis is not None
+        wanted = area or Rect(0, layout.height, 0, layout.width)
+        made: list[np.ndarray] = []
+        for number, strength in enumerate(strengths):
+
+            def on_progress(done: int, total: int, number: int = number) -> bool | None:
+                return progress(number * total + done, count * total) if progress else None
+
+            def on_piece(
+                piece: np.ndarray, slices: tuple[int | slice, ...], number: int = number
+            ) -> None:
+                if on_tile is not None:
+                    on_tile(piece, (*slices[:axis], number, *slices[axis:]))
+
+            one = cast(Any, self.with_strength(strength))
+            found = one(
+                pixels.take(number, axis), data_range=(values.low, values.high),
+                channel_axis=False, progress=on_progress if progress else None,
+                on_tile=on_piece if on_tile else None, start=start, area=wanted,
+                return_std=return_std,
+            )  # fmt: skip
+            parts = found if return_std else (found,)
+            if not made:
+                shape = (*parts[0].shape[:axis], count, *parts[0].shape[axis:])
+                if out is not None and (out.shape != shape or out.dtype != pixels.dtype):
+                    raise OptionError(
+                        f"out must have shape {shape} and dtype {pixels.dtype}, not {out.shape} "
+                        f"and {out.dtype}"
+                    )
+                made = [_allocated(shape, part.dtype) for part in parts]
+                made[0] = made[0] if out is None else out
+            for whole, part in zip(made, parts, strict=True):
+                np.moveaxis(whole, axis, 0)[number] = part
+        return tuple(made) if return_std else made[0]
 
     def with_strength(self, strength: float) -> Upscaler:
         """One with the same options and that much denoising, whatever an image asks for; its
@@ -435,7 +486,13 @@ class Upscaler:
         layout = arrays.layout_of(pixels.shape, axis)
         values = self.value_map(pixels, data_range=data_range, channel_axis=axis)
         self._engine.groups(layout.channels_per_image)
-        strength = self._strength(pixels, layout)
+        strengths = self._strengths(pixels, layout)
+        if len(set(strengths)) > 1:
+            return self._by_channel(
+                pixels, strengths, layout, values, progress=progress, on_tile=on_tile, out=out,
+                start=start, area=area, return_std=return_std,
+            )  # fmt: skip
+        strength = strengths[0]
         if strength:
             denoising = cast(Any, self.with_strength(strength))
             result = denoising(

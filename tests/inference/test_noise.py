@@ -172,3 +172,55 @@ def test_each_channel_goes_through_a_network_of_one_by_itself(rng, channels):
     for k in range(channels):
         alone = esr.upscale(image[..., k], PAIR[0], **options)
         assert np.allclose(together[..., k], alone, atol=1e-5)
+
+
+@pytest.fixture
+def stains(rng: np.random.Generator):
+    """Channels of which every second is noisy: (count, 40, 44), float32."""
+
+    def make(count: int) -> np.ndarray:
+        clean = spots(64)[10:50, 8:52]
+        planes = [exposed(clean, 10, rng) if k % 2 else clean for k in range(count)]
+        return np.stack(planes).astype(np.float32)
+
+    return make
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_each_channel_has_the_strength_that_it_asks_for(stains, count):
+    image = np.moveaxis(stains(count), 0, 1)  # the channels lie in the middle
+    up = esr.Upscaler(PAIR[0], device="cpu", channel_axis=1)
+    values = up.value_map(image)
+    options = {"device": "cpu", "data_range": (values.low, values.high)}
+    expected = np.stack(
+        [esr.upscale(image[:, k], PAIR[0], denoise=float(k % 2), **options) for k in range(count)],
+        1,
+    )
+    pieces = np.full_like(expected, np.nan)
+    done = []
+
+    def on_tile(piece, slices):
+        pieces[slices] = piece
+
+    out = np.empty_like(expected)
+    result = up(image, on_tile=on_tile, out=out, progress=lambda *seen: done.append(seen) or True)
+    assert result is out
+    assert np.array_equal(result, expected)
+    assert np.array_equal(pieces, expected)
+    assert done[-1][0] == done[-1][1]
+    assert sorted(done) == done
+    assert up.denoise_strength(image) == 1
+    lazily = esr.upscale_lazy(image, PAIR[0], device="cpu", channel_axis=1).compute()
+    assert np.allclose(lazily, expected, atol=2e-3)
+    mean, std = up(image, return_std=True)
+    assert mean.shape == std.shape == expected.shape
+    with pytest.raises(OptionError, match="out"):
+        up(image, out=np.empty((2, 2), np.float32))
+
+
+def test_a_stack_without_channels_has_one_strength_for_all_planes(stains):
+    image = stains(3)
+    up = esr.Upscaler(PAIR[0], device="cpu", channel_axis=False)
+    strength = up.denoise_strength(image)
+    expected = esr.upscale(image, PAIR[0], device="cpu", channel_axis=False, denoise=strength)
+    assert np.array_equal(up(image), expected)

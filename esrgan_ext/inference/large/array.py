@@ -18,7 +18,7 @@ from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
-from esrgan_ext.inference.denoising import follows_noise, strength_for
+from esrgan_ext.inference.denoising import channel_strengths, follows_noise
 from esrgan_ext.inference.large import sizes as planning
 from esrgan_ext.inference.large.compute import compute_chunk
 from esrgan_ext.inference.large.grid import Chunk, Grid
@@ -77,7 +77,10 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     side = chosen.tile_side
     denoise = chosen.denoise
     if not chosen.consistent and follows_noise(str(model), denoise):
-        denoise = strength_for(array, layout)
+        strengths = channel_strengths(array, layout)
+        if len(set(strengths)) > 1:
+            return _by_channel(array, str(model), strengths, layout, chosen, options)
+        denoise = strengths[0]
     reference, network = model_cache.refer(model, denoise)
     values: Any = {**options, "denoise": None}
     first = Upscaler(network, **values)
@@ -114,6 +117,31 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     graph = HighLevelGraph.from_collections(name, layer, dependencies=dependencies)
     meta = np.empty((0,) * len(layout.shape), mapping.dtype)
     return da.Array(graph, name, _result_chunks(grid), meta=meta)
+
+
+def _by_channel(
+    array: Any,
+    model: str,
+    strengths: list[float],
+    layout: Layout,
+    chosen: UpscaleOptions,
+    options: OptionValues,
+) -> da.Array:
+    """Channels that ask for different strengths of denoising, each by itself with the range of
+    all."""
+    axis = layout.channel_axis
+    assert axis is not None
+    lazily = array if isinstance(array, da.Array) else None
+    values = _value_map(array, lazily, chosen.data_range, layout)
+    source = lazily if lazily is not None else da.from_array(array)
+    parts = []
+    for number, strength in enumerate(strengths):
+        of_channel: Any = {
+            **options, "denoise": strength, "channel_axis": False,
+            "data_range": (values.low, values.high),
+        }  # fmt: skip
+        parts.append(upscale_lazy(da.take(source, number, axis), model, **of_channel))
+    return da.stack(parts, axis)
 
 
 def _from_array(
