@@ -59,6 +59,14 @@ def command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Everything as JSON on stdout, instead of tables.")
     ] = False,
+    plot_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Draw quality against time into a .png, .svg or .pdf (needs matplotlib).",
+        ),
+    ] = None,
     tile: options.Tile = "auto",
     overlap: options.Overlap = "auto",
     device: options.Device = "auto",
@@ -88,8 +96,11 @@ def command(
 
     from esrgan_ext.cli import display
     from esrgan_ext.cli.loading import load
+    from esrgan_ext.evaluation import plot
     from esrgan_ext.evaluation.benchmark import BICUBIC, evaluate
 
+    if plot_file is not None:
+        plot_file = plot.check_plot(plot_file)
     # With --json stdout holds the JSON alone.
     out = display.console(stderr=as_json)
     networks = [name if name == BICUBIC else load(name, out) for name in model]
@@ -128,6 +139,10 @@ def command(
         cut = f"{found.border} pixels" if found.border else "nothing"
         note = "" if found.perceptual else "; no perceptual distance: see docs/evaluation.md"
         say(f"x{found.scale}, {cut} cut from each side{note}")
+    if plot_file is not None and found.results:
+        written = plot.plot(found, plot_file)
+        if not as_json:
+            say(str(written))
     _report_failures(found.failures)
 
 
