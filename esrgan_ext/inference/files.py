@@ -19,6 +19,7 @@ from esrgan_ext.errors import ImageFileError
 from esrgan_ext.inference.capacity import Facts, can_hold, check_target
 from esrgan_ext.inference.formats import avif, exif, opencv, tiff, tiff_write
 from esrgan_ext.inference.formats.metadata import Metadata
+from esrgan_ext.inference.formats.png import DEFAULT_LEVEL as PNG_LEVEL
 from esrgan_ext.inference.headers import (
     MAX_PIXELS,
     SUFFIXES,
@@ -29,7 +30,8 @@ from esrgan_ext.inference.headers import (
 )
 
 __all__ = [
-    "MAX_PIXELS", "ImageFile", "Metadata", "can_hold", "read_image", "replacing", "write_image",
+    "MAX_PIXELS", "PNG_LEVEL", "ImageFile", "Metadata", "can_hold", "read_image", "replacing",
+    "write_image",
 ]  # fmt: skip
 
 
@@ -156,6 +158,7 @@ def write_image(
     metadata: Metadata | None = None,
     channel_axis: int | Literal[False] | None = None,
     quality: int = 95,
+    png_level: int = PNG_LEVEL,
     further: Sequence[tuple[ImageFile, np.ndarray]] = (),
 ) -> None:
     """Write an image file, all or nothing: a file of this name appears when it is complete.
@@ -176,6 +179,8 @@ def write_image(
         `like`, else the last of three axes with 2, 3 or 4 entries.
     quality
         1 to 100, for JPEG, AVIF and WebP; a WebP that comes from a lossless WebP stays lossless.
+    png_level
+        Effort of a PNG's compression, 0 (none) to 12.
     further
         More images for the same TIFF, each with the one it comes from.
 
@@ -208,7 +213,7 @@ def write_image(
             return
         if further:
             raise ImageFileError(f"only TIFF can hold {len(further) + 1} images")
-        data, notes = _encoded(path, format, pixels, metadata, colour, quality, like)
+        data, notes = _encoded(path, format, pixels, metadata, colour, quality, png_level, like)
         with replacing(path) as part, open(part, "xb") as file:
             file.write(data)
     except ImageFileError as error:
@@ -266,6 +271,7 @@ def _encoded(
     metadata: Metadata,
     colour: bool,
     quality: int,
+    png_level: int,
     like: ImageFile | None,
 ) -> tuple[bytes, tuple[str, ...]]:
     if pixels.dtype == np.bool_:
@@ -279,7 +285,9 @@ def _encoded(
     assert format is not None
     bare = path.suffix.lower() in (".j2k", ".j2c", ".jpc")
     lossless = like is not None and like.format == format == "webp" and like.lossless
-    return opencv.encode(pixels, format, metadata, quality=quality, lossless=lossless, bare=bare)
+    return opencv.encode(
+        pixels, format, metadata, quality=quality, lossless=lossless, bare=bare, png_level=png_level
+    )
 
 
 def _read_tiff(path: Path, max_pixels: int, series: int | None) -> ImageFile:

@@ -3,6 +3,7 @@ work of the format modules; nothing here knows a file."""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 
@@ -52,3 +53,12 @@ def fitting_profile(icc: bytes | None, *, gray: bool) -> bytes | None:
     if icc is None or len(icc) < 132 or icc[36:40] != b"acsp":
         return None
     return icc if icc[16:20] == (b"GRAY" if gray else b"RGB ") else None
+
+
+def is_whole(icc: bytes) -> bool:
+    """Whether a profile's size and its table of tags agree with its bytes, as readers demand.
+
+    Size in bytes 0 to 3, number of tags in 128 to 131, 12 bytes a tag (ICC.1:2022, 7.2.2, 7.3).
+    """
+    (size,), (tags,) = struct.unpack_from(">I", icc), struct.unpack_from(">I", icc, 128)
+    return size == len(icc) and 132 + 12 * tags <= size

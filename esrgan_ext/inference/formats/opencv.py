@@ -31,7 +31,7 @@ from esrgan_ext.inference.formats import (
     webp,
 )
 from esrgan_ext.inference.formats.kept import COMMENT, lost
-from esrgan_ext.inference.formats.metadata import Metadata, fitting_profile
+from esrgan_ext.inference.formats.metadata import Metadata, fitting_profile, is_whole
 
 _EXIF, _XMP, _ICC, _CICP = (
     cv2.IMAGE_METADATA_EXIF,
@@ -40,16 +40,14 @@ _EXIF, _XMP, _ICC, _CICP = (
     cv2.IMAGE_METADATA_CICP,
 )
 # Which kinds of metadata OpenCV's encoders write so that other programs find them (5.0, tested
-# against Pillow). PNG's XMP is not among them: see png.insert.
+# against Pillow).
 _WRITTEN = {
-    "png": (_EXIF, _ICC, _CICP),
     "jpeg": (_EXIF, _ICC, _XMP),
     "webp": (_EXIF, _ICC, _XMP),
     "avif": (_EXIF, _ICC, _XMP),
 }
 # The suffix by which OpenCV chooses its encoder.
 _ENCODERS = {
-    "png": ".png",
     "jpeg": ".jpg",
     "webp": ".webp",
     "bmp": ".bmp",
@@ -250,6 +248,7 @@ def encode(
     quality: int,
     lossless: bool,
     bare: bool = False,
+    png_level: int = png.DEFAULT_LEVEL,
 ) -> tuple[bytes, tuple[str, ...]]:
     """Encode one image; returns the file's bytes and what the user should hear about them.
 
@@ -267,6 +266,8 @@ def encode(
         Ask for exact pixels where the format leaves the choice (WebP).
     bare
         Write JPEG 2000's codestream without the boxes of a JP2 file.
+    png_level
+        See `png.encode`.
 
     Raises
     ------
@@ -286,7 +287,6 @@ def encode(
         return floats.encode_hdr(pixels), tuple(notes)
     if format == "exr":
         return floats.encode_exr(pixels), tuple(notes)
-    suffix = _ENCODERS[format]
     icc = fitting_profile(metadata.icc, gray=channels <= 2)
     exif_block, dpi = metadata.exif, metadata.dpi
     if dpi is not None and format in ("webp", "avif"):
@@ -296,8 +296,11 @@ def encode(
         notes.append("a JPEG has no room for EXIF of more than 64 KiB: left out")
         exif_block = None
 
-    if channels == 2 and format == "png":
-        data, carried = png.encode_gray_alpha(pixels), False
+    if format == "png":
+        if icc is not None and not is_whole(icc):
+            notes.append("the source's colour profile is damaged: written without")
+            icc = None
+        data = _finished_png(png.encode(pixels, level=png_level), metadata, exif_block, icc)
     else:
         if channels == 2:
             pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=2)
@@ -306,21 +309,17 @@ def encode(
             _EXIF: exif_block,
             _ICC: icc if room is None or len(icc or b"") <= room else None,
             _XMP: metadata.xmp,
-            _CICP: metadata.cicp,
         }
         if format == "jpeg" and metadata.xmp is not None:
             whole = jpeg.XMP_HEADER + metadata.xmp
             blocks[_XMP] = whole if len(whole) <= jpeg.MAX_SEGMENT else None
         options = _options(format, quality, lossless)
         kept = {k: v for k, v in blocks.items() if v and k in _WRITTEN.get(format, ())}
-        data, refused = _encode(_bgr(pixels), suffix, kept, options)
-        carried = True
+        data, refused = _encode(_bgr(pixels), _ENCODERS[format], kept, options)
         if refused:
             notes.append("the encoder refused the source's metadata (damaged?): written without")
 
-    if format == "png":
-        data = _finished_png(data, metadata, exif_block, icc, carried)
-    elif format == "jpeg":
+    if format == "jpeg":
         if dpi is not None:
             data = jpeg.with_density(data, dpi)
         if icc is not None and len(icc) > jpeg.MAX_SEGMENT - 14:
@@ -333,14 +332,13 @@ def encode(
 
 
 def _finished_png(
-    data: bytes, metadata: Metadata, exif_block: bytes | None, icc: bytes | None, carried: bool
+    data: bytes, metadata: Metadata, exif_block: bytes | None, icc: bytes | None
 ) -> bytes:
     own: list[tuple[bytes, bytes]] = list(metadata.png_colour)
-    if not carried:
-        own += png.metadata_chunks(exif=exif_block, icc=icc, cicp=metadata.cicp)
-    elif icc is not None:
+    if icc is not None:
         # With a profile an sRGB chunk must not be (PNG, 11.3.2.5).
         own = [(kind, body) for kind, body in own if kind != b"sRGB"]
+    own += png.metadata_chunks(exif=exif_block, icc=icc, cicp=metadata.cicp)
     return png.insert(
         data, dpi=metadata.dpi, xmp=metadata.xmp, colour_chunks=tuple(own), texts=metadata.texts
     )

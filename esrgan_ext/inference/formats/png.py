@@ -1,6 +1,6 @@
-"""PNG chunks: whether the file is complete, the chunks that OpenCV drops (pHYs, iTXt with XMP,
-the gray value that stands for transparent), and gray+alpha, which OpenCV reads as BGRA and
-cannot write. Reference: PNG specification, third edition (W3C, 2025)."""
+"""PNG: whether a file is complete, the chunks that OpenCV drops (pHYs, iTXt with XMP, the gray
+value that stands for transparent), and an encoder, in half the time of OpenCV's. Reference: PNG
+specification, third edition (W3C, 2025)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
+import imagecodecs
 import numpy as np
 
 from esrgan_ext.errors import ImageFileError
@@ -23,6 +25,17 @@ _INCH_IN_METRES = 0.0254
 _MAX_TEXT_BYTES = 1 << 24
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6
+_TYPE_OF = {1: GRAY, 2: GRAY_ALPHA, 3: RGB, 4: RGBA}  # by the number of channels
+
+# What a photo that was enlarged takes, against OpenCV's default: half the time, and 0.86 of the
+# bytes; level 2 takes 1.4 times as long as 1 for 2 % less (python -m benchmarks.png_level).
+DEFAULT_LEVEL = 1
+MOST_EFFORT = 12
+# Rows filtered at a time: they stay in the cache.
+_STRIP = 16
+# libdeflate compresses a whole image at once; a larger one goes through zlib in parts, which takes
+# longer, but neither a second copy of the image nor a chunk beyond PNG's limit of 2 GiB.
+_AT_ONCE = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -192,40 +205,78 @@ def metadata_chunks(
     return made
 
 
-def encode_gray_alpha(pixels: np.ndarray, *, level: int = 6) -> bytes:
-    """Encode gray+alpha pixels, which OpenCV's encoder does not know.
+def encode(pixels: np.ndarray, *, level: int = DEFAULT_LEVEL) -> bytes:
+    """Encode pixels, without any metadata.
 
     Parameters
     ----------
     pixels
-        H, W, 2 of uint8 or uint16.
+        H, W (gray) or H, W, C with C = 2 (gray+alpha), 3 (RGB) or 4 (RGBA), of uint8 or uint16.
     level
-        Effort of zlib, 0 to 9.
+        Effort of compression: 0 (none) to 12, as libdeflate counts.
     """
-    height, width, _ = pixels.shape
-    bits = 8 * pixels.dtype.itemsize
-    raw = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">"))
-    rows = raw.view(np.uint8).reshape(height, -1)
-    step = 2 * pixels.dtype.itemsize  # bytes a pixel: a filter looks one pixel back
-    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
-    # Filters 1 (difference to the left) and 2 (to the row above); a row takes the one with the
-    # smaller sum of absolute differences, the specification's own advice (12.7).
-    left = rows.copy()
-    left[:, step:] -= rows[:, :-step]
-    above = rows.copy()
-    above[1:] -= rows[:-1]
-    cost_left = np.abs(left.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64)
-    cost_above = np.abs(above.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64)
-    by_above = cost_above < cost_left
-    filtered[:, 0] = np.where(by_above, 2, 1)
-    filtered[:, 1:] = np.where(by_above[:, None], above, left)
-    header = struct.pack(">IIBBBBB", width, height, bits, GRAY_ALPHA, 0, 0, 0)
-    return (
-        SIGNATURE
-        + _chunk(b"IHDR", header)
-        + _chunk(b"IDAT", zlib.compress(filtered.data, level))
-        + _chunk(b"IEND", b"")
+    height, width = pixels.shape[:2]
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    big_endian = pixels.astype(pixels.dtype.newbyteorder(">"), copy=False)
+    rows = np.ascontiguousarray(big_endian).view(np.uint8).reshape(height, -1)
+    step = channels * pixels.dtype.itemsize  # bytes a pixel: a filter looks one pixel back
+    header = struct.pack(
+        ">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, _TYPE_OF[channels], 0, 0, 0
     )
+    return b"".join(
+        (
+            SIGNATURE,
+            _chunk(b"IHDR", header),
+            *(_chunk(b"IDAT", part) for part in _compressed(rows, step, level)),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
+def _compressed(rows: np.ndarray, step: int, level: int) -> Iterator[bytes]:
+    """The zlib stream of the filtered rows, in parts."""
+    height, length = rows.shape
+    if height * (length + 1) <= _AT_ONCE:
+        filtered = np.empty((height, length + 1), np.uint8)
+        for top in range(0, height, _STRIP):
+            filtered[top : top + _STRIP] = _filtered(rows, top, step)
+        yield imagecodecs.deflate_encode(filtered.reshape(-1), level=level, raw=False)
+        return
+    stream = zlib.compressobj(min(level, 9))
+    strip = max(_STRIP, _AT_ONCE // 16 // (length + 1))
+    for top in range(0, height, strip):
+        yield stream.compress(_filtered(rows[: top + strip], top, step, strip).data)
+    yield stream.flush()
+
+
+def _filtered(rows: np.ndarray, top: int, step: int, strip: int = _STRIP) -> np.ndarray:
+    """A strip of rows, each with the filter in front that suits it.
+
+    Filters 1 (difference to the left), 2 (to the row above) and 3 (to the mean of both); a row
+    takes the one with the smallest sum of absolute differences, the specification's own advice
+    (12.7). The fourth, Paeth's, takes longer than compressing and saves 1 % at most.
+    """
+    current = rows[top : top + strip]
+    left, above = np.zeros_like(current), np.zeros_like(current)
+    left[:, step:] = current[:, :-step]
+    above[1:] = current[:-1]
+    if top:
+        above[0] = rows[top - 1]
+    # The mean rounded down, without the ninth bit of a sum: a + b = 2 (a & b) + (a ^ b).
+    mean = (left ^ above) >> 1
+    mean += left & above
+    differences = [np.subtract(current, guess, out=guess) for guess in (left, above, mean)]
+    costs = [
+        cv2.reduce(np.abs(each.view(np.int8)).view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+        for each in differences
+    ]
+    best = np.argmin(np.concatenate(costs, axis=1), axis=1)
+    result = np.empty((len(current), current.shape[1] + 1), np.uint8)
+    result[:, 0] = best + 1
+    for number, difference in enumerate(differences):
+        chosen = best == number
+        result[chosen, 1:] = difference[chosen]
+    return result
 
 
 def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
