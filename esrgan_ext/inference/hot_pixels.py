@@ -21,10 +21,13 @@ from esrgan_ext.inference.tiles import Rect
 #: worms, with specks 1.6 times the range above their neighbours, 1.8 dB.
 BEYOND = 2.0
 
-#: Of the eight neighbours so many may be hot too; a neighbour is, that has this share of the
+#: Of eight neighbours so many may be hot too; a neighbour is, that has this share of the
 #: pixel's height above the median of 5x5. Of a spot of light that a lens draws (standard deviation
 #: of 0.85 pixels, sampled at the limit) all four nearest have half of it.
 _HOT_NEIGHBOURS, _SHARE = 2, 0.25
+
+# With a larger share of pixels beyond the range all are looked at quickly first.
+_MANY = 0.01
 
 # Neighbourhoods looked at together: some 10 MB.
 _TOGETHER = 1 << 16
@@ -175,7 +178,11 @@ def find_hot_pixels(window: np.ndarray, values: ValueMap) -> HotPixels | None:
         beyond |= window > high
     if smallest < low:
         beyond |= window < low
+    if beyond.mean() > _MANY:
+        beyond &= _steep(window, BEYOND * span)
     found = np.argwhere(beyond)
+    if not len(found):
+        return None
     parts = [
         _alone(window, found[k : k + _TOGETHER], BEYOND * span)
         for k in range(0, len(found), _TOGETHER)
@@ -197,6 +204,24 @@ def find_hot_pixels(window: np.ndarray, values: ValueMap) -> HotPixels | None:
     return HotPixels(image, channel, row, column, filled, excess)
 
 
+def _steep(window: np.ndarray, height: float) -> np.ndarray:
+    """Pixels that may stand alone, by how many of the eight nearest lie far below them, or above: a
+    quick look at all of a window, which leaves few where a narrow range puts most of it beyond."""
+    rows, columns = window.shape[2:]
+    values = np.pad(window.astype(np.float32), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="constant")
+    inner = np.zeros((1, 1, rows + 2, columns + 2), bool)
+    inner[..., 1:-1, 1:-1] = True
+    own = values[..., 1:-1, 1:-1]
+    least = np.float32((1 - _SHARE) * height)
+    below, above = np.zeros(window.shape, np.int8), np.zeros(window.shape, np.int8)
+    for dy, dx in (_OFFSETS[k] for k in _NEAR):
+        where = (..., slice(1 + dy, 1 + dy + rows), slice(1 + dx, 1 + dx + columns))
+        step, outside = own - values[where], ~inner[where]
+        below += (step > least) | outside
+        above += (step < -least) | outside
+    return np.asarray(np.maximum(below, above) >= 8 - _HOT_NEIGHBOURS)
+
+
 def _alone(window: np.ndarray, places: np.ndarray, height: float) -> np.ndarray:
     """Which of these pixels stand alone, more than `height` above or below all around."""
     own = window[tuple(places.T)].astype(np.float64)
@@ -209,7 +234,8 @@ def _alone(window: np.ndarray, places: np.ndarray, height: float) -> np.ndarray:
     above = own - median
     as_high = (around[:, _NEAR] - median[:, None]) * np.sign(above)[:, None]
     hot = (as_high > _SHARE * np.abs(above)[:, None]).sum(1)
-    return np.asarray((np.abs(above) > height) & (hot <= _HOT_NEIGHBOURS))
+    few = 8 * hot <= _HOT_NEIGHBOURS * np.isfinite(as_high).sum(1)  # fewer at the border
+    return np.asarray((np.abs(above) > height) & few)
 
 
 def _around(window: np.ndarray, places: np.ndarray, outside: float | bool) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import esrgan_ext as esr
+from esrgan_ext.inference import hot_pixels
 from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.consistency import block_factor
 from esrgan_ext.inference.hot_pixels import find_hot_pixels
@@ -111,3 +112,32 @@ def test_each_channel_has_its_own(rng):
     expected = esr.upscale(clean, "lite-psnr-x4", **options).astype(float)
     assert result[188:192, 192:196, 1].min() > 10000
     assert np.abs(result - expected)[..., [0, 2]].max() <= 120
+
+
+def test_a_range_far_below_the_image_is_no_reason_to_look_at_every_neighbourhood(rng, monkeypatch):
+    image = nuclei(rng).astype(np.float32)
+    image[40, 50] = 60000
+    looked_at = []
+    whole = hot_pixels._alone
+
+    def counted(window, places, height):
+        looked_at.append(len(places))
+        return whole(window, places, height)
+
+    monkeypatch.setattr(hot_pixels, "_alone", counted)
+    image += 300
+    assert (image > 110 + 2 * 10).all()
+    assert (40, 50) in found(image, 100, 110)
+    assert sum(looked_at) < image.size / 5
+
+
+@pytest.mark.parametrize("high", [200, 800, 2500])
+def test_the_quick_look_at_all_of_a_window_loses_none(rng, monkeypatch, high):
+    image = rng.integers(0, 3000, (90, 100)).astype(np.uint16)
+    image.flat[rng.choice(image.size, 30, replace=False)] = 60000
+    image[0, 0] = image[-1, 50] = image[-1, 51] = 60000
+    quickly = found(image, 0, high)
+    monkeypatch.setattr(hot_pixels, "_MANY", 2.0)
+    assert found(image, 0, high) == quickly
+    assert {(0, 0), (89, 50)} <= set(quickly)
+    assert found(np.tile(np.arange(0, 30000, 300, dtype=np.uint16), (50, 1)), 0, 100) == []
