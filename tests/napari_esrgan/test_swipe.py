@@ -10,6 +10,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_esrgan._upscale_widget import UpscaleWidget
+from tests.napari_esrgan.test_viewer import largest_gap
 
 
 @pytest.fixture
@@ -146,6 +147,7 @@ def test_layers_larger_than_a_texture_are_cut_too(compared, qtbot, monkeypatch):
 
 
 def test_starting_and_moving_take_less_than_a_tenth_of_a_second(compared, qtbot):
+    """And the window answers within 250 ms, new shaders and drawing included."""
     _, widget, _, result = compared
 
     def taken(step) -> float:
@@ -154,16 +156,22 @@ def test_starting_and_moving_take_less_than_a_tenth_of_a_second(compared, qtbot)
         return time.perf_counter() - begin
 
     starts, moves = [], []
-    for _ in range(3):
+
+    def swipe() -> None:
         starts.append(taken(lambda: widget.swipe.start(result)))
         qtbot.wait(100)
-        widget.swipe.move(0.3)
-        moves.append(taken(widget.swipe._apply))
+        for fraction in (0.3, 0.5, 0.7):
+            widget.swipe.move(fraction)
+            moves.append(taken(widget.swipe._apply))
+            qtbot.wait(50)
         widget.swipe.stop()
         qtbot.wait(100)
-    print(f"start {min(starts):.3f} s, move {min(moves):.3f} s")
+
+    gaps = [largest_gap(qtbot, swipe) for _ in range(3)]
+    print(f"start {min(starts):.3f} s, move {min(moves):.3f} s, gap {min(gaps):.3f} s")
     assert min(starts) < 0.1
     assert min(moves) < 0.1
+    assert min(gaps) < 0.25
 
 
 def test_a_viewer_without_a_window_says_so(notices, qtbot, model_file):
