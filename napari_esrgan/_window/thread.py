@@ -91,6 +91,13 @@ class Runner(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MILLISECONDS)
         self._timer.timeout.connect(self._poll)
+        self._waiting: tuple[Function, str] | None = None
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(POLL_MILLISECONDS)
+        # A method, not a function of its own: that would be freed with the timer, maybe while it
+        # runs, when garbage is collected just then.
+        self._soon.timeout.connect(self._launch_waiting)
         # Tells the thread to stop when nobody holds this any more. Not through `destroyed`:
         # a slot in Python that runs while its sender is taken apart is one too late.
         self._holder = _Holder()
@@ -120,26 +127,36 @@ class Runner(QObject):
     def start_soon(self, function: Function, name: str = "esrgan") -> None:
         """As `start`, once the window has drawn itself: both at once would be late."""
         self._take_place()
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.timeout.connect(lambda: self._launch(function, name))
-        timer.start(POLL_MILLISECONDS)
+        self._waiting = function, name
+        self._soon.start()
 
     def _take_place(self) -> None:
         if self.running:
             raise RuntimeError("a run is under way")
         self._mailbox = self._holder.mailbox = _Mailbox()
 
+    def _launch_waiting(self) -> None:
+        if self._waiting is not None:
+            function, name = self._waiting
+            self._waiting = None
+            self._launch(function, name)
+
     def _launch(self, function: Function, name: str) -> None:
         # Not a daemon: torch must not be running while the interpreter shuts down. Cancelled
         # by whatever ends this object or the application, the thread ends within a step.
-        threading.Thread(target=_work, args=(self._mailbox, function), name=name).start()
         self._timer.start()
+        threading.Thread(target=_work, args=(self._mailbox, function), name=name).start()
 
     def cancel(self) -> None:
         """Ask the work to stop; `cancelled` follows when it has."""
         if self._mailbox is not None:
             self._mailbox.cancel.set()
+        if self._waiting is not None:  # it has not begun
+            self._waiting = None
+            self._soon.stop()
+            if self._mailbox is not None:
+                self._mailbox.ended = True
+            self._timer.start()
 
     def _poll(self) -> None:
         mailbox = self._mailbox
