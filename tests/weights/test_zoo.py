@@ -3,9 +3,12 @@ what is read is safe and is the same network."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import random
 import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -393,6 +396,33 @@ def test_a_zip_that_lies_about_a_size_is_damaged(tmp_path: Path) -> None:
 def test_descriptions_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ModelError, match=r"foreign\.zip"):
         load_model(written(tmp_path, text))
+
+
+def test_a_zip_of_a_later_format_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, description())
+    raw = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        raw[archive.start_dir + 6] = 150  # the version that is needed to read it
+    path.write_bytes(raw)
+    with pytest.raises(ModelError, match="not a zip, or a damaged one"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_packages_raise_one_kind_of_error(tmp_path: Path, seed: int) -> None:
+    """Some bytes changed near the ends, where a zip's structure is, or cut off."""
+    whole = written(tmp_path, description()).read_bytes()
+    draw = random.Random(seed)
+    for number in range(25):
+        raw = bytearray(whole)
+        for _ in range(draw.randint(1, 6)):
+            place = draw.choice([draw.randrange(1500), len(raw) - 1 - draw.randrange(200)])
+            raw[place] = draw.randrange(256)
+        path = tmp_path / f"{number}.zip"
+        path.write_bytes(raw[: draw.randrange(len(raw))] if number % 8 == 0 else raw)
+        with contextlib.suppress(ModelError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert same_weights(load_model(path), make_network())
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def opened(path: Path) -> Iterator[Package]:
     if path.suffix.lower() == ".zip":
         try:
             archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
             raise ModelError(f"{path}: not a zip, or a damaged one ({error})") from error
         with archive:
             inside: _Zip | _Folder = _Zip(path, archive)
