@@ -36,7 +36,7 @@ class Display(Protocol):
 
     def started(self, job: FileJob, number: int, total: int) -> None: ...
 
-    def progress(self, done: int, total: int) -> bool | None: ...
+    def progress(self, job: FileJob, done: int, total: int) -> bool | None: ...
 
     def finished(self, outcome: Outcome) -> None: ...
 
@@ -62,21 +62,22 @@ class Lines:
 
     def __init__(self, out: Console) -> None:
         self._out = out
-        self._number = self._total = 0
-        self._name = ""
+        self._total = 0
+        self._numbers: dict[FileJob, int] = {}
         self._last = 0.0
         self._finished = 0
 
     def started(self, job: FileJob, number: int, total: int) -> None:
-        self._number, self._total, self._name = number, total, str(job.source)
+        self._total = total
+        self._numbers[job] = number
         self._last = time.monotonic()
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, job: FileJob, done: int, total: int) -> None:
         if time.monotonic() - self._last >= _LINE_SECONDS:
             self._last = time.monotonic()
             percent = 100 * done // max(total, 1)
             self._out.print(
-                f"[{self._number}/{self._total}] {self._name}: {percent} %", markup=False
+                f"[{self._numbers[job]}/{self._total}] {job.source}: {percent} %", markup=False
             )
 
     def finished(self, outcome: Outcome) -> None:
@@ -85,26 +86,34 @@ class Lines:
 
 
 class Bars:
-    """A bar over files and one over the pixels of the current image."""
+    """A bar over files and one over the pixels of each image that is worked on."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._files: TaskID | None = None
-        self._image: TaskID | None = None
+        self._images: dict[FileJob, TaskID] = {}
+        self._idle: list[TaskID] = []
 
     def started(self, job: FileJob, number: int, total: int) -> None:
-        if self._files is None:
-            self._image = self._bars.add_task("", total=None, unit="")
-            if total > 1:
-                self._files = self._bars.add_task("files", total=total)
-        assert self._image is not None
-        self._bars.reset(self._image, total=None, description=escape(literal(job.source.name)))
+        name = escape(literal(job.source.name))
+        if self._idle:
+            self._images[job] = self._idle.pop()
+            self._bars.reset(self._images[job], total=None, description=name)
+        else:
+            self._images[job] = self._bars.add_task(name, total=None, unit="")
+        if self._files is None and total > 1:
+            self._files = self._bars.add_task("files", total=total)
 
-    def progress(self, done: int, total: int) -> None:
-        assert self._image is not None
-        self._bars.update(self._image, completed=done, total=total)
+    def progress(self, job: FileJob, done: int, total: int) -> None:
+        if job not in self._images:
+            return
+        self._bars.update(self._images[job], completed=done, total=total)
+        if done >= total:  # what follows is the encoder's
+            self._idle.append(self._images.pop(job))
 
     def finished(self, outcome: Outcome) -> None:
+        if outcome.job in self._images:  # it failed
+            self._idle.append(self._images.pop(outcome.job))
         self._bars.console.print(summary(outcome), markup=False)
         if self._files is not None:
             self._bars.advance(self._files)

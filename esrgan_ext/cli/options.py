@@ -31,6 +31,16 @@ Overlap = Annotated[
 Device = Annotated[
     str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", metavar="NAME")
 ]
+Devices = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        "-d",
+        help="auto, cpu, cuda, cuda:N or mps. For a folder also several that share it: all (every "
+        "GPU), or cuda:0,cuda:1.",
+        metavar="NAME",
+    ),
+]
 Precision = Annotated[
     str, typer.Option("--precision", "-p", help="auto, fp32, fp16 or bf16.", metavar="NAME")
 ]

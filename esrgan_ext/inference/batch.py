@@ -1,10 +1,14 @@
-"""Upscales one file after the other: the next one is read and the previous one written while the
-network works, and a file that fails does not stop the others. What the user sees of it is the
-caller's business, told through `Events`."""
+"""Upscales files, one after the other on each device: the next ones are read and the previous ones
+encoded while the network works, and a file that fails does not stop the others. What the user sees
+of it is the caller's business, told through `Events`."""
 
 from __future__ import annotations
 
+import os
+import queue
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +20,8 @@ import numpy as np
 from esrgan_ext.errors import EsrganError, UpscaleCancelled
 from esrgan_ext.inference.arrays import layout_of
 from esrgan_ext.inference.capacity import check_space, check_target
-from esrgan_ext.inference.files import ImageFile, facts_of, read_image, write_image
+from esrgan_ext.inference.devices import free_ram
+from esrgan_ext.inference.files import PNG_LEVEL, ImageFile, facts_of, read_image, write_image
 from esrgan_ext.inference.folder import FileJob
 from esrgan_ext.inference.headers import MAX_PIXELS
 from esrgan_ext.inference.progress import Progress
@@ -27,9 +32,13 @@ from esrgan_ext.weights.choice import choose_model
 if TYPE_CHECKING:
     from esrgan_ext.inference.upscaler import Upscaler
 
-# A result up to this size is written while the network works on the next image; a larger one is
-# written first, because two of them at once may not fit into memory.
-_OVERLAP_BYTES = 256 << 20
+# Results that wait to be written take an eighth of the free memory, within these bounds. One that
+# is larger by itself is written before its device goes on.
+_LEAST_WAITING, _MOST_WAITING = 256 << 20, 4 << 30
+
+# A result of 32 megapixels takes a core half a second or more to encode, a fast GPU 0.3 s to
+# compute: a few writers keep up with one.
+_MOST_WRITERS = 8
 
 # What a file may fail of without stopping the others; anything else is a bug, and stops.
 _EXPECTED = (EsrganError, MemoryError, OSError)
@@ -115,8 +124,8 @@ class Events(Protocol):
     def started(self, job: FileJob, number: int, total: int) -> None:
         """Work on the `number`-th of `total` jobs (counted from 1) begins."""
 
-    def progress(self, done: int, total: int) -> bool | None:
-        """`done` of `total` input pixels of the current job; False stops everything."""
+    def progress(self, job: FileJob, done: int, total: int) -> bool | None:
+        """`done` of `total` input pixels of a job; False stops everything."""
 
     def finished(self, outcome: Outcome) -> None:
         """The result is on disk, or the job has failed."""
@@ -124,16 +133,16 @@ class Events(Protocol):
 
 def run(
     jobs: Sequence[FileJob],
-    upscale: Upscale,
+    upscale: Upscale | Sequence[Upscale],
     events: Events,
     *,
     max_pixels: int = MAX_PIXELS,
     quality: int = 95,
+    png_level: int = PNG_LEVEL,
     series: int | None = None,
     check: Check | None = None,
 ) -> list[Outcome]:
-    """Do the jobs, one after the other; the files of the next and the previous one are read and
-    written meanwhile.
+    """Do the jobs; files are read ahead and results are encoded and written behind the network.
 
     Whatever interrupts it (Ctrl-C, `events.progress` returning False), results that are
     finished are on disk, and no partial file is.
@@ -141,8 +150,9 @@ def run(
     Parameters
     ----------
     upscale
-        From a file's pixels to the result's.
-    max_pixels, quality, series
+        From a file's pixels to the result's; several, one a device, take the jobs as they come,
+        each in a thread of its own.
+    max_pixels, quality, png_level, series
         See `read_image` and `write_image`.
     check
         Raises EsrganError for a result that its file could not hold, before any work.
@@ -150,99 +160,220 @@ def run(
     Returns
     -------
     list of Outcome
-        One a job, in their order.
+        One a job, in their order, in which `events.finished` hears of them too.
     """
-    outcomes: list[Outcome] = []
+    if not jobs:
+        return []
+    workers = [upscale] if callable(upscale) else list(upscale)
+    cores = os.cpu_count() or 1
     with (
-        ThreadPoolExecutor(1, "esrgan-read") as reading,
-        ThreadPoolExecutor(1, "esrgan-write") as writing,
+        ThreadPoolExecutor(len(workers), "esrgan-read") as reading,
+        ThreadPoolExecutor(min(_MOST_WRITERS, max(2, cores)), "esrgan-write") as writing,
     ):
-        writer = _Writer(writing, events, outcomes)
 
-        def progress(done: int, total: int) -> bool | None:
-            writer.report(wait=False)
-            return events.progress(done, total)
+        def read(job: FileJob) -> Future[ImageFile]:
+            return reading.submit(read_image, job.source, max_pixels=max_pixels, series=series)
 
-        def read(number: int) -> Future[ImageFile] | None:
-            if number >= len(jobs):
-                return None
-            return reading.submit(
-                read_image, jobs[number].source, max_pixels=max_pixels, series=series
-            )
+        def write(job: FileJob, image: ImageFile, results: list[Upscaled]) -> Future[None]:
+            pairs = zip(image.further, results[1:], strict=True)
+            return writing.submit(
+                write_image, job.target, results[0].pixels, like=image, quality=quality,
+                png_level=png_level, further=[(one, result.pixels) for one, result in pairs],
+            )  # fmt: skip
 
-        upcoming = read(0)
-        try:
-            for number, job in enumerate(jobs):
-                events.started(job, number + 1, len(jobs))
-                begin = time.monotonic()
-                current, upcoming = upcoming, None
-                try:
-                    assert current is not None
-                    # Waited for before the next is asked for: one image ahead, not two.
-                    current.exception()
-                    upcoming = read(number + 1)
-                    image = current.result()
-                    if check is not None:
-                        check(image, job.target)
-                    results = _upscaled(image, upscale, progress)
-                except UpscaleCancelled:
-                    raise
-                except _EXPECTED as error:
-                    writer.report(wait=True)
-                    seconds = time.monotonic() - begin
-                    outcomes.append(Outcome(job, "failed", _reason(error, job), seconds))
-                    events.finished(outcomes[-1])
-                    continue
-                writer.report(wait=True)
-                writer.start(job, results, image, quality, time.monotonic() - begin)
-                del current, image, results
-        finally:
-            writer.report(wait=True)
-    return outcomes
+        return _Run(jobs, workers, events, check, read, write).outcomes()
 
 
-class _Writer:
-    """Writes one result at a time in the background; its outcomes are told in the caller's
-    thread."""
+@dataclass(frozen=True)
+class _Report:
+    """What a worker tells the thread that called `run`.
 
-    def __init__(self, pool: ThreadPoolExecutor, events: Events, outcomes: list[Outcome]) -> None:
-        self._pool, self._events, self._outcomes = pool, events, outcomes
-        self._current: tuple[Outcome, Future[None]] | None = None
+    A number alone: its job begins. With `work`: pixels done and in all, and where the answer is
+    awaited. With `outcome`: what became of the job. No number: the worker is at its end, which an
+    error may have been.
+    """
 
-    def start(
+    number: int | None = None
+    work: tuple[int, int, queue.SimpleQueue[bool | None]] | None = None
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+
+
+class _Run:
+    """The jobs of one call, the threads that do them, and what waits to be told in order."""
+
+    def __init__(
         self,
-        job: FileJob,
-        results: list[Upscaled],
-        image: ImageFile,
-        quality: int,
-        seconds: float,
+        jobs: Sequence[FileJob],
+        workers: Sequence[Upscale],
+        events: Events,
+        check: Check | None,
+        read: Callable[[FileJob], Future[ImageFile]],
+        write: Callable[[FileJob, ImageFile, list[Upscaled]], Future[None]],
     ) -> None:
+        self._jobs, self._events, self._check = jobs, events, check
+        self._read, self._write = read, write
+        self._reports: queue.SimpleQueue[_Report] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._upcoming: deque[tuple[int, Future[ImageFile]]] = deque()
+        self._room = threading.Condition()
+        self._limit = _waiting_bytes()
+        self._waiting: list[int] = []  # bytes of the results that are being written
+        self._known: dict[int, Outcome] = {}
+        self._told: list[Outcome] = []
+        self._bug: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._work, args=(worker,), name=f"esrgan-{number}")
+            for number, worker in enumerate(workers)
+        ]
+
+    def outcomes(self) -> list[Outcome]:
+        """Run to the end."""
+        for _ in self._threads:
+            self._read_one_more()
+        for thread in self._threads:
+            thread.start()
+        error: BaseException | None = None
+        running = len(self._threads)
+        try:
+            while running:
+                report = self._reports.get()
+                if report.number is None:
+                    running -= 1
+                    if report.error is not None:
+                        error = error or report.error
+                        self._stop.set()
+                else:
+                    self._hear(report)
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+            self._wait_for_writing()
+            while not self._reports.empty():
+                report = self._reports.get()
+                if report.number is not None and report.outcome is not None:
+                    self._known[report.number] = report.outcome
+            self._tell(gaps=True)
+        error = error or self._bug
+        if error is not None:
+            raise error
+        return self._told
+
+    def _hear(self, report: _Report) -> None:
+        assert report.number is not None
+        job = self._jobs[report.number]
+        if report.work is not None:
+            done, total, answer = report.work
+            answer.put(self._events.progress(job, done, total))
+        elif report.outcome is None:
+            self._events.started(job, report.number + 1, len(self._jobs))
+        else:
+            self._known[report.number] = report.outcome
+            self._tell(gaps=False)
+
+    def _tell(self, *, gaps: bool) -> None:
+        """Tell what is known, in the jobs' order; past jobs that were not done if `gaps`."""
+        following = sorted(self._known) if gaps else iter(lambda: len(self._told), None)
+        for number in following:
+            outcome = self._known.pop(number, None)
+            if outcome is None:
+                return
+            self._told.append(outcome)
+            self._events.finished(outcome)
+
+    def _read_one_more(self) -> None:
+        """Ask for the next file: as many are read ahead as there are workers."""
+        with self._lock:
+            number = self._asked
+            if number < len(self._jobs) and not self._stop.is_set():
+                self._asked += 1
+                self._upcoming.append((number, self._read(self._jobs[number])))
+
+    def _work(self, upscale: Upscale) -> None:
+        error: BaseException | None = None
+        try:
+            while not self._stop.is_set():
+                with self._lock:
+                    if not self._upcoming:
+                        break
+                    number, future = self._upcoming.popleft()
+                self._do(number, future, upscale)
+                del future
+        except BaseException as raised:  # raised again where the reports are heard
+            error = raised
+        self._reports.put(_Report(error=error))
+
+    def _do(self, number: int, future: Future[ImageFile], upscale: Upscale) -> None:
+        job = self._jobs[number]
+        self._reports.put(_Report(number))
+        begin = time.monotonic()
+        # Waited for before the next is asked for: one image ahead, not two.
+        future.exception()
+        self._read_one_more()
+        try:
+            image = future.result()
+            if self._check is not None:
+                self._check(image, job.target)
+            results = _upscaled(image, upscale, lambda *work: self._progress(number, *work))
+        except UpscaleCancelled:
+            raise
+        except _EXPECTED as error:
+            seconds = time.monotonic() - begin
+            failed = Outcome(job, "failed", _reason(error, job), seconds)
+            self._reports.put(_Report(number, outcome=failed))
+            return
         pixels = results[0].pixels
         rows = pixels.ndim - (3 if image.channel_axis is not False else 2)
         size = pixels.shape[rows + 1], pixels.shape[rows]
+        seconds = time.monotonic() - begin
         outcome = Outcome(job, "done", "", seconds, size, results[0].note)
-        pairs = zip(image.further, results[1:], strict=True)
-        further = [(one, result.pixels) for one, result in pairs]
-        future = self._pool.submit(
-            write_image, job.target, pixels, like=image, quality=quality, further=further
-        )
-        self._current = outcome, future
-        if sum(result.pixels.nbytes for result in results) > _OVERLAP_BYTES:
-            self.report(wait=True)
+        nbytes = sum(result.pixels.nbytes for result in results)
+        with self._room:
+            self._room.wait_for(
+                lambda: not self._waiting or sum(self._waiting) + nbytes <= self._limit
+            )
+            self._waiting.append(nbytes)
+        writing = self._write(job, image, results)
+        writing.add_done_callback(lambda done: self._written(number, outcome, nbytes, done))
+        if nbytes > self._limit:
+            writing.exception()
 
-    def report(self, *, wait: bool) -> None:
-        """Tell what became of the current result, if it is known or `wait` is set."""
-        if self._current is None or not (wait or self._current[1].done()):
-            return
-        outcome, future = self._current
-        error = future.exception()
-        self._current = None
-        if error is not None and not isinstance(error, _EXPECTED):
-            raise error
+    def _written(self, number: int, outcome: Outcome, nbytes: int, done: Future[None]) -> None:
+        error = done.exception()
         if error is not None:
-            outcome = replace(outcome, state="failed", reason=_reason(error, outcome.job))
-        self._outcomes.append(outcome)
-        self._events.finished(outcome)
+            reason = _reason(error, outcome.job)
+            outcome = replace(outcome, state="failed", reason=reason)
+        if error is None or isinstance(error, _EXPECTED):
+            self._reports.put(_Report(number, outcome=outcome))
+        else:
+            self._bug = error
+            self._stop.set()
+        with self._room:
+            self._waiting.remove(nbytes)
+            self._room.notify_all()
+
+    def _wait_for_writing(self) -> None:
+        with self._room:
+            self._room.wait_for(lambda: not self._waiting)
+
+    def _progress(self, number: int, done: int, total: int) -> bool | None:
+        """Have `events.progress` called where it is heard, and wait for its answer."""
+        answer: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
+        self._reports.put(_Report(number, (done, total, answer)))
+        while not self._stop.is_set():
+            try:
+                return answer.get(timeout=0.1)
+            except queue.Empty:
+                continue
+        return False
+
+
+def _waiting_bytes() -> int:
+    """How much of results may wait to be written, whatever memory there is."""
+    return max(_LEAST_WAITING, min(_MOST_WAITING, free_ram() // 8))
 
 
 def _upscaled(image: ImageFile, upscale: Upscale, progress: Progress) -> list[Upscaled]:

@@ -5,6 +5,7 @@ The one place that knows devices; the rest passes `Device` along.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +30,13 @@ class Device:
     ----------
     device : torch.device
     precision : {'fp32', 'fp16', 'bf16'}
+    share : float
+        Of the free memory, where several workers use the device at once.
     """
 
     device: torch.device
     precision: str
+    share: float = 1.0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -52,8 +56,12 @@ class Device:
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             reserved = torch.cuda.memory_reserved(self.device)
-            return int((free + reserved - torch.cuda.memory_allocated(self.device)) * GPU_SHARE)
-        return int(free_ram() * CPU_SHARE)
+            return int(
+                (free + reserved - torch.cuda.memory_allocated(self.device))
+                * GPU_SHARE
+                * self.share
+            )
+        return int(free_ram() * CPU_SHARE * self.share)
 
 
 def available_devices() -> list[torch.device]:
@@ -121,6 +129,33 @@ def choose_device(device: str | torch.device = "auto", precision: str = "auto") 
     if precision == "bf16" and chosen.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise DeviceError(f"{device_name(chosen)} does not support bf16; use fp16 or fp32")
     return Device(chosen, precision)
+
+
+Devices = str | torch.device | Sequence[str | torch.device]
+"""A device; or several, as a sequence or in one text: 'cuda:0,cuda:1', or 'all' for every GPU."""
+
+
+def names_of(devices: Devices) -> list[str | torch.device]:
+    """The single devices of a choice, for one worker each; one may stand there twice.
+
+    Raises
+    ------
+    OptionError
+        There are none, or one is left to 'auto' beside others.
+    """
+    if isinstance(devices, str) and devices == "all":
+        here = available_devices()
+        gpus = [device for device in here if device.type != "cpu"]
+        return [*(gpus or here)]
+    if isinstance(devices, str | torch.device):
+        given: list[str | torch.device] = (
+            [name.strip() for name in devices.split(",")] if isinstance(devices, str) else [devices]
+        )
+    else:
+        given = list(devices)
+    if not given or (len(given) > 1 and any(name in ("auto", "all", "") for name in given)):
+        raise OptionError(f"device must be one, all, or several as in cuda:0,cuda:1: {devices!r}")
+    return given
 
 
 def free_ram() -> int:

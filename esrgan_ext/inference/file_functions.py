@@ -12,10 +12,12 @@ from typing import Any, Unpack
 
 from esrgan_ext.errors import ImageFileError, UpscaleCancelled
 from esrgan_ext.inference import batch, folder
+from esrgan_ext.inference.files import PNG_LEVEL
 from esrgan_ext.inference.folder import FileJob, Naming
 from esrgan_ext.inference.headers import MAX_PIXELS
 from esrgan_ext.inference.options import OptionValues
 from esrgan_ext.inference.upscaler import Model, Upscaler
+from esrgan_ext.inference.workers import file_upscalers, upscalers_on
 from esrgan_ext.weights.choice import AUTO
 
 FileProgress = Callable[[Path, int, int], bool | None]
@@ -51,6 +53,7 @@ def upscale_file(
     model: Model = AUTO,
     *,
     quality: int = 95,
+    png_level: int = PNG_LEVEL,
     overwrite: bool = True,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], bool | None] | None = None,
@@ -68,6 +71,8 @@ def upscale_file(
         See `upscale`.
     quality : int
         1 to 100, of JPEG, AVIF and lossy WebP.
+    png_level : int
+        Effort of a PNG's compression, 0 (none) to 12.
     overwrite : bool
         Take the place of a file that is there.
     max_pixels : int
@@ -100,7 +105,7 @@ def upscale_file(
     def each(_: Path, done: int, total: int) -> bool | None:
         return None if progress is None else progress(done, total)
 
-    (result,) = _run(upscaler, plan.jobs, each, quality, max_pixels)
+    (result,) = _run([upscaler], plan.jobs, each, quality, png_level, max_pixels)
     if result.error is not None:
         raise ImageFileError(f"{result.source}: {result.error}")
     return result
@@ -116,13 +121,15 @@ def upscale_files(
     recursive: bool = False,
     overwrite: bool = False,
     quality: int = 95,
+    png_level: int = PNG_LEVEL,
     max_pixels: int = MAX_PIXELS,
     progress: FileProgress | None = None,
     **options: Unpack[OptionValues],
 ) -> Iterator[FileResult]:
     """Upscale the images of a folder; results come as they are finished.
 
-    The next file is read and the previous one written while the network works. A file that fails
+    Files are read ahead, and results encoded and written by several threads, while the network
+    works. A file that fails
     does not stop the others: its result says why. Results that are there already are skipped and
     do not appear. Closing the iterator stops the work and leaves no partial file.
 
@@ -140,17 +147,19 @@ def upscale_files(
         Take the folders below too.
     overwrite : bool
         Do again what has a result.
-    quality, max_pixels
+    quality, png_level, max_pixels
         See `upscale_file`.
     progress : callable, optional
         ``progress(source, done, total)`` in input pixels of the file that is worked on, in a
         thread of its own; returning False stops all.
     **options
-        The fields of `UpscaleOptions`; `channel_axis` is the file's business.
+        The fields of `UpscaleOptions`; `channel_axis` is the file's business. `device` may be
+        several, one worker each: a list, 'cuda:0,cuda:1', or 'all' for every GPU.
 
     Returns
     -------
     iterator of FileResult
+        In the order of the files.
 
     Raises
     ------
@@ -159,9 +168,9 @@ def upscale_files(
     UpscaleCancelled
         From the iterator, if `progress` asked to stop.
     """
-    upscaler = Upscaler(model, **options)
-    plan = _plan(upscaler, source, target, Naming(format, suffix), recursive, overwrite)
-    return _run(upscaler, plan.jobs, progress, quality, max_pixels)
+    upscalers = upscalers_on(options.pop("device", "auto"), model, **options)
+    plan = _plan(upscalers[0], source, target, Naming(format, suffix), recursive, overwrite)
+    return _run(upscalers, plan.jobs, progress, quality, png_level, max_pixels)
 
 
 def _plan(
@@ -188,19 +197,18 @@ class _Feed:
 
     def __init__(self, progress: FileProgress | None) -> None:
         self._progress = progress
-        self._current: Path | None = None
         self.closed = False
         self.results: queue.Queue[FileResult | BaseException | None] = queue.Queue()
 
     def started(self, job: FileJob, number: int, total: int) -> None:
-        self._current = job.source
+        """Nothing to tell: progress names its file."""
 
-    def progress(self, done: int, total: int) -> bool | None:
+    def progress(self, job: FileJob, done: int, total: int) -> bool | None:
         if self.closed:
             return False
-        if self._progress is None or self._current is None:
+        if self._progress is None:
             return None
-        return self._progress(self._current, done, total)
+        return self._progress(job.source, done, total)
 
     def finished(self, outcome: batch.Outcome) -> None:
         failed = outcome.state == "failed"
@@ -216,16 +224,21 @@ class _Feed:
 
 
 def _run(
-    upscaler: Upscaler, jobs: Any, progress: FileProgress | None, quality: int, max_pixels: int
+    upscalers: list[Upscaler],
+    jobs: Any,
+    progress: FileProgress | None,
+    quality: int,
+    png_level: int,
+    max_pixels: int,
 ) -> Iterator[FileResult]:
     feed = _Feed(progress)
-    upscale = batch.FileUpscaler(upscaler)
 
     def work() -> None:
         try:
             batch.run(
-                jobs, upscale, feed, max_pixels=max_pixels, quality=quality, check=upscale.check
-            )
+                jobs, file_upscalers(upscalers), feed, max_pixels=max_pixels, quality=quality,
+                png_level=png_level, check=batch.FileUpscaler(upscalers[0]).check,
+            )  # fmt: skip
             feed.results.put(None)
         except BaseException as error:  # raised again where the results are taken
             feed.results.put(error)

@@ -205,6 +205,7 @@ class Upscaler:
             if network is not None and not isinstance(self.options.denoise, str):
                 values = {**values, "denoise": None}
             self._chosen[model] = Upscaler(model if network is None else network, **values)
+            self._chosen[model].device = self.device  # with its share of the memory
         found = copy.copy(self._chosen[model])
         found.options = self.options
         return found
@@ -303,6 +304,7 @@ class Upscaler:
             network = load_denoising(self.model or "", strength)
             values: Any = {**vars(self.options), "denoise": None}
             self._chosen[key] = Upscaler(network, **values)
+            self._chosen[key].device = self.device
         found = copy.copy(self._chosen[key])
         found.options = replace(self.options, denoise=None)
         return found

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from esrgan_ext.cli import display
 from esrgan_ext.inference.files import write_image
+from esrgan_ext.inference.folder import FileJob
 from esrgan_ext.literal import literal
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold red]x[-1] \u202egnp"
@@ -75,12 +76,11 @@ def test_bars_show_names_as_they_are(tmp_path):
     stream = io.StringIO()
     out = display.LiteralConsole(file=stream, force_terminal=True, width=200)
     source = tmp_path / f"{HOSTILE}.png"
-    outcome = SimpleNamespace(
-        job=SimpleNamespace(source=source), state="failed", reason=HOSTILE, size=None, seconds=0
-    )
+    job = FileJob(source, source)
+    outcome = SimpleNamespace(job=job, state="failed", reason=HOSTILE, size=None, seconds=0)
     with display.shown(out) as bars:
-        bars.started(SimpleNamespace(source=source), 1, 2)
-        bars.progress(1, 2)
+        bars.started(job, 1, 2)
+        bars.progress(job, 1, 2)
         bars.finished(outcome)
     text = stream.getvalue()
     assert "\x1b]0;" not in text

@@ -49,6 +49,19 @@ def test_arguments_default_to_lr_and_results(upscale, photos, tmp_path, monkeypa
     assert names(tmp_path / "results") == ["a.png", "b.jpg"]
 
 
+def test_a_folder_on_two_devices_and_the_effort_of_png(upscale, photos, tmp_path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert upscale(photos, one, "-r", "-f", "png", "--png-level", "0").exit_code == 0
+    assert upscale(photos, two, "-r", "-f", "png", "--device", "cpu,cpu").exit_code == 0
+    assert names(one) == names(two)
+    for name in names(one):
+        np.testing.assert_array_equal(read_image(one / name).pixels, read_image(two / name).pixels)
+        assert (one / name).stat().st_size > (two / name).stat().st_size
+    refused = upscale(photos, tmp_path / "three", "--device", "auto,cpu")
+    assert refused.exit_code == 2
+    assert "device must be" in refused.stderr
+
+
 def test_format_and_suffix(upscale, photos, tmp_path) -> None:
     out = tmp_path / "out"
     assert upscale(photos, out, "-r", "--format", "jpg", "--suffix", "_rlt").exit_code == 0
@@ -294,7 +307,7 @@ class TestProcess:
         def limit() -> None:
             import resource
 
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
         running = process(
             "upscale", source, out, "-m", models / "a.safetensors", "--device", "cpu",

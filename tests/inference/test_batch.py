@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class Heard:
         self.threads.add(threading.get_ident())
         self.starts.append((job.source.name, number, total))
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, job: FileJob, done: int, total: int) -> None:
         self.threads.add(threading.get_ident())
 
     def finished(self, outcome: Outcome) -> None:
@@ -109,7 +110,7 @@ class TestRun:
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
 
     def test_large_results_are_written_before_the_next_begins(self, tmp_path, monkeypatch) -> None:
-        monkeypatch.setattr(batch, "_OVERLAP_BYTES", 0)
+        monkeypatch.setattr(batch, "_waiting_bytes", lambda: 0)
         jobs = self.jobs(tmp_path, 3)
 
         def checks(found: ImageFile, progress: object) -> np.ndarray:
@@ -118,6 +119,87 @@ class TestRun:
             return twice(found, progress)
 
         assert len(batch.run(jobs, checks, Heard())) == 3
+
+    def test_several_workers_share_the_jobs_and_tell_of_them_in_order(self, tmp_path) -> None:
+        jobs = self.jobs(tmp_path, 9)
+        jobs[4].source.write_text("text")
+        both = threading.Barrier(2, timeout=20)
+        done: dict[str, list[str]] = {"a": [], "b": []}
+
+        def worker(name: str):
+            def upscale(found: ImageFile, progress) -> Upscaled:
+                if not done[name]:
+                    both.wait()  # passes only where two work at the same time
+                if name == "b":
+                    time.sleep(0.02)
+                done[name].append(found.path.stem)
+                progress(1, 1)
+                return twice(found, progress)
+
+            return upscale
+
+        heard = Heard()
+        outcomes = batch.run(jobs, [worker("a"), worker("b")], heard)
+        assert [outcome.job for outcome in outcomes] == jobs
+        assert outcomes == heard.outcomes
+        assert [outcome.state for outcome in outcomes] == ["done"] * 4 + ["failed"] + ["done"] * 4
+        assert sorted(done["a"] + done["b"]) == [str(k) for k in (0, 1, 2, 3, 5, 6, 7, 8)]
+        assert len(done["a"]) > len(done["b"]) > 0  # taken as they come: the faster does more
+        assert heard.threads == {threading.get_ident()}
+        assert sorted(number for _, number, _ in heard.starts) == list(range(1, 10))
+
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    def test_what_one_worker_raises_stops_the_other(self, tmp_path, error) -> None:
+        jobs = self.jobs(tmp_path, 30)
+        seen = []
+
+        def breaks(found: ImageFile, progress) -> Upscaled:
+            raise error("a bug")
+
+        def works(found: ImageFile, progress) -> Upscaled:
+            seen.append(found.path)
+            time.sleep(0.05)
+            if progress(1, 1) is False:
+                raise UpscaleCancelled("stopped")
+            return twice(found, progress)
+
+        with pytest.raises(error):
+            batch.run(jobs, [breaks, works], Heard())
+        assert len(seen) < 20
+        assert not list(tmp_path.glob("out/.*"))
+
+    def test_results_are_encoded_by_several_threads(self, tmp_path, monkeypatch) -> None:
+        both = threading.Barrier(2, timeout=20)
+        plain = batch.write_image
+
+        def write(path: Path, *args, **options) -> None:
+            both.wait()  # passes only where two are written at the same time
+            plain(path, *args, **options)
+
+        monkeypatch.setattr(batch, "write_image", write)
+        jobs = self.jobs(tmp_path, 4)
+        outcomes = batch.run(jobs, twice, Heard())
+        assert [outcome.state for outcome in outcomes] == ["done"] * 4
+
+    def test_what_waits_to_be_written_is_bounded(self, tmp_path, monkeypatch) -> None:
+        nbytes = 12 * 14 * 3
+        monkeypatch.setattr(batch, "_waiting_bytes", lambda: 2 * nbytes)
+        plain, alive, most = batch.write_image, [], []
+        lock = threading.Lock()
+
+        def write(path: Path, *args, **options) -> None:
+            with lock:
+                alive.append(path)
+                most.append(len(alive))
+            time.sleep(0.03)
+            plain(path, *args, **options)
+            with lock:
+                alive.remove(path)
+
+        monkeypatch.setattr(batch, "write_image", write)
+        monkeypatch.setattr(batch.os, "cpu_count", lambda: 8)
+        batch.run(self.jobs(tmp_path, 8), twice, Heard())
+        assert max(most) == 2
 
     def test_no_jobs(self) -> None:
         assert batch.run([], twice, Heard()) == []

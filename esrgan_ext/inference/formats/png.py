@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import imagecodecs
@@ -240,7 +241,8 @@ def _compressed(rows: np.ndarray, step: int, level: int) -> Iterator[bytes]:
         filtered = np.empty((height, length + 1), np.uint8)
         for top in range(0, height, _STRIP):
             filtered[top : top + _STRIP] = _filtered(rows, top, step)
-        yield imagecodecs.deflate_encode(filtered.reshape(-1), level=level, raw=False)
+        data: Any = filtered.reshape(-1)
+        yield bytes(imagecodecs.deflate_encode(data, level=level, raw=False))
         return
     stream = zlib.compressobj(min(level, 9))
     strip = max(_STRIP, _AT_ONCE // 16 // (length + 1))
