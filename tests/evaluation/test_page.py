@@ -133,6 +133,12 @@ def test_a_finger_swipes_and_two_zoom_on_a_phone(opened: Chromium, page: Path) -
     assert all(left >= 0 and right <= 360 and height >= 40 for left, right, height in buttons)
 
 
+def test_pictures_keep_their_shape_when_the_values_need_more_room(opened: Chromium) -> None:
+    opened.run("document.getElementById('values').textContent = 'many values '.repeat(60)")
+    opened.wait_for("panes[0].canvas.height === panes[0].box.clientHeight")
+    assert opened.run("panes[0].canvas.width === panes[0].box.clientWidth")
+
+
 def test_zoom_and_pan_are_those_of_all_panes(opened: Chromium) -> None:
     opened.key("s")
     assert opened.run("panes.length") == 3

@@ -35,6 +35,9 @@ from esrgan_ext.weights.info import overlap_for
 from esrgan_ext.weights.zoo import architecture, reading
 from tests.conftest import make_network
 
+# A dozen runs of each published network in plain PyTorch and ONNX Runtime.
+pytestmark = pytest.mark.timeout(1500)
+
 
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     left, right = a.state_dict(), b.state_dict()
@@ -94,7 +97,6 @@ def test_the_source_in_packages_is_the_same_network(config: Any, size: tuple[int
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.timeout(1500)  # a dozen runs of each network in plain PyTorch and ONNX Runtime
 def test_the_zoo_passes_published_models(published: tuple[str, Path]) -> None:
     """Format, all three kinds of weights against the test output, several sizes."""
     core = pytest.importorskip("bioimageio.core", reason="bioimageio.core is not installed")
