@@ -36,7 +36,7 @@ Devices = Annotated[
     typer.Option(
         "--device",
         "-d",
-        help="auto, cpu, cuda, cuda:N or mps. For a folder also several that share it: all (every "
+        help="auto, cpu, cuda, cuda:N or mps. For a folder or a clip also several: all (every "
         "GPU), or cuda:0,cuda:1.",
         metavar="NAME",
     ),

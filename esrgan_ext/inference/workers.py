@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
-from esrgan_ext.inference.batch import FileUpscaler, Upscale, Upscaled
+from esrgan_ext.inference.batch import FileUpscaler, Upscale
 from esrgan_ext.inference.devices import Devices, names_of
-from esrgan_ext.inference.files import ImageFile
-from esrgan_ext.inference.progress import Progress
 from esrgan_ext.inference.upscaler import Model, Upscaler
-from esrgan_ext.weights.choice import is_auto
+from esrgan_ext.weights.choice import AUTO, is_auto
 from esrgan_ext.weights.denoise import load_denoising
+
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 def upscalers_on(devices: Devices, model: Model, **options: Any) -> list[Upscaler]:
@@ -39,10 +39,18 @@ def upscalers_on(devices: Devices, model: Model, **options: Any) -> list[Upscale
         network = load_denoising(model, options.get("denoise", "auto"))
         if not isinstance(options.get("denoise", "auto"), str):
             options["denoise"] = None  # in the network already
-    made = []
-    for number, name in enumerate(names):
+    first = Upscaler(network, **{**options, "device": names[0]})
+    return alike_on(names, first)
+
+
+def alike_on(names: Sequence[str | torch.device], first: Upscaler) -> list[Upscaler]:
+    """An upscaler and others like it, one a name of a device; `first` is on the first of them."""
+    model: Model = AUTO if first.model is None else first.network
+    options = dict(vars(first.options))
+    made = [first]
+    for name in names[1:]:
         # Networks keep packed weights and buffers, which two threads must not share.
-        own = copy.deepcopy(network) if number and isinstance(network, torch.nn.Module) else network
+        own = copy.deepcopy(model)
         made.append(Upscaler(own, **{**options, "device": name}))
     for upscaler in made:
         users = sum(other.device.device == upscaler.device.device for other in made)
@@ -53,27 +61,26 @@ def upscalers_on(devices: Devices, model: Model, **options: Any) -> list[Upscale
 
 def file_upscalers(upscalers: Sequence[Upscaler]) -> list[Upscale]:
     """What does the jobs of a folder, one a worker."""
+    return sharing_threads([FileUpscaler(upscaler) for upscaler in upscalers], upscalers)
+
+
+def sharing_threads(calls: Sequence[Call], upscalers: Sequence[Upscaler]) -> list[Call]:
+    """The calls, one an upscaler, with torch's threads shared by those that work on the CPU."""
     on_cpu = sum(upscaler.device.is_cpu for upscaler in upscalers)
-    made: list[Upscale] = [FileUpscaler(upscaler) for upscaler in upscalers]
-    if on_cpu < 2:
-        return made
-    threads = max(1, torch.get_num_threads() // on_cpu)
+    threads = max(1, torch.get_num_threads() // max(on_cpu, 1))
     return [
-        _WithThreads(upscale, threads) if upscaler.device.is_cpu else upscale
-        for upscale, upscaler in zip(made, upscalers, strict=True)
+        cast(Call, _with_threads(call, threads)) if on_cpu > 1 and upscaler.device.is_cpu else call
+        for call, upscaler in zip(calls, upscalers, strict=True)
     ]
 
 
-class _WithThreads:
-    """Upscales with a number of torch's threads: those of a CPU are shared by its workers."""
-
-    def __init__(self, upscale: Upscale, threads: int) -> None:
-        self._upscale, self._threads = upscale, threads
-
-    def __call__(self, image: ImageFile, progress: Progress) -> Upscaled:
+def _with_threads(call: Callable[..., Any], threads: int) -> Callable[..., Any]:
+    def limited(*arguments: Any) -> Any:
         usual = torch.get_num_threads()
-        torch.set_num_threads(self._threads)  # of this thread
+        torch.set_num_threads(threads)  # of this thread
         try:
-            return self._upscale(image, progress)
+            return call(*arguments)
         finally:
             torch.set_num_threads(usual)
+
+    return limited

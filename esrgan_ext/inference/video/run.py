@@ -12,8 +12,9 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 
 from esrgan_ext.errors import ImageFileError, OptionError, UpscaleCancelled
 from esrgan_ext.inference.arrays import GRAY
+from esrgan_ext.inference.devices import names_of
 from esrgan_ext.inference.model_cache import digest_of
 from esrgan_ext.inference.noise import PLANES
 from esrgan_ext.inference.upscaler import Model, Upscaler
@@ -31,6 +33,7 @@ from esrgan_ext.inference.video.frames import ANIMATION_SUFFIXES, VIDEO_SUFFIXES
 from esrgan_ext.inference.video.mux import join
 from esrgan_ext.inference.video.progress_folder import ProgressFolder, identity
 from esrgan_ext.inference.video.source import AnimationSource, Source, open_source
+from esrgan_ext.inference.workers import alike_on, sharing_threads
 from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 from esrgan_ext.weights.choice import choose_model
 from esrgan_ext.weights.loading import info_of
@@ -123,7 +126,9 @@ def upscale_video(
     progress : callable, optional
         ``progress(frames_done, frames_in_all_or_None)`` after each frame; False stops the run.
     **options
-        Of `Upscaler`: outscale, tile, overlap, device, precision, ensemble, denoise.
+        Of `Upscaler`: outscale, tile, overlap, device, precision, ensemble, denoise. `device`
+        may be several, which take frames as they come: a list, 'cuda:0,cuda:1', or 'all' for every
+        GPU.
 
     Returns
     -------
@@ -153,7 +158,8 @@ def upscale_video(
     _check_target(source, target, overwrite)
     clip_source = open_source(source, start, end)
     clip = clip_source.clip
-    upscaler, remarks = _for_clip(model, options, clip_source)
+    devices = names_of(options.pop("device", "auto"))
+    upscaler, remarks = _for_clip(model, {**options, "device": devices[0]}, clip_source)
     size = upscaler.output_size(clip.height, clip.width)
     notes = [*clip_source.notes, *remarks]
     encoding: Encoding | None = None
@@ -180,7 +186,8 @@ def upscale_video(
         "segment": length,
     }  # fmt: skip
     folder = ProgressFolder(target, asked, fresh=overwrite)
-    work = _Work(clip_source, upscaler, encoding, folder, length, progress)
+    upscalers = alike_on(devices, upscaler)
+    work = _Work(clip_source, upscalers, encoding, folder, length, progress)
     damage = work.run()
     if work.frames == 0:
         folder.remove()
@@ -290,17 +297,19 @@ class _Work:
     def __init__(
         self,
         source: Source,
-        upscaler: Upscaler,
+        upscalers: list[Upscaler],
         encoding: Encoding | None,
         folder: ProgressFolder,
         length: int,
         progress: FrameProgress | None,
     ) -> None:
         self._source, self._encoding = source, encoding
-        self._upscaler = upscaler
+        self._networks = _Networks(upscalers)
         self._folder, self._length, self._progress = folder, length, progress
-        self._batch = 1 if upscaler.device.is_cpu else _GPU_FRAMES
-        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._batch = 1 if all(up.device.is_cpu for up in upscalers) else _GPU_FRAMES
+        self._before: np.ndarray | None = None
+        self._last: np.ndarray | None = None
+        self._begun: deque[_Begun] = deque()
         self.frames = self.computed = 0
         self.durations: list[int] = []
 
@@ -311,7 +320,7 @@ class _Work:
     def run(self) -> ImageFileError | None:
         """Do it; the damage that ended the source early, if any."""
         damage: ImageFileError | None = None
-        with ThreadPoolExecutor(1, "esrgan-encode") as encoding:
+        with ThreadPoolExecutor(1, "esrgan-encode") as encoding, self._networks:
             writer = _SegmentWriter(encoding, self._encoding, self._folder, self._length)
             try:
                 with _read_ahead(self._source) as frames:
@@ -324,8 +333,10 @@ class _Work:
                         if frame is None:
                             break
                         self.durations.append(frame.duration)
-                        number = self.frames + len(pending)
+                        number = self.frames + len(pending) + self._waiting
                         if self._folder.finished(number // self._length):
+                            self._do(pending, writer)
+                            self._finish(writer, 0)
                             self.frames += 1
                             self._tell()
                             continue
@@ -333,38 +344,48 @@ class _Work:
                         if len(pending) == self._batch:
                             self._do(pending, writer)
                     self._do(pending, writer)
+                    self._finish(writer, 0)
                 writer.end()
             finally:
                 writer.close()
         return damage
 
+    @property
+    def _waiting(self) -> int:
+        """Frames that are with the networks."""
+        return sum(len(begun.frames) for begun in self._begun)
+
     def _do(self, pending: list[Frame], writer: _SegmentWriter) -> None:
+        """Give frames to the networks, and the encoder what is ready, in order.
+
+        A frame that equals the one before shares its result.
+        """
         if not pending:
             return
-        for frame, pixels in zip(pending, self._upscaled(pending), strict=True):
-            writer.add(self.frames, Frame(pixels, frame.time, frame.duration))
-            self.frames += 1
-            self._tell()
-        pending.clear()
-
-    def _upscaled(self, pending: list[Frame]) -> list[np.ndarray]:
-        """Each frame's result; a frame that equals the one before shares its result."""
         new: list[np.ndarray] = []
         which: list[int] = []
-        before = self._last[0] if self._last else None
         for frame in pending:
-            if before is None or not np.array_equal(before, frame.pixels):
+            if self._before is None or not np.array_equal(self._before, frame.pixels):
                 new.append(frame.pixels)
             which.append(len(new))
-            before = frame.pixels
+            self._before = frame.pixels
         self.computed += len(new)
-        done = list(self._upscaler(np.stack(new))) if len(new) > 1 else []
-        if len(new) == 1:
-            done = [self._upscaler(new[0])]
-        results = [self._last[1] if self._last else None, *done]
-        made = [result for index in which if (result := results[index]) is not None]
-        self._last = pending[-1].pixels, made[-1]
-        return made
+        self._begun.append(_Begun(list(pending), which, self._networks.begin(new)))
+        pending.clear()
+        self._finish(writer, self._networks.ahead)
+
+    def _finish(self, writer: _SegmentWriter, left: int) -> None:
+        """Wait for the oldest results until as many batches as `left` are with the networks."""
+        while len(self._begun) > left:
+            begun = self._begun.popleft()
+            results = [self._last, *begun.results.result()]
+            for frame, index in zip(begun.frames, begun.which, strict=True):
+                pixels = results[index]
+                assert pixels is not None
+                writer.add(self.frames, Frame(pixels, frame.time, frame.duration))
+                self._last = pixels
+                self.frames += 1
+                self._tell()
 
     def _tell(self) -> None:
         if (
@@ -372,6 +393,49 @@ class _Work:
             and self._progress(self.frames, self._source.clip.frames) is False
         ):
             raise UpscaleCancelled("the run was stopped; run it again to continue")
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """Frames that are with a network, and which of its results each takes: 0 is the one before."""
+
+    frames: list[Frame]
+    which: list[int]
+    results: Future[list[np.ndarray]]
+
+
+class _Networks:
+    """The upscalers of a clip, one a device; whichever is free takes the next frames."""
+
+    def __init__(self, upscalers: list[Upscaler]) -> None:
+        self._free: queue.SimpleQueue[Callable[[np.ndarray], np.ndarray]] = queue.SimpleQueue()
+        calls: list[Callable[[np.ndarray], np.ndarray]] = list(upscalers)
+        for call in sharing_threads(calls, upscalers):
+            self._free.put(call)
+        # One batch more than there are devices, so that none waits for the oldest result.
+        self.ahead = len(upscalers) if len(upscalers) > 1 else 0
+        self._pool = ThreadPoolExecutor(len(upscalers), "esrgan-network")
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, frames: list[np.ndarray]) -> Future[list[np.ndarray]]:
+        """The results of frames of one size, when they are there."""
+        return self._pool.submit(self._run, frames)
+
+    def _run(self, frames: list[np.ndarray]) -> list[np.ndarray]:
+        if not frames:
+            return []
+        call = self._free.get()
+        try:
+            if len(frames) == 1:
+                return [call(frames[0])]
+            return list(call(np.stack(frames)))
+        finally:
+            self._free.put(call)
 
 
 class _SegmentWriter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from esrgan_ext.errors import ImageFileError, OptionError, ResumeError, UpscaleCancelled
+from esrgan_ext.inference.devices import choose_device
 from tests.inference.video.clips import (
     CHART,
     chart,
@@ -326,6 +328,53 @@ def test_a_stopped_run_continues_and_refuses_other_options(tmp_path: Path, run) 
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(after, expected, strict=True))
     assert sound_of(target) == sound_of(whole.path)
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_two_devices_give_the_clip_of_one_and_continue_its_run(
+    tmp_path: Path, model_file: Path
+) -> None:
+    from esrgan_ext.inference.video import upscale_video
+
+    images = [chart(48, 80, k // 2 if k % 5 else 0) for k in range(31)]
+    source = make_clip(tmp_path / "in.mp4", images)
+
+    def made(name: str, devices: str | list[str], **options: object):
+        return upscale_video(
+            source, tmp_path / name, model_file, device=devices, segment_frames=4, **options
+        )
+
+    one = made("one.mp4", "cpu")
+    two = made("two.mp4", "cpu,cpu")
+    assert (two.frames, two.computed) == (one.frames, one.computed)
+    with pytest.raises(UpscaleCancelled):
+        made("three.mp4", ["cpu", "cpu"], progress=lambda done, total: done < 14)
+    assert not (tmp_path / "three.mp4").exists()
+    assert len(list(tmp_path.glob("three.mp4.unfinished/*.segment"))) >= 1
+    three = made("three.mp4", ["cpu", "cpu", "cpu"])
+    assert three.computed < one.computed
+    expected = frames_of(one.path)
+    for other in (two.path, three.path):
+        after = frames_of(other)
+        assert [t for t, _ in after] == [t for t, _ in expected]
+        assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(after, expected, strict=True))
+
+
+def test_two_devices_work_on_a_clip_at_the_same_time(tmp_path: Path, model_file: Path) -> None:
+    from esrgan_ext.inference.video.run import _Networks
+
+    both = threading.Barrier(2, timeout=20)
+
+    class Waits:
+        device = choose_device("cpu")
+
+        def __call__(self, frame: np.ndarray) -> np.ndarray:
+            both.wait()  # passes only where two are called at the same time
+            return frame + 1
+
+    networks = _Networks([Waits(), Waits()])  # type: ignore[list-item]
+    with networks:
+        begun = [networks.begin([np.full((2, 2), k)]) for k in range(4)]
+        assert [int(results.result()[0][0, 0]) for results in begun] == [1, 2, 3, 4]
 
 
 PROGRAM = """
