@@ -84,7 +84,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for group in groups for item in group]
 
 
-_AVOIDABLE_SKIP = re.compile(r"no compiled extension|C\+\+ compiler|Python's headers|no Chromium")
+_AVOIDABLE_SKIP = re.compile(
+    r"no compiled extension|C\+\+ compiler|Python's headers|no Chromium|bioimageio.core is not"
+)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

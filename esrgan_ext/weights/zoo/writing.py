@@ -209,7 +209,7 @@ def _cover(raw: np.ndarray, result: np.ndarray, scale: int) -> bytes:
     import cv2
 
     side = raw.shape[-1]
-    span = min(side, 64)
+    span = min(side, 128)
     first = (side - span) // 2
 
     def panel(image: np.ndarray, factor: int, limits: np.ndarray) -> np.ndarray:
@@ -219,7 +219,7 @@ def _cover(raw: np.ndarray, result: np.ndarray, scale: int) -> bytes:
         part = np.clip((part - low) / max(high - low, 1e-6), 0, 1) * 255
         part = part if part.shape[0] == 3 else part[:1]
         picture = np.rint(part).astype(np.uint8).transpose(1, 2, 0)
-        return cv2.resize(picture, (256, 256), interpolation=cv2.INTER_NEAREST)
+        return cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA)
 
     panels = [
         panel(raw, 1, np.percentile(raw, (0.1, 99.9))),
@@ -287,7 +287,7 @@ def _description(
         "type": "model",
         "format_version": FORMAT_VERSION,
         "name": _name(info),
-        "description": f"Enlarges images by {network.scale}: {info.purpose}"[:512],
+        "description": f"Enlarges images by {network.scale}: {info.purpose}{_alone(info)}"[:512],
         "authors": [{"name": name} for name in credits.authors(info)],
         "packaged_by": [{"name": "The esrgan_ext authors"}],
         "license": license,
@@ -366,6 +366,11 @@ def _linear_step(gain: float) -> dict[str, Any]:
     return {"id": "scale_linear", "kwargs": {"gain": gain, "offset": 0.0}}
 
 
+def _alone(info: ModelInfo) -> str:
+    """What a package lacks of a model that is mixed with another by the noise of an image."""
+    return "" if info.denoise is None else " (in this package: one network, one strength)"
+
+
 def _documentation(network: SRNetwork, info: ModelInfo, overlap: int) -> str:
     kind = "one channel" if network.in_channels == 1 else f"{network.in_channels} channels"
     if _measured(info):
@@ -387,8 +392,9 @@ def _documentation(network: SRNetwork, info: ModelInfo, overlap: int) -> str:
         trust = "A GAN: it draws detail that was not in the image. Do not measure on its results."
     return f"""# {info.name}
 
-{info.purpose}. {info.architecture}, {network.scale} times as many pixels along each axis, {kind}.
-Written by [esrgan_ext](https://arxiv.org/abs/1809.00219); weights from {info.source}, license:
+{info.purpose}{_alone(info)}. {info.architecture}, {network.scale} times as many pixels along each
+axis, {kind}.
+Written by esrgan_ext; weights from {info.source}, license:
 {info.license}.
 
 ## Input and output
