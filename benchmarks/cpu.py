@@ -2,13 +2,16 @@
 
 Every runtime that is installed runs the same weights on the same input, one after the other in
 turn, so that a machine that slows down slows all of them; medians are printed, and ratios to this
-package. `pip install 'esrgan-ext[bench]'` brings the peers.
+package. `pip install 'esrgan-ext[bench]'` brings the peers. `--threads 1 2 4 8 16` repeats that
+with each number of threads up to the machine's cores, and prints how each runtime scales.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import platform
 import re
 import statistics
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -53,6 +57,7 @@ class Result:
         Decibels against float64, peak 1; None above `LARGEST_REFERENCE`.
     bytes_per_pixel : float or None
         Peak memory of the pass over the loaded model, by input pixels.
+    threads : int
     """
 
     size: str
@@ -61,6 +66,7 @@ class Result:
     ratio: float
     psnr: float | None
     bytes_per_pixel: float | None
+    threads: int
 
 
 def photo(size: tuple[int, int]) -> np.ndarray:
@@ -140,6 +146,7 @@ def compare(
                 median / ours,
                 accuracy[name],
                 None if peak is None else peak / (size[0] * size[1]),
+                threads,
             )
         )
     return results
@@ -165,12 +172,35 @@ def table(results: list[Result], title: str) -> Table:
     return printed
 
 
+def usable(threads: list[int], cores: int) -> list[int]:
+    """The numbers of threads that have a core each, ascending; the smallest one in any case."""
+    asked = sorted(set(threads))
+    return [number for number in asked if number <= cores] or asked[:1]
+
+
+def scaling(results: list[Result]) -> Table:
+    """How many times as fast each runtime is as with its smallest number of threads."""
+    counts = sorted({r.threads for r in results})
+    title = f"times as fast as with {counts[0]} thread{'s' if counts[0] > 1 else ''}"
+    printed = Table(title=title, title_justify="left")
+    for column in ("input", "runtime"):
+        printed.add_column(column)
+    for count in counts[1:]:
+        printed.add_column(f"{count} threads", justify="right")
+    found = {(r.size, r.runner, r.threads): r.milliseconds for r in results}
+    for size, runner in dict.fromkeys((r.size, r.runner) for r in results):
+        first = found[size, runner, counts[0]]
+        gains = (first / found[size, runner, count] for count in counts[1:])
+        printed.add_row(size, runner, *(f"{gain:.2f}" for gain in gains))
+    return printed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="realesrgan-x4plus", help="name or path")
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="HxW")
     parser.add_argument("--rounds", type=int, default=5, help="odd, for a median")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument(
         "--peers",
         nargs="*",
@@ -187,7 +217,11 @@ def main() -> None:
     missing = [p for p in args.peers if not RUNNERS[p].installed()]
     if missing:
         console.print(f"not installed, left out: {', '.join(missing)}")
-    machine = f"{cpu_name()}, {args.threads} threads, operators: {ops.backend()}"
+    counts = usable(args.threads, psutil.cpu_count(logical=False) or os.cpu_count() or 1)
+    if left_out := sorted(set(args.threads) - set(counts)):
+        console.print(f"more threads than cores, left out: {', '.join(map(str, left_out))}")
+    said = ", ".join(map(str, counts))
+    machine = f"{cpu_name()}, threads: {said}, operators: {ops.backend()}"
     everything: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         onnx = Path(folder) / "network.onnx"
@@ -196,20 +230,22 @@ def main() -> None:
 
             with console.status("exporting to ONNX"):
                 export_model(network, onnx)
-        for text in args.sizes:
+        for text, threads in itertools.product(args.sizes, counts):
             height, width = (int(side) for side in text.lower().split("x"))
             results = compare(
                 network,  # type: ignore[arg-type]
                 onnx,
                 (height, width),
                 names,
-                args.threads,
+                threads,
                 args.rounds,
                 not args.no_memory,
                 console,
             )
-            console.print(table(results, f"{args.model}, {text}"))
+            console.print(table(results, f"{args.model}, {text}, threads: {threads}"))
             everything += results
+    if len(counts) > 1:
+        console.print(scaling(everything))
     console.print(machine)
     if args.json:
         report = {
