@@ -217,7 +217,7 @@ def command(
 
     from esrgan_ext.cli.loading import load
     from esrgan_ext.inference import batch
-    from esrgan_ext.inference.workers import file_upscalers, upscalers_on
+    from esrgan_ext.inference.workers import file_upscalers, for_jobs, upscalers_on
 
     upscalers = upscalers_on(
         device,
@@ -238,7 +238,7 @@ def command(
         with display.shown(out) as shown:
             outcomes = batch.run(
                 plan.jobs,
-                file_upscalers(upscalers),
+                file_upscalers(for_jobs(upscalers, plan.jobs)),
                 _Counting(shown, outcomes),
                 max_pixels=limit,
                 quality=quality,

@@ -17,7 +17,7 @@ from esrgan_ext.inference.folder import FileJob, Naming
 from esrgan_ext.inference.headers import MAX_PIXELS
 from esrgan_ext.inference.options import OptionValues
 from esrgan_ext.inference.upscaler import Model, Upscaler
-from esrgan_ext.inference.workers import file_upscalers, upscalers_on
+from esrgan_ext.inference.workers import file_upscalers, for_jobs, upscalers_on
 from esrgan_ext.weights.choice import AUTO
 
 FileProgress = Callable[[Path, int, int], bool | None]
@@ -170,7 +170,7 @@ def upscale_files(
     """
     upscalers = upscalers_on(options.pop("device", "auto"), model, **options)
     plan = _plan(upscalers[0], source, target, Naming(format, suffix), recursive, overwrite)
-    return _run(upscalers, plan.jobs, progress, quality, png_level, max_pixels)
+    return _run(for_jobs(upscalers, plan.jobs), plan.jobs, progress, quality, png_level, max_pixels)
 
 
 def _plan(

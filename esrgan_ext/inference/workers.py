@@ -5,15 +5,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 
+from esrgan_ext.errors import ImageFileError
 from esrgan_ext.inference.batch import FileUpscaler, Upscale
 from esrgan_ext.inference.devices import Devices, names_of
+from esrgan_ext.inference.folder import FileJob
+from esrgan_ext.inference.headers import read_header
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.weights.choice import AUTO, is_auto
 from esrgan_ext.weights.denoise import load_denoising
+
+# Two images of this size go through the largest network in 4 GB.
+_SMALL_PIXELS = 2_000_000
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 
@@ -57,6 +64,28 @@ def alike_on(names: Sequence[str | torch.device], first: Upscaler) -> list[Upsca
         if users > 1:
             upscaler.device = replace(upscaler.device, share=1 / users)
     return made
+
+
+def for_jobs(upscalers: list[Upscaler], jobs: Sequence[FileJob]) -> list[Upscaler]:
+    """The upscalers; two in place of one on a CPU where several small images are to be done.
+
+    Each works with half of the threads then. Threads that share one image wait for each other
+    hundreds of times a second, the longer the busier the machine is.
+    """
+    first = upscalers[0]
+    if len(upscalers) > 1 or len(jobs) < 2 or not first.device.is_cpu:
+        return upscalers
+    if torch.get_num_threads() < 2 or not all(_is_small(job.source) for job in jobs):
+        return upscalers
+    return alike_on([first.device.device] * 2, first)
+
+
+def _is_small(path: Path) -> bool:
+    try:
+        header = read_header(path)
+    except ImageFileError:
+        return True  # reading it will fail and say why
+    return not header.stack and header.width * header.height <= _SMALL_PIXELS
 
 
 def file_upscalers(upscalers: Sequence[Upscaler]) -> list[Upscale]:

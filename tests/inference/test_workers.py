@@ -10,9 +10,11 @@ import torch
 
 import esrgan_ext as esr
 from esrgan_ext.errors import DeviceError, OptionError, UpscaleCancelled
+from esrgan_ext.inference import workers
 from esrgan_ext.inference.devices import names_of
 from esrgan_ext.inference.files import read_image, write_image
-from esrgan_ext.inference.workers import upscalers_on
+from esrgan_ext.inference.folder import FileJob
+from esrgan_ext.inference.workers import for_jobs, upscalers_on
 
 
 @pytest.fixture
@@ -112,3 +114,16 @@ def test_strengths_of_denoising_reach_every_worker() -> None:
 def test_a_device_that_is_not_there_is_refused(folder, tmp_path) -> None:
     with pytest.raises(DeviceError, match="cuda:77"):
         esr.upscale_files(folder, tmp_path / "out", "lite-psnr-x4", device="cpu,cuda:77")
+
+
+def test_small_images_go_two_at_a_time_on_a_cpu(tiny_network, folder, monkeypatch) -> None:
+    jobs = [FileJob(path, path) for path in sorted(folder.iterdir())]
+    one = upscalers_on("cpu", tiny_network)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    first, second = for_jobs(one, jobs)
+    assert (first.device.share, second.device.share) == (0.5, 0.5)
+    assert for_jobs(one, jobs[:1]) == one
+    monkeypatch.setattr(workers, "_SMALL_PIXELS", 23 * 26 - 1)  # the last is larger
+    assert for_jobs(one, jobs) == one
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert for_jobs(one, jobs[:2]) == one
