@@ -1,5 +1,5 @@
 """File > Save as OME-TIFF, with what napari's own writer loses: pixel size, units, axes, the time
-step, channel names and colours, and what made the layer."""
+step, channel names and colours, and what made the layer; and as MP4."""
 
 from __future__ import annotations
 
@@ -175,3 +175,71 @@ def _names_in_source(path: Any, channels: int) -> tuple[str, ...]:
         except (EsrganError, OSError):
             return ()
     return tuple(str(one["label"]) for one in found) if len(found) == channels else ()
+
+
+def write_mp4(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write a layer of (T, Y, X, 3), or gray (T, Y, X), as a video, as the layer shows it.
+
+    Parameters
+    ----------
+    path : str
+        Ends in .mp4.
+    data : array-like, or list of them from fine to coarse
+        The finest level is written, read frame by frame; what is not 8 bits goes from the layer's
+        contrast limits to 0 to 255. Alpha is left out.
+    attributes : dict
+        The layer's arguments. A time step of 20 ms to 1 s is kept, in whole milliseconds; any
+        other, or none, becomes 40 ms.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    EsrganError
+        The layer has other axes, or the file cannot be written.
+    """
+    from esrgan_ext.errors import ImageFileError
+    from esrgan_ext.inference.animation import write_animation
+
+    array = data[0] if isinstance(data, Sequence) else data
+    rgb = bool(attributes.get("rgb", False))
+    if len(array.shape) - rgb != 3:
+        raise ImageFileError(f"{path}: a video has the axes T, Y, X, this layer has others")
+    low, high = attributes.get("contrast_limits") or (0, 255)
+    write_animation(Path(path), _Frames(array, rgb, float(low), float(high)), _duration(attributes))
+    return [path]
+
+
+def _duration(attributes: dict[str, Any]) -> int:
+    """Milliseconds a frame: the time step, where that can be watched, else 40."""
+    units: Any = attributes.get("units") or ()
+    scale: Any = attributes.get("scale")
+    seconds = {"s": 1.0, "second": 1.0, "ms": 1e-3, "millisecond": 1e-3}
+    if len(units) == 3 and scale is not None and str(units[0]) in seconds:
+        step = round(1000 * seconds[str(units[0])] * float(scale[0]))
+        return step if 20 <= step <= 1000 else 40
+    return 40
+
+
+class _Frames(Sequence[np.ndarray]):
+    """The frames of a layer as (Y, X, 3) of uint8, computed when they are asked for."""
+
+    def __init__(self, array: Any, rgb: bool, low: float, high: float) -> None:
+        self._array, self._rgb, self._low, self._high = array, rgb, low, high
+
+    def __len__(self) -> int:
+        return int(self._array.shape[0])
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        frame = np.asarray(self._array[index])
+        if frame.dtype != np.uint8:
+            span = self._high - self._low or 1.0
+            shown = np.nan_to_num((frame.astype(np.float64) - self._low) / span)
+            frame = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+        if self._rgb:
+            return np.ascontiguousarray(frame[..., :3])
+        return np.repeat(frame[..., None], 3, axis=2)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 from napari.layers import Image
 
 from esrgan_ext.errors import ImageFileError
-from napari_esrgan._writer import write_ome_tiff
+from napari_esrgan._writer import write_mp4, write_ome_tiff
 
 RNG = np.random.default_rng(0)
 MADE = {"esrgan": {"model": {"name": "lite-psnr-x4", "sha256": "abc"}, "seconds": 1.5}}
@@ -180,3 +181,57 @@ def test_file_save_in_a_viewer(tmp_path, make_napari_viewer, npe2pm):
     viewer.layers[1].translate = (0, 5, 5)
     with pytest.raises(ImageFileError, match="place"):
         viewer.layers.save(str(both))
+
+
+class Lazy:
+    """A clip whose frames are read one by one, as a lazy reader's; notes which were."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self._frames = frames
+        self.shape, self.dtype, self.ndim = frames.shape, frames.dtype, frames.ndim
+        self.read: list[int] = []
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        self.read.append(index)
+        return self._frames[index]
+
+
+def frames_of_mp4(path) -> tuple[list[np.ndarray], float]:
+    """What OpenCV decodes, RGB, and the frames a second."""
+    video = cv2.VideoCapture(str(path))
+    found = []
+    while True:
+        there, frame = video.read()
+        if not there:
+            return found, video.get(cv2.CAP_PROP_FPS)
+        found.append(frame[..., ::-1])
+
+
+def test_a_lazy_clip_becomes_mp4_frame_by_frame(tmp_path):
+    clip = np.zeros((5, 32, 48, 3), np.uint8)
+    for number, frame in enumerate(clip):
+        frame[..., 0], frame[..., 2] = 40 * number, 200
+    lazy = Lazy(clip)
+    path = str(tmp_path / "clip.mp4")
+    units = ("second", "pixel", "pixel")
+    assert write_mp4(path, lazy, {"rgb": True, "scale": (0.1, 1, 1), "units": units}) == [path]
+    assert set(lazy.read) == set(range(5))
+    found, rate = frames_of_mp4(path)
+    assert rate == pytest.approx(10)
+    assert len(found) == 5
+    for frame, expected in zip(found, clip, strict=True):
+        assert np.abs(frame.mean((0, 1)) - expected.mean((0, 1))).max() < 6
+
+
+def test_a_gray_stack_becomes_mp4_as_its_contrast_limits_show_it(tmp_path):
+    stack = np.full((3, 16, 16), 1000, np.uint16)
+    stack[1] = 2000
+    write_mp4(str(tmp_path / "a.mp4"), stack, {"contrast_limits": (0, 2000)})
+    found, rate = frames_of_mp4(tmp_path / "a.mp4")
+    assert rate == pytest.approx(25)
+    assert [round(frame.mean()) for frame in found] == pytest.approx(
+        [128, 255, 128], abs=6
+    )  # the codec's range
+    with pytest.raises(ImageFileError, match="T, Y, X"):
+        write_mp4(str(tmp_path / "b.mp4"), stack[0], {})
+    assert not (tmp_path / "b.mp4").exists()
