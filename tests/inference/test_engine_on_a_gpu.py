@@ -92,6 +92,14 @@ def image_of(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return RNG.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
+def camera_image(hot: int | None = None) -> np.ndarray:
+    """A 16-bit image within 100 to 5000, with one pixel of value `hot` if wished."""
+    image = np.repeat(np.linspace(100, 5000, 9 * 14).reshape(9, 14, 1), 3, 2).astype(np.uint16)
+    if hot is not None:
+        image[4, 7] = hot
+    return image
+
+
 @pytest.mark.parametrize("shape", [(9, 14, 3), (9, 14), (9, 14, 4), (2, 9, 14), (1, 1, 3)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_results_are_those_of_the_cpu(gpu, tiny_network, shape, dtype):
@@ -109,7 +117,8 @@ def test_results_are_those_of_the_cpu(gpu, tiny_network, shape, dtype):
     [
         (image_of((9, 14, 3), np.uint8), {}, torch.uint8),
         (image_of((9, 14, 3), np.uint16), {"data_range": "auto"}, torch.uint16),
-        (image_of((9, 14, 3), np.uint16), {"data_range": (100, 5000)}, torch.uint16),
+        (camera_image(), {"data_range": (100, 5000)}, torch.uint16),
+        (camera_image(hot=60000), {"data_range": (100, 5000)}, torch.float32),  # put back
         (image_of((9, 14), np.uint16), {}, torch.float32),  # the mean of three results
         (image_of((9, 14, 3), np.uint8), {"outscale": 2}, torch.float32),  # resampled afterwards
         (image_of((9, 14, 3), np.uint8).astype(">u2"), {}, torch.float32),
