@@ -12,24 +12,36 @@ from typing import Annotated
 import typer
 
 from esrgan_ext import __version__
-from esrgan_ext.cli import compare, evaluate, info, mix, models, process, train, upscale
+from esrgan_ext.cli import compare, evaluate, help, info, mix, models, process, train, upscale
+
+EXAMPLES = """
+esrgan upscale photo.jpg        # the result is results/photo.jpg
+esrgan upscale photos results   # a folder
+esrgan upscale --help           # every option, and more examples
+"""
 
 app = typer.Typer(
     name="esrgan",
+    cls=help.Group,
+    epilog=EXAMPLES,
     help="Upscale images with the ESRGAN family of networks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich's help is prettier and takes twice as long to appear
+    rich_markup_mode=None,  # see `help`
+    context_settings=help.CONTEXT,
 )
-app.command("upscale")(upscale.command)
-app.command("models")(models.list_command)
-app.command("export")(models.export_command)
-app.command("interpolate")(mix.command)
-app.command("train")(train.command)
-app.command("evaluate")(evaluate.command)
-app.command("compare", cls=compare.ListedModels)(compare.command)
-app.command("info")(info.command)
+for name, command, examples, kind in (
+    ("upscale", upscale.command, upscale.EXAMPLES, help.Command),
+    ("models", models.list_command, models.LIST_EXAMPLES, help.Command),
+    ("export", models.export_command, models.EXPORT_EXAMPLES, help.Command),
+    ("interpolate", mix.command, mix.EXAMPLES, help.Command),
+    ("train", train.command, train.EXAMPLES, help.Command),
+    ("evaluate", evaluate.command, evaluate.EXAMPLES, help.Command),
+    ("compare", compare.command, compare.EXAMPLES, compare.ListedModels),
+    ("info", info.command, info.EXAMPLES, help.Command),
+):
+    app.command(name, cls=kind, epilog=examples)(command)
 
 
 def _version(wanted: bool) -> None:

@@ -6,15 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
-from esrgan_ext.cli import options
+from esrgan_ext.cli import help, options
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 
 _MODELS = ("--models", "-m")
 
+EXAMPLES = """
+# a model beside bicubic interpolation
+esrgan compare cells.tif --models lite-micro-x4 bicubic -o report.html
 
-class ListedModels(TyperCommand):
+# with scores against the true images
+esrgan compare LR/a.png LR/b.png --models realesrgan-x4plus lite-psnr-x4 --reference HR
+"""
+
+
+class ListedModels(help.Command):
     """A command whose `--models` takes all names that follow it, up to the next option."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
@@ -45,7 +52,10 @@ def command(
     models: Annotated[
         list[str],
         typer.Option(
-            "--models", "-m", metavar="NAME...", help="Names or files, and bicubic; one scale."
+            "--models",
+            "-m",
+            metavar="MODEL...",
+            help="Names or files of models of one scale, and bicubic.",
         ),
     ],
     output: Annotated[
@@ -54,18 +64,18 @@ def command(
     reference: Annotated[
         Path | None,
         typer.Option(
-            "--reference", help="The image as it should be, or a folder of them: PSNR and SSIM."
+            "--reference",
+            metavar="PATH",
+            help="The true high-resolution image, or a folder of them, for PSNR and SSIM.",
         ),
     ] = None,
     device: options.Device = "auto",
     max_pixels: options.MaxPixels = None,
 ) -> None:
-    """Compare models on images, in one page for a browser.
+    """Compare models on images in an HTML page.
 
-    esrgan compare cells.tif --models lite-micro-x4 bicubic -o report.html
-
-    The page needs no network and no other files. Exit code: 0 all done, 1 some images failed, 2 bad
-    arguments, 130 interrupted.
+    The page has a swipe, zoom and values; it needs no network and no other files. Exit code: 0 all
+    done, 1 some images failed, 2 bad arguments, 130 interrupted.
     """
     limit = options.limit(max_pixels)
 

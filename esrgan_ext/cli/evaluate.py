@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esrgan_ext.cli import options
+from esrgan_ext.cli import help, options
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 from esrgan_ext.errors import OptionError
 
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from esrgan_ext.evaluation.results import ImageResult, Scores
 
 
+EXAMPLES = """
+# two models and bicubic interpolation on a folder of high-resolution images
+esrgan evaluate -m realesrgan-x4plus -m lite-psnr-x4 -m bicubic --hr Set14
+
+# with low-resolution images of your own, as JSON
+esrgan evaluate -m mine.safetensors --hr HR --lr LR --json
+"""
+
+_MEASURES = "Measures"
+
+
 @reports_errors
 def command(
     model: Annotated[
@@ -27,37 +38,65 @@ def command(
         typer.Option(
             "--model",
             "-m",
-            help="A name, a file, or bicubic for MATLAB's interpolation. May be repeated.",
+            metavar="MODEL",
+            help="Name or file of a model, or bicubic for MATLAB's interpolation. May be given "
+            "several times.",
+            rich_help_panel=help.MODEL,
         ),
     ],
-    hr: Annotated[Path, typer.Option("--hr", help="A folder of HR images, or one image.")],
+    hr: Annotated[
+        Path,
+        typer.Option(
+            "--hr",
+            metavar="PATH",
+            help="Folder of high-resolution images, or one image.",
+            rich_help_panel=help.FILES,
+        ),
+    ],
     lr: Annotated[
         Path | None,
         typer.Option(
-            "--lr", help="LR images of the same names. Default: made by MATLAB's bicubic."
+            "--lr",
+            metavar="PATH",
+            help="Low-resolution images of the same names. Default: made by MATLAB's bicubic "
+            "interpolation.",
+            rich_help_panel=help.FILES,
         ),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Take the folders below too.")
+        bool,
+        typer.Option("--recursive", "-r", help="Include subfolders.", rich_help_panel=help.FILES),
     ] = False,
     scale: Annotated[
-        int | None, typer.Option("--scale", help="Default: the model's; 4 for bicubic alone.")
+        int | None,
+        typer.Option(
+            "--scale",
+            metavar="N",
+            help="Scale to measure at. Default: the model's; 4 for bicubic alone.",
+            rich_help_panel=help.MODEL,
+        ),
     ] = None,
     border: Annotated[
         int | None,
-        typer.Option("--border", help="Pixels cut from each side first. Default: the scale."),
+        typer.Option(
+            "--border",
+            metavar="PIXELS",
+            help="Pixels cut from each side before measuring. Default: the scale.",
+            rich_help_panel=_MEASURES,
+        ),
     ] = None,
     perceptual: Annotated[
         str,
         typer.Option(
             "--perceptual",
             metavar="NAME",
-            help="auto (ST-LPIPS if its weights are found), st-lpips, lpips, none, or a file of "
-            "ST-LPIPS' weights.",
+            help="Perceptual distance: st-lpips, lpips, none, a file of ST-LPIPS weights, or auto "
+            "(ST-LPIPS if its weights are found).",
+            rich_help_panel=_MEASURES,
         ),
     ] = "auto",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Everything as JSON on stdout, instead of tables.")
+        bool, typer.Option("--json", help="Print everything as JSON, instead of tables.")
     ] = False,
     plot_file: Annotated[
         Path | None,
@@ -73,15 +112,19 @@ def command(
     precision: options.Precision = "auto",
     ensemble: Annotated[
         bool,
-        typer.Option("--ensemble", help="Average the 8 flips and rotations: 8 times the work."),
+        typer.Option(
+            "--ensemble",
+            help="Average the results of 8 flips and rotations; takes 8 times as long.",
+            rich_help_panel=help.MODEL,
+        ),
     ] = False,
     max_pixels: options.MaxPixels = None,
 ) -> None:
-    """Upscale LR images and measure the results against the HR images.
+    """Measure models against high-resolution images.
 
-    PSNR and SSIM on Y and on RGB as the literature computes them, for every image and on average;
-    several models side by side. Exit code: 0 all done, 1 some images failed, 2 bad arguments, 130
-    interrupted.
+    Upscales low-resolution images and prints PSNR and SSIM on Y and on RGB, as the literature
+    computes them, for every image and on average; several models side by side. Exit code: 0 all
+    done, 1 some images failed, 2 bad arguments, 130 interrupted.
     """
     tile_side = options.number_or_auto("tile", tile)
     overlap_pixels = options.number_or_auto("overlap", overlap)

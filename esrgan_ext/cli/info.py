@@ -18,16 +18,22 @@ _OPENCV_WHEELS = (
 )  # fmt: skip
 
 
+EXAMPLES = """
+# for a bug report
+esrgan info --check
+"""
+
+
 @reports_errors
 def command(
     check: Annotated[
         bool,
-        typer.Option("--check", help="Also compare the compiled kernels with their definition."),
+        typer.Option("--check", help="Also check the compiled kernels against float64."),
     ] = False,
 ) -> None:
-    """Print versions, devices, free memory, and what runs on what.
+    """Print versions, devices and free memory.
 
-    With --check, the exit code is 1 where a kernel is wrong; plain PyTorch is then used there.
+    With --check, the exit code is 1 if a kernel is wrong; plain PyTorch then takes its place.
     """
     parts = [
         ("versions", _versions()),

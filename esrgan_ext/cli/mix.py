@@ -11,23 +11,46 @@ from esrgan_ext.cli import options
 from esrgan_ext.cli.errors import reports_errors, say
 from esrgan_ext.errors import OptionError
 
+EXAMPLES = """
+# halfway between two models
+esrgan interpolate realesrgan-x4plus bsrgan-x4 --alpha 0.5 -o half.safetensors
+
+# three models
+esrgan interpolate a.pth b.pth c.pth --weights 0.5,0.3,0.2 -o mix.pth
+
+# the whole way from one to the other on an image, as an animation
+esrgan interpolate realesrgan-x4plus bsrgan-x4 --animate way.webp --image photo.png
+"""
+
+_ANIMATION = "Animation"
+
 
 @reports_errors
 def command(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL MODEL...", help="Names or files, two or more.")
+        list[str],
+        typer.Argument(metavar="MODEL MODEL...", help="Names or files of two or more models."),
     ],
     alpha: Annotated[
         float | None,
-        typer.Option("--alpha", "-a", help="0 is the first model, 1 the second."),
+        typer.Option(
+            "--alpha",
+            "-a",
+            metavar="0..1",
+            help="Share of the second model: 0 is the first model, 1 the second.",
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", metavar="W,W,...", help="One weight a model; they sum to 1."),
+        typer.Option(
+            "--weights", metavar="W,W,...", help="One share for each model; they add up to 1."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The .safetensors or .pth file to write."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The .safetensors or .pth file to write."
+        ),
     ] = None,
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow alpha and weights outside 0 to 1.")
@@ -35,15 +58,33 @@ def command(
     animate: Annotated[
         Path | None,
         typer.Option(
-            "--animate", help="Write the sweep of alpha from 0 to 1: a .gif, .webp or .png file."
+            "--animate",
+            metavar="FILE",
+            help="The .gif, .webp or .png file to write: alpha goes from 0 to 1.",
+            rich_help_panel=_ANIMATION,
         ),
     ] = None,
     image: Annotated[
-        Path | None, typer.Option("--image", help="The image that the animation shows.")
+        Path | None,
+        typer.Option(
+            "--image",
+            metavar="FILE",
+            help="The image to upscale in each frame.",
+            rich_help_panel=_ANIMATION,
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Frames of the animation.")] = 21,
+    steps: Annotated[
+        int,
+        typer.Option("--steps", metavar="N", help="Number of frames.", rich_help_panel=_ANIMATION),
+    ] = 21,
     duration: Annotated[
-        int, typer.Option("--duration", help="Milliseconds a frame is shown.")
+        int,
+        typer.Option(
+            "--duration",
+            metavar="MS",
+            help="Time for which each frame is shown, in milliseconds.",
+            rich_help_panel=_ANIMATION,
+        ),
     ] = 150,
     outscale: options.Outscale = None,
     tile: options.Tile = "auto",
@@ -52,10 +93,10 @@ def command(
     precision: options.Precision = "auto",
     max_pixels: options.MaxPixels = None,
 ) -> None:
-    """Mix models of one architecture: (1 - alpha) * A + alpha * B over all weights.
+    """Mix models of one architecture.
 
-    Either writes the mix (--alpha or --weights, with -o), or an animation of the whole way
-    (--animate, with --image).
+    Every weight becomes (1 - alpha) * A + alpha * B. Either writes the mixed model (--alpha or
+    --weights, with -o), or an animation from A to B (--animate, with --image).
     """
     if len(models) < 2:
         raise OptionError("give at least two models")

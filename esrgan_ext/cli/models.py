@@ -21,11 +21,30 @@ GROUPS: dict[Role | None, str] = {
 }
 
 
+LIST_EXAMPLES = """
+# the models, with what each is for
+esrgan models
+
+# with source, license and checksum, as JSON
+esrgan models --json
+"""
+
+EXPORT_EXAMPLES = """
+# for a runtime of ONNX
+esrgan export realesrgan-x4plus realesrgan.onnx
+
+# for Fiji (DeepImageJ), ilastik and QuPath
+esrgan export lite-micro-x4 lite-micro-x4.zip
+"""
+
+
 @reports_errors
 def list_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Everything known, as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything known, as JSON.")
+    ] = False,
 ) -> None:
-    """List the models that can be named."""
+    """List the models."""
     from esrgan_ext.weights import list_models
 
     models = list_models()
@@ -74,15 +93,16 @@ def _place(model: ModelInfo) -> str:
 
 @reports_errors
 def export_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name or file of the model.")],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="A .safetensors, .pth, .onnx or .zip file to write."),
+        typer.Argument(metavar="OUT", help="File to write; its suffix decides the format."),
     ],
 ) -> None:
-    """Write a model to a file: safetensors, PyTorch, ONNX or a package of the BioImage.IO zoo.
+    """Convert a model to another format.
 
-    The suffix decides. A .zip runs in Fiji (DeepImageJ), ilastik and QuPath.
+    By the suffix of OUT: .safetensors, .pth (PyTorch), .onnx, or .zip (a package of the BioImage.IO
+    model zoo).
     """
     from esrgan_ext.cli import display
     from esrgan_ext.cli.loading import load

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from esrgan_ext.cli import help
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -17,38 +18,70 @@ DEFAULT_MODEL = "auto"
 Outscale = Annotated[
     float | None,
     typer.Option(
-        "--outscale", "-s", help="Output pixels per input pixel. Default: the model's scale."
+        "--outscale",
+        "-s",
+        metavar="FACTOR",
+        help="Width of the result divided by that of the image. Default: the model's scale.",
+        rich_help_panel=help.MODEL,
     ),
 ]
 Tile = Annotated[
     str,
-    typer.Option("--tile", "-t", help="Side of a tile in input pixels; auto: as large as fits."),
+    typer.Option(
+        "--tile",
+        "-t",
+        metavar="PIXELS",
+        help="Side of a tile in input pixels, or auto: as large as memory allows.",
+        rich_help_panel=help.SPEED,
+    ),
 ]
 Overlap = Annotated[
     str,
-    typer.Option("--overlap", help="Context around a tile in input pixels; auto: the model's."),
+    typer.Option(
+        "--overlap",
+        metavar="PIXELS",
+        help="Context around a tile in input pixels, or auto: what the model needs.",
+        rich_help_panel=help.SPEED,
+    ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", metavar="NAME")
+    str,
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        rich_help_panel=help.SPEED,
+    ),
 ]
 Devices = Annotated[
     str,
     typer.Option(
         "--device",
         "-d",
-        help="auto, cpu, cuda, cuda:N or mps. For a folder or a clip also several: all (every "
-        "GPU), or cuda:0,cuda:1.",
         metavar="NAME",
+        help="auto, cpu, cuda, cuda:N or mps. A folder or a clip can use several: all (every "
+        "GPU), or a list such as cuda:0,cuda:1.",
+        rich_help_panel=help.SPEED,
     ),
 ]
 Precision = Annotated[
-    str, typer.Option("--precision", "-p", help="auto, fp32, fp16 or bf16.", metavar="NAME")
+    str,
+    typer.Option(
+        "--precision",
+        "-p",
+        metavar="NAME",
+        help="auto, fp32, fp16 or bf16.",
+        rich_help_panel=help.SPEED,
+    ),
 ]
 MaxPixels = Annotated[
     int | None,
     typer.Option(
         "--max-pixels",
-        help="Turn down images whose header claims more pixels. Default: 268435456 (2^28).",
+        metavar="N",
+        help="Refuse images with more pixels than this. Default: 268435456 (2^28).",
+        rich_help_panel=help.FILES,
     ),
 ]
 

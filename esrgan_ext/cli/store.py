@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
+PANEL = "OME-Zarr: images larger than memory (results named .zarr)"
+
 # Failed chunks that are listed one by one; more of them have one cause, mostly.
 _LISTED = 20
 
@@ -27,36 +29,65 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="NAME",
-        help="For .zarr: threads (default), processes, or a dask scheduler's address, tcp://...",
+        help="threads, processes, or the address of a dask scheduler, tcp://HOST:PORT. Default: "
+        "threads.",
+        rich_help_panel=PANEL,
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="For .zarr: threads or processes. Default: 2.")
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Number of threads or processes. Default: 2.",
+        rich_help_panel=PANEL,
+    ),
 ]
 MemoryLimit = Annotated[
     str | None,
-    typer.Option("--memory-limit", metavar="SIZE", help="For .zarr: of one worker. Default: 3GB."),
+    typer.Option(
+        "--memory-limit",
+        metavar="SIZE",
+        help="Memory of one worker, such as 500MB or 4GB. Default: 3GB.",
+        rich_help_panel=PANEL,
+    ),
 ]
 Region = Annotated[
     str | None,
     typer.Option(
-        "--region", metavar="Y0:Y1,X0:X1", help="For .zarr: a part, in pixels of the level."
+        "--region",
+        metavar="Y0:Y1,X0:X1",
+        help="Upscale this rectangle only, in pixels of the level.",
+        rich_help_panel=PANEL,
     ),
 ]
 Level = Annotated[
-    int | None, typer.Option("--level", help="For .zarr: of the input's pyramid. Default: 0.")
+    int | None,
+    typer.Option(
+        "--level",
+        metavar="N",
+        help="Level of the input's pyramid; 0 is the largest. Default: 0.",
+        rich_help_panel=PANEL,
+    ),
 ]
 Channels = Annotated[
     str | None,
     typer.Option(
         "--channels",
         metavar="HOW",
-        help="For .zarr: rgb, separate, or auto (8-bit threes are a colour image). Default: auto.",
+        help="rgb (one colour image), separate (each by itself), or auto: rgb for three channels "
+        "of 8 bits. Default: auto.",
+        rich_help_panel=PANEL,
     ),
 ]
 OmeVersion = Annotated[
     str | None,
-    typer.Option("--ome-zarr", metavar="VERSION", help="For .zarr: 0.4 or 0.5. Default: as input."),
+    typer.Option(
+        "--ome-zarr",
+        metavar="VERSION",
+        help="Version of OME-Zarr to write, 0.4 or 0.5. Default: the input's.",
+        rich_help_panel=PANEL,
+    ),
 ]
 
 
@@ -130,8 +161,8 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
             report = upscale_store(source, target, options, events)
         except KeyboardInterrupt:
             say_error(
-                f"interrupted: {events.done} of {events.total} chunks done; the same command goes "
-                "on",
+                f"interrupted: {events.done} of {events.total} chunks done; run the same command "
+                "again to continue",
                 label="",
             )
             raise typer.Exit(INTERRUPTED) from None
@@ -171,8 +202,8 @@ def _completed(options: StoreOptions, arguments: StoreArguments) -> StoreOptions
 def _conclude(report: Report) -> None:
     if report.failures:
         say_error(
-            f"{len(report.failures)} chunks failed; everything else is written, and the same "
-            "command tries them again:",
+            f"{len(report.failures)} chunks failed; all others are written. Run the same command "
+            "again to retry these:",
             label="",
         )
         for outcome in report.failures[:_LISTED]:

@@ -7,13 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esrgan_ext.cli import options, store, video
+from esrgan_ext.cli import help, options, store, video
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
     from esrgan_ext.inference.batch import Events, Outcome
     from esrgan_ext.inference.folder import FileJob
+
+
+EXAMPLES = """
+# one image; the result is results/photo.png
+esrgan upscale photo.png
+
+# a folder and its subfolders, with a model by name, as JPEG
+esrgan upscale photos results --recursive -m realesrgan-x4plus --format jpg
+
+# microscopy: counts from 0 to 4095, a model that is true to the data
+esrgan upscale cells.tif cells_x4.tif -m lite-micro-x4 --data-range 0,4095
+
+# a slide larger than memory, and part of a clip
+esrgan upscale slide.zarr slide_x4.zarr --memory-limit 4GB
+esrgan upscale clip.mp4 clip_x4.mp4 --start 10 --end 20
+"""
 
 
 @reports_errors
@@ -32,28 +48,44 @@ def command(
         typer.Option(
             "--model",
             "-m",
-            help="A name (see `esrgan models`) or a file. auto: realesrgan-x4plus for photos "
-            "(8-bit colour), which draws detail; for TIFF, OME-Zarr, one channel, 16 bits and "
+            metavar="MODEL",
+            help="A name (see `esrgan models`) or a file. auto: for photos (8-bit colour) "
+            "realesrgan-x4plus, which draws detail; for TIFF, OME-Zarr, one channel, 16 bits and "
             "floats the model that is true to the data.",
+            rich_help_panel=help.MODEL,
         ),
     ] = options.DEFAULT_MODEL,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Take the folders below INPUT too.")
+        bool,
+        typer.Option("--recursive", "-r", help="Include subfolders.", rich_help_panel=help.FILES),
     ] = False,
     format: Annotated[
         str | None,
         typer.Option(
             "--format",
             "-f",
-            help="png, jpg, webp, tif, bmp, avif, jp2 or ppm. Default: each input's own. PNG is "
-            "written where a format cannot hold the result's alpha or 16 bits.",
+            metavar="FORMAT",
+            help="png, jpg, webp, tif, bmp, avif, jp2 or ppm. Default: each input's own. Results "
+            "that the format cannot hold (alpha, 16 bits) become PNG.",
+            rich_help_panel=help.FILES,
         ),
     ] = None,
     suffix: Annotated[
-        str, typer.Option("--suffix", help="Added to each result's name, as in --suffix _x4.")
+        str,
+        typer.Option(
+            "--suffix",
+            metavar="TEXT",
+            help="Text added to each result's name: --suffix _x4 makes photo_x4.png.",
+            rich_help_panel=help.FILES,
+        ),
     ] = "",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do again what has a result already.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Redo images that already have a result.",
+            rich_help_panel=help.FILES,
+        ),
     ] = False,
     outscale: options.Outscale = None,
     tile: options.Tile = "auto",
@@ -62,14 +94,19 @@ def command(
     precision: options.Precision = "auto",
     ensemble: Annotated[
         bool,
-        typer.Option("--ensemble", help="Average the 8 flips and rotations: 8 times the work."),
+        typer.Option(
+            "--ensemble",
+            help="Average the results of 8 flips and rotations; takes 8 times as long.",
+            rich_help_panel=help.MODEL,
+        ),
     ] = False,
     consistent: Annotated[
         bool,
         typer.Option(
             "--consistent",
-            help="Make results that give the image back when they are averaged down. Not for noisy "
-            "images: their noise comes back.",
+            help="Adjust the result so that averaging it down gives the image again. Not for noisy "
+            "images: their noise returns.",
+            rich_help_panel=help.MODEL,
         ),
     ] = False,
     denoise: Annotated[
@@ -77,9 +114,10 @@ def command(
         typer.Option(
             "--denoise",
             metavar="0..1",
-            help="How much noise to take away, with a model that has the choice "
-            "(lite-micro-x4, realesr-general-x4v3): 0 little, 1 all. Default: what the noise asks "
-            "for (lite-micro-x4); others as they stand.",
+            help="Strength of denoising, 0 (little) to 1 (all), for models that have the choice "
+            "(lite-micro-x4, realesr-general-x4v3). Default: lite-micro-x4 follows the noise of "
+            "the image, others stay as they are.",
+            rich_help_panel=help.MODEL,
         ),
     ] = None,
     data_range: Annotated[
@@ -87,13 +125,21 @@ def command(
         typer.Option(
             "--data-range",
             metavar="LOW,HIGH",
-            help="Values that mean black and white, or a word. auto: the image's own, without its "
-            "darkest and brightest thousandth; minmax: with them; type: all that the type can "
-            "hold, 0,1 for floats. Default: type for 8 bits, else auto.",
+            help="Values of black and white, or a word. auto: the image's range without its "
+            "darkest and brightest thousandth; minmax: its whole range; type: the range of its "
+            "type (0,1 for floats). Default: type for 8 bits, else auto.",
+            rich_help_panel=help.MODEL,
         ),
     ] = None,
     quality: Annotated[
-        int, typer.Option("--quality", "-q", help="Of JPEG, AVIF and lossy WebP, 1 to 100.")
+        int,
+        typer.Option(
+            "--quality",
+            "-q",
+            metavar="1..100",
+            help="Quality of JPEG, AVIF and lossy WebP.",
+            rich_help_panel=help.FILES,
+        ),
     ] = 95,
     png_level: Annotated[
         int,
@@ -101,8 +147,10 @@ def command(
             "--png-level",
             min=0,
             max=12,
-            metavar="0..12",
-            help="Effort of PNG's compression: 6 takes three times as long as 1 for 5 % less.",
+            metavar="LEVEL",
+            help="Effort of PNG compression; 6 takes three times as long as 1 for files 5 % "
+            "smaller.",
+            rich_help_panel=help.FILES,
         ),
     ] = 1,
     max_pixels: options.MaxPixels = None,
@@ -112,7 +160,9 @@ def command(
             "--series",
             min=0,
             metavar="N",
-            help="Of a TIFF that holds several images: the one to upscale, from 0. Default: all.",
+            help="Number of the image to upscale, from 0, in a TIFF that holds several. Default: "
+            "all.",
+            rich_help_panel=help.FILES,
         ),
     ] = None,
     scheduler: store.Scheduler = None,
@@ -128,12 +178,12 @@ def command(
     start: video.Start = None,
     end: video.End = None,
 ) -> None:
-    """Upscale an image, every image in a folder, or an image larger than memory.
+    """Upscale images, clips and OME-Zarr stores.
 
-    Results keep relative path, name and format; what has a result already is skipped. An OME-Zarr
-    store, or a TIFF whose result is named .zarr, is done chunk by chunk: a run that was killed
-    goes on where it stopped. Exit code: 0 all done, 1 some failed, 2 bad arguments, 130
-    interrupted.
+    Results keep the relative path, name and format of their image. Images that already have a
+    result are skipped. OME-Zarr stores, and TIFFs whose result is named .zarr, may be larger than
+    memory; run the same command again to continue after an interruption. Exit code: 0 all done, 1
+    some failed, 2 bad arguments, 130 interrupted.
     """
     tile_side = options.number_or_auto("tile", tile)
     overlap_pixels = options.number_or_auto("overlap", overlap)
@@ -249,7 +299,8 @@ def command(
     except KeyboardInterrupt:
         done = sum(outcome.state == "done" for outcome in outcomes)
         say_error(
-            f"interrupted: {done} of {len(plan.jobs)} done; the same command goes on", label=""
+            f"interrupted: {done} of {len(plan.jobs)} done; run the same command again to continue",
+            label="",
         )
         raise typer.Exit(INTERRUPTED) from None
     _report_failures(outcomes)

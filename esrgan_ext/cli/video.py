@@ -26,31 +26,31 @@ PANEL = "Videos and animations"
 Codec = Annotated[
     str | None,
     typer.Option(
-        "--codec", help="ffmpeg's name. Default: libx264; libvpx-vp9 in .webm.",
+        "--codec", help="An encoder of ffmpeg. Default: libx264; libvpx-vp9 in .webm.",
         metavar="NAME", rich_help_panel=PANEL,
     ),
 ]  # fmt: skip
 Crf = Annotated[
     int | None,
     typer.Option(
-        "--crf", help="Constant quality; 0 is best. Default: 18 for libx264.", metavar="N",
-        rich_help_panel=PANEL,
+        "--crf", help="Constant rate factor; 0 is the best quality. Default: 18 for libx264.",
+        metavar="N", rich_help_panel=PANEL,
     ),
 ]  # fmt: skip
 PixelFormat = Annotated[
     str | None,
     typer.Option(
-        "--pixel-format", help="ffmpeg's name. Default: the source's depth and chroma.",
+        "--pixel-format", help="A pixel format of ffmpeg. Default: the source's depth and chroma.",
         metavar="NAME", rich_help_panel=PANEL,
     ),
 ]  # fmt: skip
 Start = Annotated[
     float | None,
-    typer.Option("--start", help="Seconds at which to begin.", metavar="S", rich_help_panel=PANEL),
+    typer.Option("--start", help="Begin at this second.", metavar="SECONDS", rich_help_panel=PANEL),
 ]
 End = Annotated[
     float | None,
-    typer.Option("--end", help="Seconds at which to end.", metavar="S", rich_help_panel=PANEL),
+    typer.Option("--end", help="End at this second.", metavar="SECONDS", rich_help_panel=PANEL),
 ]
 
 # Elsewhere than on a terminal.
