@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from esrgan_ext.evaluation import Evaluation, evaluate
     from esrgan_ext.inference import Upscaler, upscale
     from esrgan_ext.inference.file_functions import FileResult, upscale_file, upscale_files
-    from esrgan_ext.inference.large import upscale_lazy
+    from esrgan_ext.inference.large import upscale_lazy, upscale_store
+    from esrgan_ext.inference.large.store.options import StoreOptions
+    from esrgan_ext.inference.options import UpscaleOptions
     from esrgan_ext.inference.video import VideoResult, upscale_frames, upscale_video
-    from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model
+    from esrgan_ext.weights import ModelInfo, interpolate, list_models, load_model, save_model
 
 _HOME = {
     "accelerate": "esrgan_ext.compat",
@@ -98,11 +100,13 @@ __all__ = [
     "interpolate",
     "list_models",
     "load_model",
+    "save_model",
     "upscale",
     "upscale_file",
     "upscale_files",
     "upscale_frames",
     "upscale_lazy",
+    "upscale_store",
     "upscale_video",
 ]
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 
 class EsrganError(Exception):
-    """Base class of every error that esrgan_ext raises on purpose."""
+    """Base class of every error that esrgan_ext raises on purpose.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> try:
+    ...     esr.load_model("realesrgan")
+    ... except esr.EsrganError as error:
+    ...     print(type(error).__name__)
+    ModelError
+    """
 
 
 class OptionError(EsrganError, ValueError):

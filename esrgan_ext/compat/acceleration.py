@@ -60,6 +60,17 @@ def accelerate(model: T) -> T:
     -----
     UserWarning
         The model is not one of these networks: it comes back unchanged.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import esrgan_ext as esr
+    >>> from esrgan_ext.models import RRDBNet, RRDBNetConfig
+    >>> model = RRDBNet(RRDBNetConfig(nf=32, nb=1, gc=16)).eval()  # or spandrel's, or BasicSR's
+    >>> fast = esr.accelerate(model)
+    >>> with torch.inference_mode():
+    ...     fast(torch.zeros(1, 3, 8, 9)).shape
+    torch.Size([1, 3, 32, 36])
     """
     if isinstance(model, nn.Module):
         return model if isinstance(model, SRNetwork) else _accelerated(model)

@@ -53,6 +53,15 @@ class RealESRGANer:
         The model cannot be read; the device is not there.
     OptionError
         The weights' scale is not `scale`, or the shares do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from esrgan_ext.compat import RealESRGANer
+    >>> upsampler = RealESRGANer(scale=4, model_path="lite-psnr-x4", device="cpu")
+    >>> output, mode = upsampler.enhance(np.zeros((24, 32, 3), np.uint8), outscale=2)
+    >>> output.shape, mode
+    ((48, 64, 3), 'RGB')
     """
 
     def __init__(

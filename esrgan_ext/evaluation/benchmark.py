@@ -115,6 +115,13 @@ def evaluate(
         A model or a device is not there.
     UpscaleCancelled
         `progress` asked to stop.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> found = esr.evaluate("bicubic", "photos/HR", scale=4, perceptual=None)
+    >>> [(result.image, round(result.scores.psnr_y, 1)) for result in found.results]
+    [('a.png', 24.8)]
     """
     if isinstance(models, str | os.PathLike | nn.Module):
         models = [models]

@@ -117,6 +117,13 @@ def compare(
         A model or a device is not there.
     UpscaleCancelled
         `progress` asked to stop.
+
+    Examples
+    --------
+    >>> from esrgan_ext.evaluation.comparison import compare
+    >>> comparisons, failures = compare(["photo.png"], ["bicubic", "lite-psnr-x4"])
+    >>> len(comparisons[0].pictures)  # the source and two results
+    3
     """
     if not images:
         raise OptionError("name at least one image")

@@ -38,6 +38,14 @@ def write_page(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) 
     ------
     ImageFileError
         It cannot be written.
+
+    Examples
+    --------
+    >>> from esrgan_ext.evaluation.comparison import compare
+    >>> from esrgan_ext.evaluation.page import write_page
+    >>> comparisons, failures = compare(["photo.png"], ["bicubic", "lite-psnr-x4"])
+    >>> write_page(comparisons, "compare.html").name  # to be opened in a browser
+    'compare.html'
     """
     target = Path(path).expanduser()
     template = Path(__file__).with_name("compare.html").read_text(encoding="utf-8")

@@ -58,6 +58,15 @@ class Evaluation:
         One for each image and model.
     failures
         The images that were not evaluated.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> found = esr.evaluate(["bicubic", "lite-psnr-x4"], "photos/HR", perceptual=None)
+    >>> found.mean("bicubic").psnr_y < found.mean("lite-psnr-x4").psnr_y
+    True
+    >>> sorted(found.as_dict())
+    ['border', 'failed', 'images', 'mean', 'perceptual', 'scale']
     """
 
     models: tuple[str, ...]

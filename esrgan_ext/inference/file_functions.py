@@ -38,6 +38,14 @@ class FileResult:
         From reading to the finished pixels.
     error : str or None
         Why it failed.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> for result in esr.upscale_files("photos", "results", "lite-psnr-x4"):
+    ...     print(result.source.name, result.error or result.size)
+    a.png (96, 64)
+    b.png (96, 64)
     """
 
     source: Path
@@ -94,6 +102,13 @@ def upscale_file(
         False.
     OptionError, ModelError, DeviceError, UpscaleCancelled
         See `Upscaler`.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> result = esr.upscale_file("photo.png", "photo_x4.png", "lite-psnr-x4")
+    >>> result.path.name, result.size
+    ('photo_x4.png', (96, 64))
     """
     upscaler = Upscaler(model, **options)
     plan = _plan(upscaler, source, target, Naming(), False, overwrite)
@@ -167,6 +182,14 @@ def upscale_files(
         At once: nothing to do there, two inputs with one result, a folder that cannot be written.
     UpscaleCancelled
         From the iterator, if `progress` asked to stop.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> for result in esr.upscale_files("photos", "results", "lite-psnr-x4", suffix="_x4"):
+    ...     print(result.path.name if result.error is None else result.error)
+    a_x4.png
+    b_x4.png
     """
     upscalers = upscalers_on(options.pop("device", "auto"), model, **options)
     plan = _plan(upscalers[0], source, target, Naming(format, suffix), recursive, overwrite)

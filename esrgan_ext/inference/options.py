@@ -79,6 +79,16 @@ class UpscaleOptions:
     ------
     OptionError
         A value cannot be used.
+
+    Examples
+    --------
+    >>> from esrgan_ext import UpscaleOptions
+    >>> UpscaleOptions(outscale=2.5, tile=256).tile_side
+    256
+    >>> UpscaleOptions(outscale=-1)
+    Traceback (most recent call last):
+        ...
+    esrgan_ext.errors.OptionError: ...
     """
 
     outscale: float | None = None

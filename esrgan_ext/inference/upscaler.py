@@ -86,7 +86,8 @@ class Upscaler:
     Examples
     --------
     >>> import numpy as np
-    >>> up = Upscaler("lite-psnr-x4", device="cpu")
+    >>> import esrgan_ext as esr
+    >>> up = esr.Upscaler("lite-psnr-x4", device="cpu")
     >>> up(np.zeros((8, 9), np.uint8)).shape
     (32, 36)
     """
@@ -641,7 +642,8 @@ def upscale(
     Examples
     --------
     >>> import numpy as np
-    >>> upscale(np.zeros((8, 9), np.uint16), device="cpu").shape
+    >>> import esrgan_ext as esr
+    >>> esr.upscale(np.zeros((8, 9), np.uint16), device="cpu").shape
     (32, 36)
     """
     upscaler: Any = Upscaler(model, **options)

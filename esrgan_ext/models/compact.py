@@ -59,6 +59,12 @@ class CompactConfig:
         Output pixels per input pixel along each axis; `upsampling` if None. Where it is smaller
         (2 or 3 out of 4), the result is reduced by bicubic interpolation without antialiasing, as
         in the published realesr-animevideov3-x2 and -x3.
+
+    Examples
+    --------
+    >>> from esrgan_ext.models import CompactConfig
+    >>> CompactConfig(upsampling=4, scale=2).reduced  # the published realesr-animevideov3-x2
+    True
     """
 
     in_channels: int = 3
@@ -123,6 +129,13 @@ class SRVGGNetCompact(SRNetwork):
     -----
     Convolution and activation, 1 + num_conv times; a convolution to in_channels * upsampling**2;
     pixel shuffle; plus the input enlarged by nearest neighbour.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from esrgan_ext.models import CompactConfig, SRVGGNetCompact
+    >>> SRVGGNetCompact(CompactConfig(nf=16, num_conv=2)).eval()(torch.zeros(1, 3, 8, 9)).shape
+    torch.Size([1, 3, 32, 36])
     """
 
     # Windows begin where the kernels' tiles do: a pixel is then computed by the same operations

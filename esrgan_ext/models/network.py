@@ -38,6 +38,14 @@ class SRNetwork(nn.Module, ABC):
         What the network was built from; None for one that does not say.
     info : ModelInfo or None
         Where it was loaded from; None for one made in memory.
+
+    Examples
+    --------
+    >>> from esrgan_ext.models import SRNetwork
+    >>> from esrgan_ext.weights import load_model
+    >>> network = load_model("lite-psnr-x4")
+    >>> isinstance(network, SRNetwork), network.macs(128, 128) / 1e9
+    (True, 14.660665344)
     """
 
     scale: int

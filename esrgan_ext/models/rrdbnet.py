@@ -48,6 +48,12 @@ class RRDBNetConfig:
         The input is pixel-unshuffled by this factor first (Real-ESRGAN x2: 2, x1: 4).
     plus : bool
         ESRGAN+ (arXiv 2001.08073): a bias-free 1x1 convolution in each dense block.
+
+    Examples
+    --------
+    >>> from esrgan_ext.models import RRDBNetConfig
+    >>> RRDBNetConfig().nb, RRDBNetConfig(nb=6).nb  # Real-ESRGAN x4plus and its anime model
+    (23, 6)
     """
 
     in_channels: int = 3
@@ -182,6 +188,14 @@ class RRDBNet(SRNetwork):
     -----
     conv_first; nb RRDBs and conv_body around a skip; x2 nearest upsampling with a convolution
     and LeakyReLU, log2(scale * unshuffle) times; conv_hr, LeakyReLU, conv_last.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from esrgan_ext.models import RRDBNet, RRDBNetConfig
+    >>> network = RRDBNet(RRDBNetConfig(nf=32, nb=2, gc=16, scale=2))
+    >>> network(torch.zeros(1, 3, 8, 9)).shape
+    torch.Size([1, 3, 16, 18])
     """
 
     def __init__(self, config: RRDBNetConfig | None = None) -> None:

@@ -16,7 +16,14 @@ from esrgan_ext.ops.eager import OnWork
 
 @dataclass(frozen=True)
 class SRResNetConfig:
-    """Shape of an SRResNet: channels, features nf, residual blocks nb, scale (1, 2, 4 or 8)."""
+    """Shape of an SRResNet: channels, features nf, residual blocks nb, scale (1, 2, 4 or 8).
+
+    Examples
+    --------
+    >>> from esrgan_ext.models import SRResNetConfig
+    >>> SRResNetConfig(scale=8).upsamplings
+    3
+    """
 
     in_channels: int = 3
     out_channels: int = 3
@@ -71,6 +78,13 @@ class SRResNet(SRNetwork):
     Parameters
     ----------
     config : SRResNetConfig
+
+    Examples
+    --------
+    >>> import torch
+    >>> from esrgan_ext.models import SRResNet, SRResNetConfig
+    >>> SRResNet(SRResNetConfig(nf=16, nb=2)).eval()(torch.zeros(1, 3, 8, 9)).shape
+    torch.Size([1, 3, 32, 36])
     """
 
     def __init__(self, config: SRResNetConfig | None = None) -> None:

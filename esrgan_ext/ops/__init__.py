@@ -34,6 +34,12 @@ def backend(device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     str
         'cpu-avx512', 'cpu-avx2' or 'cpu-baseline'; 'cuda'; 'reference' where there are no
         compiled kernels, or none that passed their self-check.
+
+    Examples
+    --------
+    >>> from esrgan_ext.ops import backend
+    >>> backend("cpu") in ("cpu-avx512", "cpu-avx2", "cpu-baseline", "reference")
+    True
     """
     device = torch.device(device)
     if device.type == "cpu":
@@ -75,6 +81,17 @@ def dense_block(
     Tensor, shape (N, nf, H, W)
         Channels-last where the kernels run: nf 32 or 64, gc 16 or 32; float32 on the CPU,
         float16, bfloat16 or float32 on CUDA.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from esrgan_ext.ops import dense_block
+    >>> nf, gc = 64, 32
+    >>> widths = [(nf + i * gc, gc) for i in range(4)] + [(nf + 4 * gc, nf)]
+    >>> weights = [0.01 * torch.randn(o, i, 3, 3) for i, o in widths]
+    >>> biases = [torch.zeros(o) for _, o in widths]
+    >>> dense_block(torch.randn(1, nf, 8, 9), weights, biases).shape
+    torch.Size([1, 64, 8, 9])
     """
     if _has_kernels(x.device, x.dtype):
         return torch.ops.esrgan_ext.dense_block(

@@ -48,6 +48,12 @@ def load_denoising(
         The strength is not a number from 0 to 1, or the model is not one of a pair.
     ModelError, DownloadError
         See `load_model`.
+
+    Examples
+    --------
+    >>> from esrgan_ext.weights import load_denoising
+    >>> load_denoising("lite-micro-x4", 0.5).info.name
+    'lite-micro-x4+lite-micro-denoise-x4@0.50'
     """
     if denoise is None or denoise == "auto":
         return load_model(model, progress=progress)

@@ -58,6 +58,15 @@ def save_model(network: nn.Module, path: str | os.PathLike[str]) -> Path:
         Another suffix, or a module that is not a network of ours.
     ModelError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> network = esr.interpolate("lite-psnr-x4", "lite-esrgan-x4", alpha=0.5)
+    >>> esr.save_model(network, "mix.safetensors").name
+    'mix.safetensors'
+    >>> esr.load_model("mix.safetensors").info.overlap == network.info.overlap
+    True
     """
     target = _checked_target(network, path, STATE_SUFFIXES)
     tensors = {
@@ -96,6 +105,12 @@ def export_model(network: nn.Module, path: str | os.PathLike[str]) -> Path:
         Another suffix, or a module that is not a network of ours.
     ModelError
         The file cannot be written, or the packages for ONNX are not installed.
+
+    Examples
+    --------
+    >>> from esrgan_ext.weights import export_model, load_model
+    >>> export_model(load_model("lite-micro-x4"), "lite-micro.pth").name
+    'lite-micro.pth'
     """
     target = _checked_target(network, path, EXPORT_SUFFIXES)
     if target.suffix.lower() in STATE_SUFFIXES:

@@ -77,6 +77,13 @@ class ModelInfo:
         which this is. `denoise` from 0 to 1 mixes them.
     role : 'faithful', 'photo', 'drawing' or None
         None where nobody says: a file of the user's.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> info = esr.load_model("lite-psnr-x4").info
+    >>> info.name, info.scale, info.license, info.role
+    ('lite-psnr-x4', 4, 'Apache-2.0', 'faithful')
     """
 
     name: str

@@ -52,6 +52,14 @@ class InterpolatedModel:
         The networks differ in a tensor's name or shape, or in their configuration.
     OptionError
         alpha is NaN, infinite, or outside [0, 1] without `extrapolate`.
+
+    Examples
+    --------
+    >>> from esrgan_ext.weights import InterpolatedModel
+    >>> mix = InterpolatedModel("lite-psnr-x4", "lite-esrgan-x4", alpha=0.0)
+    >>> mix.set_alpha(0.8)
+    >>> mix.alpha, mix.network.scale
+    (0.8, 4)
     """
 
     def __init__(
@@ -108,6 +116,14 @@ def interpolate(a: Model, b: Model, alpha: float, *, extrapolate: bool = False) 
         alpha is NaN, infinite, or outside [0, 1] without `extrapolate`.
     ModelError
         See `load_model`.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> network = esr.interpolate("lite-psnr-x4", "lite-esrgan-x4", alpha=0.5)
+    >>> upscaler = esr.Upscaler(network, device="cpu")  # a network goes where a name does
+    >>> network.info.name
+    'lite-psnr-x4+lite-esrgan-x4@0.50'
     """
     return InterpolatedModel(a, b, alpha, extrapolate=extrapolate).network
 
@@ -136,6 +152,13 @@ def interpolate_many(
         As `interpolate`.
     OptionError
         No models, another number of weights, or weights that are not as above.
+
+    Examples
+    --------
+    >>> from esrgan_ext.weights import interpolate_many
+    >>> network = interpolate_many(["lite-psnr-x4", "lite-esrgan-x4"], [0.25, 0.75])
+    >>> network.scale
+    4
     """
     if not models or len(models) != len(weights):
         raise OptionError(f"{len(models)} models need as many weights, got {len(weights)}")

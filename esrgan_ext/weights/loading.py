@@ -46,6 +46,13 @@ def load_model(
         The weights could not be downloaded.
     OptionError
         `model` is of another type.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> network = esr.load_model("lite-psnr-x4")
+    >>> network.scale, network.info.license
+    (4, 'Apache-2.0')
     """
     if isinstance(model, SRNetwork):
         return model
@@ -95,6 +102,13 @@ def info_of(network: nn.Module) -> ModelInfo:
     ------
     OptionError
         The module is not a super-resolution network.
+
+    Examples
+    --------
+    >>> from esrgan_ext.models import RRDBNet, RRDBNetConfig
+    >>> from esrgan_ext.weights import info_of
+    >>> info_of(RRDBNet(RRDBNetConfig(nf=32, nb=1, gc=16))).scale
+    4
     """
     if isinstance(info := getattr(network, "info", None), ModelInfo):
         return info

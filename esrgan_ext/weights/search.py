@@ -305,6 +305,12 @@ def find_model(name_or_path: str | os.PathLike[str]) -> ModelInfo:
     ------
     ModelError
         Nothing goes by that name, or the file is not an ESRGAN network.
+
+    Examples
+    --------
+    >>> from esrgan_ext.weights import find_model
+    >>> find_model("lite-micro-x4").in_channels
+    1
     """
     return describe(locate(name_or_path))
 
@@ -317,6 +323,12 @@ def list_models() -> list[ModelInfo]:
     list of ModelInfo
         The catalogue, then the user's own files in `./models` and `ESRGAN_MODEL_DIR`. A file
         that cannot be read is left out with a warning.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> [model.name for model in esr.list_models()][:2]
+    ['realesrgan-x4plus', 'realesrgan-x4plus-anime']
     """
     models = []
     for entry in CATALOGUE.values():

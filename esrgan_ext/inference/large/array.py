@@ -64,6 +64,17 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
         The array or an option cannot be used.
     ModelError, DownloadError, DeviceError
         See `Upscaler`.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import esrgan_ext as esr
+    >>> plane = da.zeros((3000, 2000), dtype="uint8", chunks=1000)
+    >>> result = esr.upscale_lazy(plane, "lite-micro-x4", tile=500, device="cpu")
+    >>> result.shape, result.chunksize  # nothing is computed yet
+    ((12000, 8000), (2000, 2000))
+    >>> result[:8, :8].compute().shape
+    (8, 8)
     """
     chosen = UpscaleOptions(**options)
     if not hasattr(array, "dtype") or not hasattr(array, "shape"):

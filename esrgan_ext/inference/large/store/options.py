@@ -47,6 +47,13 @@ class StoreOptions(UpscaleOptions):
         Start anew where there is an unfinished result, and replace a finished one.
     retries : int
         How often a chunk that failed is tried again, after all others.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> options = esr.StoreOptions(model="lite-micro-x4", outscale=2, workers=1)
+    >>> options.scheduler, options.memory_limit
+    ('threads', 3000000000)
     """
 
     model: Model = AUTO

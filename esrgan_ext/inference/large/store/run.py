@@ -114,6 +114,14 @@ def upscale_store(
         The cluster does not answer or was lost.
     ModelError, DownloadError, DeviceError
         See `Upscaler`.
+
+    Examples
+    --------
+    >>> import esrgan_ext as esr
+    >>> options = esr.StoreOptions(model="lite-micro-x4", device="cpu", workers=1)
+    >>> report = esr.upscale_store("plane.ome.tif", "plane_x4.zarr", options)
+    >>> report.shape, report.failures
+    ((160, 192), ())
     """
     options = options or StoreOptions()
     events = events or _Silent()
