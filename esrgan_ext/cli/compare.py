@@ -61,6 +61,7 @@ def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")
     ] = Path("compare.html"),
+    overwrite: options.Overwrite = False,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -78,6 +79,7 @@ def command(
     done, 1 some images failed, 2 bad arguments, 130 interrupted.
     """
     limit = options.limit(max_pixels)
+    options.keep_existing(output, overwrite)
 
     from esrgan_ext.cli import display
     from esrgan_ext.cli.loading import load

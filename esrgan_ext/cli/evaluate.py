@@ -106,6 +106,7 @@ def command(
             help="Draw quality against time into a .png, .svg or .pdf (needs matplotlib).",
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     tile: options.Tile = "auto",
     overlap: options.Overlap = "auto",
     device: options.Device = "auto",
@@ -144,6 +145,7 @@ def command(
 
     if plot_file is not None:
         plot_file = plot.check_plot(plot_file)
+        options.keep_existing(plot_file, overwrite)
     # With --json stdout holds the JSON alone.
     out = display.console(stderr=as_json)
     networks = [name if name == BICUBIC else load(name, out) for name in model]

@@ -52,6 +52,7 @@ def command(
             "--output", "-o", metavar="FILE", help="The .safetensors or .pth file to write."
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Allow alpha and weights outside 0 to 1.")
     ] = False,
@@ -101,7 +102,7 @@ def command(
     if len(models) < 2:
         raise OptionError("give at least two models")
     if animate is None:
-        _write_mix(models, alpha, weights, output, extrapolate)
+        _write_mix(models, alpha, weights, output, overwrite, extrapolate)
         return
     if len(models) != 2 or alpha is not None or weights is not None or output is not None:
         raise OptionError("--animate takes two models, and no --alpha, --weights or --output")
@@ -116,6 +117,7 @@ def command(
     tile_side = options.number_or_auto("tile", tile)
     overlap_pixels = options.number_or_auto("overlap", overlap)
     animation.check(animate, steps, duration)
+    options.keep_existing(animate, overwrite)
     pixels = animation.displayable(read_image(image, max_pixels=options.limit(max_pixels)))
     out = display.console()
     networks = [load(name, out) for name in models]
@@ -146,6 +148,7 @@ def _write_mix(
     alpha: float | None,
     weights: str | None,
     output: Path | None,
+    overwrite: bool,
     extrapolate: bool,
 ) -> None:
     if output is None:
@@ -154,6 +157,7 @@ def _write_mix(
         raise OptionError("give --alpha (two models) or --weights (any number)")
     if alpha is not None and len(models) != 2:
         raise OptionError("--alpha is for two models; for more give --weights")
+    options.keep_existing(output, overwrite)
     shares = [1 - alpha, alpha] if alpha is not None else _shares(weights or "")
 
     from esrgan_ext.cli import display

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from esrgan_ext.cli import options
 from esrgan_ext.cli.errors import reports_errors, say
+from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
     from esrgan_ext.weights import ModelInfo
@@ -95,18 +97,28 @@ def _place(model: ModelInfo) -> str:
 def export_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name or file of the model.")],
     target: Annotated[
-        Path,
-        typer.Argument(metavar="OUT", help="File to write; its suffix decides the format."),
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="File to write; its suffix decides the format.",
+            show_default=False,
+        ),
+    ] = None,
+    output: options.SameAsOutput = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Convert a model to another format.
 
-    By the suffix of OUT: .safetensors, .pth (PyTorch), .onnx, or .zip (a package of the BioImage.IO
-    model zoo).
+    By the suffix of OUTPUT: .safetensors, .pth (PyTorch), .onnx, or .zip (a package of the
+    BioImage.IO model zoo).
     """
     from esrgan_ext.cli import display
     from esrgan_ext.cli.loading import load
     from esrgan_ext.weights import export_model
 
+    target = options.output(target, output)
+    if target is None:
+        raise OptionError("give OUTPUT, the file to write")
+    options.keep_existing(target, overwrite)
     written = export_model(load(model, display.console()), target)
     say(f"{written} ({written.stat().st_size / 1e6:.1f} MB)")

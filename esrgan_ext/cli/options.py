@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -84,6 +86,51 @@ MaxPixels = Annotated[
         rich_help_panel=help.FILES,
     ),
 ]
+
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace results that exist. Without it they are kept.",
+        rich_help_panel=help.FILES,
+    ),
+]
+SameAsOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUTPUT",
+        help="Where the result goes; another way to give OUTPUT.",
+        rich_help_panel=help.FILES,
+    ),
+]
+
+
+def output(argument: Path | None, option: Path | None) -> Path | None:
+    """Where the result goes, from the argument or from the option of the same name.
+
+    Raises
+    ------
+    OptionError
+        Both were given.
+    """
+    if argument is not None and option is not None:
+        raise OptionError(f"OUTPUT is given twice: {argument}, and {option} by --output")
+    return argument if option is None else option
+
+
+def keep_existing(path: Path, overwrite: bool) -> None:
+    """Raise OptionError if a file that is there would be replaced without having been asked for."""
+    if not overwrite and os.path.lexists(path):
+        raise OptionError(f"{path} exists: give another name, or --overwrite to replace it")
+
+
+def how_to_continue(overwrite: bool) -> str:
+    """What to do after a run that was interrupted."""
+    if overwrite:
+        return "with --overwrite the same command starts over"
+    return "run the same command again to continue"
 
 
 def number_or_auto(name: str, text: str) -> int | str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, say, say_error
+from esrgan_ext.cli.options import how_to_continue
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
     if target.suffix != ".zarr":
         target = target / f"{source.name.removesuffix('.zarr')}.zarr"
     if target.exists() and not options.overwrite:
-        say(f"{target} exists: skipped (--overwrite does it again)")
+        say(f"{target} exists: skipped (--overwrite replaces it)")
         return
     options = _completed(options, arguments)
     from esrgan_ext.cli.loading import load
@@ -161,8 +162,8 @@ def run(source: Path, target: Path, options: StoreOptions, arguments: StoreArgum
             report = upscale_store(source, target, options, events)
         except KeyboardInterrupt:
             say_error(
-                f"interrupted: {events.done} of {events.total} chunks done; run the same command "
-                "again to continue",
+                f"interrupted: {events.done} of {events.total} chunks done; "
+                f"{how_to_continue(options.overwrite)}",
                 label="",
             )
             raise typer.Exit(INTERRUPTED) from None
@@ -203,7 +204,7 @@ def _conclude(report: Report) -> None:
     if report.failures:
         say_error(
             f"{len(report.failures)} chunks failed; all others are written. Run the same command "
-            "again to retry these:",
+            "again, without --overwrite, to retry these:",
             label="",
         )
         for outcome in report.failures[:_LISTED]:

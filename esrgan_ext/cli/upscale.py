@@ -38,11 +38,13 @@ def command(
         Path, typer.Argument(metavar="INPUT", help="An image, a folder, or an OME-Zarr store.")
     ] = Path("LR"),
     target: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="OUTPUT", help="A folder; for one image also a file name, or a .zarr."
+            metavar="OUTPUT",
+            help="A folder; for one image also a file name, or a .zarr. Default: results.",
+            show_default=False,
         ),
-    ] = Path("results"),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -79,14 +81,8 @@ def command(
             rich_help_panel=help.FILES,
         ),
     ] = "",
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Redo images that already have a result.",
-            rich_help_panel=help.FILES,
-        ),
-    ] = False,
+    output: options.SameAsOutput = None,
+    overwrite: options.Overwrite = False,
     outscale: options.Outscale = None,
     tile: options.Tile = "auto",
     overlap: options.Overlap = "auto",
@@ -185,6 +181,7 @@ def command(
     memory; run the same command again to continue after an interruption. Exit code: 0 all done, 1
     some failed, 2 bad arguments, 130 interrupted.
     """
+    target = options.output(target, output) or Path("results")
     tile_side = options.number_or_auto("tile", tile)
     overlap_pixels = options.number_or_auto("overlap", overlap)
     value_range = options.data_range(data_range)
@@ -299,7 +296,7 @@ def command(
     except KeyboardInterrupt:
         done = sum(outcome.state == "done" for outcome in outcomes)
         say_error(
-            f"interrupted: {done} of {len(plan.jobs)} done; run the same command again to continue",
+            f"interrupted: {done} of {len(plan.jobs)} done; {options.how_to_continue(overwrite)}",
             label="",
         )
         raise typer.Exit(INTERRUPTED) from None
@@ -332,9 +329,9 @@ class _Counting:
 
 def _say_skipped(skipped: tuple[FileJob, ...]) -> None:
     if len(skipped) == 1:
-        say(f"{skipped[0].target} exists: skipped (--overwrite does it again)")
+        say(f"{skipped[0].target} exists: skipped (--overwrite replaces it)")
     elif skipped:
-        say(f"{len(skipped)} results exist: skipped (--overwrite does them again)")
+        say(f"{len(skipped)} results exist: skipped (--overwrite replaces them)")
 
 
 def _report_failures(outcomes: list[Outcome]) -> None:

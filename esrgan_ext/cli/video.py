@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from esrgan_ext.cli.errors import INTERRUPTED, say, say_error
+from esrgan_ext.cli.options import how_to_continue
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def run(source: Path, target: Path, out: Console, **arguments: Any) -> None:
     if target.is_dir() or target.suffix.lower() not in (*VIDEO_SUFFIXES, *ANIMATION_SUFFIXES):
         target = target / source.name
     if target.exists() and not arguments.get("overwrite"):
-        say(f"{target} exists: skipped (--overwrite does it again)")
+        say(f"{target} exists: skipped (--overwrite replaces it)")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -98,7 +99,8 @@ def run(source: Path, target: Path, out: Console, **arguments: Any) -> None:
         with _shown(out, source.name) as progress:
             result = upscale_video(source, target, progress=progress, **arguments)
     except KeyboardInterrupt:
-        say_error("interrupted: run the same command again to continue", label="")
+        again = how_to_continue(arguments.get("overwrite", False))
+        say_error(f"interrupted: {again}", label="")
         raise typer.Exit(INTERRUPTED) from None
     for note in result.notes:
         say_error(note, label="note: ")
