@@ -91,9 +91,15 @@ def evaluate(
     perceptual : str, path, PerceptualDistance or None
         See `load_perceptual`. "auto": ST-LPIPS where its weights are found, else none.
     recursive : bool
-        Take the folders below too.
-    tile, overlap, device, precision, ensemble
-        See `Upscaler`.
+        Include subfolders.
+    tile, overlap : int or 'auto'
+        In input pixels, see `UpscaleOptions`.
+    device : str or torch.device
+        See `UpscaleOptions`.
+    precision : str
+        'auto', 'fp32', 'fp16' or 'bf16'.
+    ensemble : bool
+        Average the 8 flips and rotations.
     max_pixels : int
         Files whose header claims more pixels are not read.
     progress : callable, optional

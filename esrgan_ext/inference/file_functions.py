@@ -144,9 +144,9 @@ def upscale_files(
     """Upscale the images of a folder; results come as they are finished.
 
     Files are read ahead, and results encoded and written by several threads, while the network
-    works. A file that fails
-    does not stop the others: its result says why. Results that are there already are skipped and
-    do not appear. Closing the iterator stops the work and leaves no partial file.
+    works. A file that fails does not stop the others: its result says why. Images that already have
+    a result are skipped and do not appear. Closing the iterator stops the work and leaves no
+    partial file.
 
     Parameters
     ----------
@@ -159,10 +159,10 @@ def upscale_files(
     suffix : str
         Added to each result's name.
     recursive : bool
-        Take the folders below too.
+        Include subfolders.
     overwrite : bool
-        Do again what has a result.
-    quality, png_level, max_pixels
+        Redo images that already have a result.
+    quality, png_level, max_pixels : int
         See `upscale_file`.
     progress : callable, optional
         ``progress(source, done, total)`` in input pixels of the file that is worked on, in a

@@ -431,9 +431,11 @@ class Upscaler:
             bool, integers or float16/32/64; see `channel_axis` for the axes. A tensor is C, H, W or
             N, C, H, W with 1 to 4 channels (bfloat16 too), floats in [0, 1] unless `data_range`
             says otherwise. The result is of the same kind, on the same device.
-        data_range, channel_axis : optional
-            For this image, in place of the options. A range that follows the data is one for the
+        data_range : (float, float), 'auto', 'type', 'minmax' or None
+            For this image, in place of the option. A range that follows the data is one for the
             whole array.
+        channel_axis : int, None or False
+            For this image, in place of the option.
         progress : callable, optional
             ``progress(done, total)`` in input pixels of work, at least every half second;
             returning False, or raising, stops the work.
@@ -621,8 +623,10 @@ def upscale(
         A catalogue name (`esrgan_ext.list_models`), a file, a network, or 'auto': photos (8-bit
         RGB and RGBA) get `realesrgan-x4plus`, which draws detail, everything else the model that is
         true to the data.
-    progress, on_tile, return_std
+    progress, on_tile : callable, optional
         See `Upscaler.__call__`.
+    return_std : bool
+        Give the spread over the 8 flips and rotations too, see `Upscaler.__call__`.
     **options
         The fields of `UpscaleOptions`: outscale, tile, overlap, device, precision, data_range,
         channel_axis, ensemble, denoise, consistent.

@@ -121,9 +121,12 @@ def upscale_video(
         strength, by the first 16 frames.
     start, end : float, optional
         Seconds: the part of the clip that is taken.
-    codec, crf, pixel_format
-        In ffmpeg's names. Default: libx264 (libvpx-vp9 in webm) at a quality whose loss is hard to
-        see, with the source's depth and chroma subsampling.
+    codec : str, optional
+        ffmpeg's name of a video encoder. Default: libx264, or libvpx-vp9 in webm.
+    crf : int, optional
+        The encoder's constant quality, lower is better. Default: one whose loss is hard to see.
+    pixel_format : str, optional
+        ffmpeg's name. Default: the source's depth and chroma subsampling.
     quality : int
         1 to 100, of an AVIF animation.
     overwrite : bool
@@ -224,8 +227,11 @@ def upscale_frames(
 
     Parameters
     ----------
-    source, model, start, end, **options
-        See `upscale_video`.
+    source : str or path
+    model : str, path or SRNetwork
+    start, end : float, optional
+    **options
+        All as for `upscale_video`.
 
     Yields
     ------

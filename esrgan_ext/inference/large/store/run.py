@@ -48,11 +48,12 @@ class Events(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a run.
+    """The outcome of `upscale_store`, which has an example.
 
     Attributes
     ----------
     target : Path
+        The store.
     shape : tuple of int
         Of the finest level.
     chunks : int
@@ -62,6 +63,7 @@ class Report:
     failures : tuple of ChunkOutcome
         Chunks that could not be done; the result is then left unfinished.
     seconds : float
+        Of this run.
     images : int
         Of a file that holds several: how many are in the result; shape is the first one's.
     """
