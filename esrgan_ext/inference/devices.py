@@ -6,7 +6,7 @@ The one place that knows devices; the rest passes `Device` along.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -151,11 +151,22 @@ def names_of(devices: Devices) -> list[str | torch.device]:
         given: list[str | torch.device] = (
             [name.strip() for name in devices.split(",")] if isinstance(devices, str) else [devices]
         )
-    else:
+    elif isinstance(devices, Sequence):
         given = list(devices)
+    else:
+        raise OptionError(f"device must be auto, cpu, cuda, cuda:N or mps, not {devices!r}")
     if not given or (len(given) > 1 and any(name in ("auto", "all", "") for name in given)):
         raise OptionError(f"device must be one, all, or several as in cuda:0,cuda:1: {devices!r}")
     return given
+
+
+def choose_devices(devices: Devices = "auto", precision: str = "auto") -> tuple[Device, ...]:
+    """`choose_device` for each of a choice; those that are named twice share their memory."""
+    chosen = [choose_device(name, precision) for name in names_of(devices)]
+    users = [sum(other.device == device.device for other in chosen) for device in chosen]
+    return tuple(
+        replace(device, share=1 / count) for device, count in zip(chosen, users, strict=True)
+    )
 
 
 def free_ram() -> int:

@@ -23,7 +23,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from esrgan_ext.errors import DeviceError, ModelError, UpscaleCancelled
+from esrgan_ext.errors import DeviceError, ModelError, OptionError, UpscaleCancelled
 from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import devices
 from esrgan_ext.inference.claims import claim_gpu
@@ -253,6 +253,14 @@ def _network(model: ModelReference) -> SRNetwork:
 
 def _device(wanted: str) -> str:
     """'auto' takes a GPU that no other process of ours has taken."""
+    names = devices.names_of(wanted)
+    if len(names) > 1:
+        raise OptionError(
+            "a store, and an array that is computed when it is looked at, has one device in each "
+            "process: give one, or let several processes work (the command line's "
+            "--scheduler processes), which take a GPU each"
+        )
+    wanted = str(names[0])
     if wanted != "auto" or devices.available_devices()[0].type != "cuda":
         return wanted
     return f"cuda:{claim_gpu()}"

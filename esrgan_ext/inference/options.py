@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -15,7 +16,7 @@ from esrgan_ext.errors import OptionError
 from esrgan_ext.inference.ranges import DataRange, check_range
 
 if TYPE_CHECKING:
-    import torch
+    from esrgan_ext.inference.devices import Devices
 
 
 class OptionValues(TypedDict, total=False):
@@ -24,7 +25,7 @@ class OptionValues(TypedDict, total=False):
     outscale: float | None
     tile: int | str
     overlap: int | str
-    device: str | torch.device
+    device: Devices
     precision: str
     data_range: DataRange
     channel_axis: int | bool | None
@@ -48,8 +49,9 @@ class UpscaleOptions:
     overlap : int or 'auto'
         Context in input pixels around each tile; 'auto' takes what the model needs for tiles
         that differ from the untiled result by at most 1 in 255.
-    device : str or torch.device
-        'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
+    device : str, torch.device, or a sequence of them
+        'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Several, as a sequence or as in 'cuda:0,cuda:1',
+        share the planes and tiles of an image; 'all' is every GPU.
     precision : str
         'auto', 'fp32', 'fp16' or 'bf16'.
     data_range : (float, float), 'auto', 'type', 'minmax' or None
@@ -94,7 +96,7 @@ class UpscaleOptions:
     outscale: float | None = None
     tile: int | str = "auto"
     overlap: int | str = "auto"
-    device: str | torch.device = "auto"
+    device: Devices = "auto"
     precision: str = "auto"
     data_range: DataRange = None
     channel_axis: int | bool | None = None
@@ -103,6 +105,9 @@ class UpscaleOptions:
     consistent: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.device, Sequence) and not isinstance(self.device, str):
+            # A text can be compared and hashed.
+            object.__setattr__(self, "device", ",".join(str(name) for name in self.device))
         whole_number("tile", self.tile, smallest=1)
         whole_number("overlap", self.overlap, smallest=0)
         if self.outscale is not None and not (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -17,12 +18,17 @@ PROGRESS_INTERVAL = 0.05
 
 
 class Meter:
-    """Turns work done into calls of the user's progress function, and hears a cancel."""
+    """Turns work done into calls of the user's progress function, and hears a cancel.
+
+    Several threads may work, each on one piece at a time; the function is called by one at a time.
+    """
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
         self._total = total
         self._finished = 0  # pixels of finished cores
+        self._under_way: dict[int, int] = {}  # pixels of unfinished ones, by thread
+        self._lock = threading.RLock()
         self._reported = 0
         self._last_call = -math.inf
         self._report(0)
@@ -34,16 +40,21 @@ class Meter:
         def on_work(count: int) -> None:
             nonlocal done
             done += count
-            now = time.monotonic()
-            if now - self._last_call >= PROGRESS_INTERVAL:
-                self._report(self._finished + pixels * min(done, macs) // macs)
+            with self._lock:
+                self._under_way[threading.get_ident()] = pixels * min(done, macs) // macs
+                self._report_now_and_then()
 
         return on_work
 
     def core_done(self, pixels: int) -> None:
-        self._finished += pixels
+        with self._lock:
+            self._under_way.pop(threading.get_ident(), None)
+            self._finished += pixels
+            self._report_now_and_then()
+
+    def _report_now_and_then(self) -> None:
         if time.monotonic() - self._last_call >= PROGRESS_INTERVAL:
-            self._report(self._finished)
+            self._report(self._finished + sum(self._under_way.values()))
 
     def finish(self) -> None:
         self._report(self._total)

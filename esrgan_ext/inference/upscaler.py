@@ -21,7 +21,7 @@ from esrgan_ext.errors import OptionError, OutOfMemory
 from esrgan_ext.inference import arrays, kinds, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.denoising import channel_strengths, follows_noise
-from esrgan_ext.inference.devices import Device, choose_device
+from esrgan_ext.inference.devices import Device, choose_devices
 from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.job import Job, OnTile
 from esrgan_ext.inference.options import OptionValues, UpscaleOptions
@@ -77,7 +77,9 @@ class Upscaler:
     ----------
     options : UpscaleOptions
     network : SRNetwork
+    devices : tuple of Device
     device : Device
+        The first of them.
     scale : int
         The network's own scale.
     overlap : int
@@ -94,7 +96,7 @@ class Upscaler:
 
     def __init__(self, model: Model = AUTO, **options: Unpack[OptionValues]) -> None:
         self.options = UpscaleOptions(**options)
-        self.device: Device = choose_device(self.options.device, self.options.precision)
+        self.devices = choose_devices(self.options.device, self.options.precision)
         self._chosen: dict[str, Upscaler] = {}
         self._network: SRNetwork | None = None
         if is_auto(model):
@@ -102,8 +104,29 @@ class Upscaler:
         self._network = load_denoising(model, self.options.denoise)
         given = self.options.overlap_pixels
         self._overlap = overlap_for(self._network) if given is None else given
-        self._engine = Engine(self._network, self.device, bool(self.options.ensemble))
-        self._tiles = TileLoop(self._engine, self._overlap)
+        # Networks keep packed weights and buffers, which two threads must not share.
+        networks = [self._network, *(copy.deepcopy(self._network) for _ in self.devices[1:])]
+        engines = [
+            Engine(network, device, bool(self.options.ensemble))
+            for network, device in zip(networks, self.devices, strict=True)
+        ]
+        self._engine = engines[0]
+        self._tiles = TileLoop(engines, self._overlap)
+
+    @property
+    def device(self) -> Device:
+        """The first of the devices."""
+        return self.devices[0]
+
+    def share_memory(self, share: float) -> None:
+        """Plan for so much of the memory that is free: other upscalers work on the devices too."""
+        self._take(tuple(replace(device, share=device.share * share) for device in self.devices))
+
+    def _take(self, devices: tuple[Device, ...]) -> None:
+        self.devices = devices
+        if self._network is not None:
+            for engine, device in zip(self._tiles.engines, devices, strict=True):
+                engine.device = device
 
     def _fixed(self) -> SRNetwork:
         if self._network is None:
@@ -206,7 +229,7 @@ class Upscaler:
             if network is not None and not isinstance(self.options.denoise, str):
                 values = {**values, "denoise": None}
             self._chosen[model] = Upscaler(model if network is None else network, **values)
-            self._chosen[model].device = self.device  # with its share of the memory
+            self._chosen[model]._take(self.devices)  # with their share of the memory
         found = copy.copy(self._chosen[model])
         found.options = self.options
         return found
@@ -305,7 +328,7 @@ class Upscaler:
             network = load_denoising(self.model or "", strength)
             values: Any = {**vars(self.options), "denoise": None}
             self._chosen[key] = Upscaler(network, **values)
-            self._chosen[key].device = self.device
+            self._chosen[key]._take(self.devices)
         found = copy.copy(self._chosen[key])
         found.options = replace(self.options, denoise=None)
         return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -62,22 +61,32 @@ def alike_on(names: Sequence[str | torch.device], first: Upscaler) -> list[Upsca
     for upscaler in made:
         users = sum(other.device.device == upscaler.device.device for other in made)
         if users > 1:
-            upscaler.device = replace(upscaler.device, share=1 / users)
+            upscaler.share_memory(1 / users)
     return made
 
 
 def for_jobs(upscalers: list[Upscaler], jobs: Sequence[FileJob]) -> list[Upscaler]:
-    """The upscalers; two in place of one on a CPU where several small images are to be done.
+    """The upscalers; one of all devices where there is a single job, which may be a stack; and two
+    in place of one on a CPU where several small images are to be done.
 
-    Each works with half of the threads then. Threads that share one image wait for each other
-    hundreds of times a second, the longer the busier the machine is.
+    Each of those works with half of the threads then. Threads that share one image wait for each
+    other hundreds of times a second, the longer the busier the machine is.
     """
     first = upscalers[0]
+    if len(upscalers) > 1 and len(jobs) == 1:
+        return [_together(upscalers)]
     if len(upscalers) > 1 or len(jobs) < 2 or not first.device.is_cpu:
         return upscalers
     if torch.get_num_threads() < 2 or not all(_is_small(job.source) for job in jobs):
         return upscalers
     return alike_on([first.device.device] * 2, first)
+
+
+def _together(upscalers: Sequence[Upscaler]) -> Upscaler:
+    """One upscaler on the devices of several."""
+    first = upscalers[0]
+    options = {**vars(first.options), "device": [one.device.device for one in upscalers]}
+    return Upscaler(AUTO if first.model is None else first.network, **options)
 
 
 def _is_small(path: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import esrgan_ext as esr
@@ -101,6 +102,22 @@ def test_workers_on_one_device_share_its_memory_and_no_network(tiny_network) -> 
     auto, _ = upscalers_on("cpu,cpu", "auto")
     chosen = auto.for_image((8, 8), np.dtype(np.uint16))
     assert chosen.device.share == 0.5
+
+
+def test_a_single_file_is_shared_by_all_devices(tiny_network, folder, tmp_path) -> None:
+    job = FileJob(folder / "3.png", folder / "3.png")
+    (together,) = for_jobs(upscalers_on("cpu,cpu", tiny_network), [job])
+    assert [device.device.type for device in together.devices] == ["cpu", "cpu"]
+    (auto,) = for_jobs(upscalers_on("cpu,cpu", "auto", denoise=0.5), [job])
+    assert auto.options.denoise == 0.5
+    stack = np.random.default_rng(0).integers(0, 65536, (5, 20, 30), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", stack)
+    results = [
+        esr.upscale_file(tmp_path / "stack.tif", tmp_path / f"{number}.tif", device=device)
+        for number, device in enumerate(("cpu", "cpu,cpu"))
+    ]
+    one, two = (tifffile.imread(result.path) for result in results)
+    np.testing.assert_array_equal(one, two)
 
 
 def test_strengths_of_denoising_reach_every_worker() -> None:
