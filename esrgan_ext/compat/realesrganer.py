@@ -177,8 +177,10 @@ class RealESRGANer:
             for left in range(0, width, side):
                 bottom, right = min(top + side, height), min(left + side, width)
                 first, before = max(top - pad, 0), max(left - pad, 0)
-                seen = x[:, :, first : min(bottom + pad, height), before : min(right + pad, width)]
-                y = self.model(seen)
+                window = x[
+                    :, :, first : min(bottom + pad, height), before : min(right + pad, width)
+                ]
+                y = self.model(window)
                 out[:, :, top * scale : bottom * scale, left * scale : right * scale] = y[
                     :, :,
                     (top - first) * scale : (bottom - first) * scale,

@@ -65,24 +65,24 @@ class Layout:
         """The index of every image along the axes that are not its own, in C order."""
         return list(np.ndindex(*(self.shape[axis] for axis in self.stack_axes)))
 
-    def slices(self, image: tuple[int, ...], area: Rect) -> tuple[int | slice, ...]:
-        """The full index of an area of one image in an array of this layout."""
+    def slices(self, image: tuple[int, ...], rect: Rect) -> tuple[int | slice, ...]:
+        """The full index of a rectangle of one image in an array of this layout."""
         remaining = iter(image)
         index: list[int | slice] = []
         for axis in range(len(self.shape)):
             if axis == self.y_axis:
-                index.append(slice(area.y0, area.y1))
+                index.append(slice(rect.y0, rect.y1))
             elif axis == self.x_axis:
-                index.append(slice(area.x0, area.x1))
+                index.append(slice(rect.x0, rect.x1))
             elif axis in self._joined_axes:
                 index.append(slice(None))
             else:
                 index.append(next(remaining))
         return tuple(index)
 
-    def read(self, array: np.ndarray, image: tuple[int, ...], area: Rect) -> np.ndarray:
-        """An area of one image as a view of shape (channels_per_image, h, w)."""
-        block = array[self.slices(image, area)]
+    def read(self, array: np.ndarray, image: tuple[int, ...], rect: Rect) -> np.ndarray:
+        """A rectangle of one image as a view of shape (channels_per_image, h, w)."""
+        block = array[self.slices(image, rect)]
         if self.channel_axis is None or self.channel_axis not in self._joined_axes:
             return block[None]
         return np.moveaxis(block, self._channel_position, 0)
@@ -147,8 +147,8 @@ def layout_of(shape: tuple[int, ...], channel_axis: int | bool | None) -> Layout
         )
     axis %= ndim
     y_axis, x_axis = [k for k in range(ndim) if k != axis][-2:]
-    together = shape[axis] if shape[axis] <= RGBA else 1
-    return Layout(shape, y_axis, x_axis, axis, together)
+    channels_per_image = shape[axis] if shape[axis] <= RGBA else 1
+    return Layout(shape, y_axis, x_axis, axis, channels_per_image)
 
 
 @dataclass(frozen=True)
@@ -319,18 +319,18 @@ def from_nearest(planes: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def nearest_mask(
     mask: np.ndarray,
     target_size: tuple[int, int],
-    area: Rect,
+    rect: Rect,
     size: tuple[int, int] | None = None,
     origin: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
-    """The area of a boolean mask resized to `target_size` by the nearest pixel.
+    """A rectangle of a boolean mask resized to `target_size` by the nearest pixel.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (H, W)
     target_size : (int, int)
         Height and width of the whole resized mask.
-    area : Rect
+    rect : Rect
         The part of it that is wanted.
     size, origin : (int, int)
         Where `mask` is a window of a larger one: the height and width of that, and the row and
@@ -338,9 +338,9 @@ def nearest_mask(
 
     Returns
     -------
-    ndarray of bool, shape (area.height, area.width)
+    ndarray of bool, shape (rect.height, rect.width)
     """
     height, width = mask.shape if size is None else size
-    rows = ((np.arange(area.y0, area.y1) + 0.5) * height / target_size[0]).astype(np.intp)
-    columns = ((np.arange(area.x0, area.x1) + 0.5) * width / target_size[1]).astype(np.intp)
+    rows = ((np.arange(rect.y0, rect.y1) + 0.5) * height / target_size[0]).astype(np.intp)
+    columns = ((np.arange(rect.x0, rect.x1) + 0.5) * width / target_size[1]).astype(np.intp)
     return mask[np.ix_(rows - origin[0], columns - origin[1])]

@@ -48,7 +48,7 @@ def block_factor(size: tuple[int, int], result_size: tuple[int, int]) -> int:
 def projected(
     pieces: Iterator[tuple[Rect, np.ndarray]],
     window: np.ndarray,
-    seen: Rect,
+    source_window: Rect,
     size: tuple[int, int],
     result_size: tuple[int, int],
     values: ValueMap,
@@ -59,9 +59,9 @@ def projected(
     ----------
     pieces : iterator of (Rect, ndarray of shape (N, C or 2 C, h, w))
         From the top down, as wide as what is wanted; channels beyond C are passed on as they are.
-    window : ndarray, shape (N, C, seen.height, seen.width)
+    window : ndarray, shape (N, C, source_window.height, source_window.width)
         The image's pixels as they are stored, without NaN.
-    seen : Rect
+    source_window : Rect
         Where they lie in the image.
     size, result_size : (int, int)
         Of the whole image and of its result.
@@ -76,22 +76,22 @@ def projected(
     channels = window.shape[1]
     waiting: np.ndarray | None = None
     top = 0
-    for area, piece in pieces:
+    for rect, piece in pieces:
         if waiting is None:
-            waiting, top = piece, area.y0
+            waiting, top = piece, rect.y0
         else:
             waiting = np.concatenate((waiting, piece), 2)
         whole = waiting.shape[2] // factor * factor
         if not whole:
             continue
         block, waiting = waiting[:, :, :whole], waiting[:, :, whole:]
-        rows = slice(top // factor - seen.y0, (top + whole) // factor - seen.y0)
-        columns = slice(area.x0 // factor - seen.x0, area.x1 // factor - seen.x0)
+        rows = slice(top // factor - source_window.y0, (top + whole) // factor - source_window.y0)
+        columns = slice(rect.x0 // factor - source_window.x0, rect.x1 // factor - source_window.x0)
         measured = window[:, :, rows, columns].astype(np.float64)
         result = _consistent(block[:, :channels], measured, factor, values)
         if block.shape[1] > channels:
             result = np.concatenate((result, block[:, channels:]), 1)
-        yield Rect(top, top + whole, area.x0, area.x1), result
+        yield Rect(top, top + whole, rect.x0, rect.x1), result
         top += whole
 
 
@@ -139,14 +139,14 @@ def project(
     *front, height, width = measured.shape
     blocks = result.astype(np.float64).reshape(*front, height, factor, width, factor)
     inside = np.clip(blocks, low, high).mean((-3, -1))
-    wanted = np.clip(inside, measured - slack, measured + slack)
-    wanted = np.clip(wanted, low, high)
-    shifted = blocks + (wanted[..., None, :, None] - blocks.mean((-3, -1), keepdims=True))
+    means = np.clip(inside, measured - slack, measured + slack)
+    means = np.clip(means, low, high)
+    shifted = blocks + (means[..., None, :, None] - blocks.mean((-3, -1), keepdims=True))
     outside = ((shifted < low) | (shifted > high)).any((-3, -1))
     if outside.any():
         chosen = np.moveaxis(blocks, -3, -2)[outside].reshape(-1, factor * factor)
         shifted = np.moveaxis(shifted, -3, -2)
-        shifted[outside] = _clipped_shift(chosen, wanted[outside], low, high).reshape(
+        shifted[outside] = _clipped_shift(chosen, means[outside], low, high).reshape(
             -1, factor, factor
         )
         shifted = np.moveaxis(shifted, -2, -3)
@@ -157,10 +157,10 @@ def _clipped_shift(blocks: np.ndarray, means: np.ndarray, low: float, high: floa
     """Shift each row of `blocks` so that it has its mean after it is clipped."""
     least = low - blocks.max(1, keepdims=True)
     most = high - blocks.min(1, keepdims=True)
-    wanted = means[:, None]
+    means = means[:, None]
     for _ in range(_HALVINGS):
         middle = (least + most) / 2
-        below = np.clip(blocks + middle, low, high).mean(1, keepdims=True) < wanted
+        below = np.clip(blocks + middle, low, high).mean(1, keepdims=True) < means
         least, most = np.where(below, middle, least), np.where(below, most, middle)
     return np.clip(blocks + (least + most) / 2, low, high)
 

@@ -71,9 +71,9 @@ class HotPixels:
 
     def add(
         self,
-        area: Rect,
+        rect: Rect,
         piece: np.ndarray,
-        seen: Rect,
+        source_window: Rect,
         size: tuple[int, int],
         result_size: tuple[int, int],
     ) -> None:
@@ -81,20 +81,24 @@ class HotPixels:
 
         Parameters
         ----------
-        area : Rect
+        rect : Rect
             In pixels of the result.
-        piece : ndarray, shape (N, C or more, area.height, area.width)
+        piece : ndarray, shape (N, C or more, rect.height, rect.width)
             As shares of the range; changed in place.
-        seen : Rect
+        source_window : Rect
             Where the window lies in the image.
         size, result_size : (int, int)
             Height and width of the whole image and of its result.
         """
-        tops = (self.row + seen.y0 + 0.5) * result_size[0] / size[0]
+        tops = (self.row + source_window.y0 + 0.5) * result_size[0] / size[0]
         reach = 2 * max(1.0, result_size[0] / size[0])
-        near = np.flatnonzero((tops > area.y0 - reach) & (tops < area.y1 + reach))
-        rows = _weights(self.row[near] + seen.y0, size[0], result_size[0], area.y0, area.y1)
-        columns = _weights(self.column[near] + seen.x0, size[1], result_size[1], area.x0, area.x1)
+        near = np.flatnonzero((tops > rect.y0 - reach) & (tops < rect.y1 + reach))
+        rows = _weights(
+            self.row[near] + source_window.y0, size[0], result_size[0], rect.y0, rect.y1
+        )
+        columns = _weights(
+            self.column[near] + source_window.x0, size[1], result_size[1], rect.x0, rect.x1
+        )
         for k, along_y, along_x in zip(near, rows, columns, strict=True):
             y, x = np.flatnonzero(along_y), np.flatnonzero(along_x)
             if y.size and x.size:

@@ -20,16 +20,16 @@ OnTile = Callable[[np.ndarray, tuple[int | slice, ...]], None]
 class Job:
     """One call of an Upscaler: what comes in, where it goes.
 
-    `area` is the part of each image that is wanted, `result_layout` the axes and the size of its
-    result, which is `out`'s; `result_size` is that of a whole image. `converted`: the engine takes
-    and gives pixels as they are stored, not as the network sees them. `std`: where the spread
-    goes, if it is wanted.
+    `region` is the part of each image that is upscaled, `result_layout` the axes and the size of
+    its result, which is `out`'s; `result_size` is that of a whole image. `converted`: the engine
+    takes and gives pixels as they are stored, not as the network sees them. `std`: where the
+    spread goes, if it is wanted.
     """
 
     image: np.ndarray
     out: np.ndarray
     layout: Layout
-    area: Rect
+    region: Rect
     result_size: tuple[int, int]
     result_layout: Layout
     values: ValueMap
@@ -45,23 +45,25 @@ class Job:
         """What the results take, which fill their memory only as they are written."""
         return self.out.nbytes + (0 if self.std is None else self.std.nbytes)
 
-    def read(self, members: list[tuple[int, ...]], area: Rect) -> np.ndarray:
-        """An area of some images as (N, channels, h, w), without a copy where it is one image."""
-        planes = [self.layout.read(self.image, index, area) for index in members]
+    def read(self, members: list[tuple[int, ...]], rect: Rect) -> np.ndarray:
+        """Part of some images as (N, channels, h, w), without a copy where it is one image."""
+        planes = [self.layout.read(self.image, index, rect) for index in members]
         if self.converted:  # channels side by side, as most images have them
-            shape = (len(planes), area.height, area.width, self.layout.channels_per_image)
+            shape = (len(planes), rect.height, rect.width, self.layout.channels_per_image)
             window = np.moveaxis(np.empty(shape, self.image.dtype), -1, 1)
-            for place, read in zip(window, planes, strict=True):
-                place[:] = read
+            for copy, read in zip(window, planes, strict=True):
+                copy[:] = read
             return window
         return planes[0][None] if len(planes) == 1 else np.stack(planes)
 
     def write(self, members: list[tuple[int, ...]], piece: Piece) -> None:
         """Put a finished piece of some images into the result and hand it out."""
-        wanted = self.area.scaled((self.layout.height, self.layout.width), self.result_size)
-        place = piece.area.shifted(-wanted.y0, -wanted.x0)
+        result_region = self.region.scaled(
+            (self.layout.height, self.layout.width), self.result_size
+        )
+        rect = piece.rect.shifted(-result_region.y0, -result_region.x0)
         for number, index in enumerate(members):
-            slices = self.result_layout.slices(index, place)
+            slices = self.result_layout.slices(index, rect)
             arranged = self.result_layout.arrange(piece.pixels[number])
             self.out[slices] = arranged
             if self.std is not None and piece.std is not None:

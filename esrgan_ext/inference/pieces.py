@@ -16,8 +16,8 @@ from esrgan_ext.inference.tiles import Rect
 
 def finished_pieces(
     rows: Iterator[tuple[int, np.ndarray]],
-    seen: Rect,
-    wanted: Rect,
+    source_window: Rect,
+    result_rect: Rect,
     scale: int,
     size: tuple[int, int],
     result_size: tuple[int, int],
@@ -27,10 +27,11 @@ def finished_pieces(
     Parameters
     ----------
     rows
-        First row within the window's result, and rows of shape (N, C, n, scale * seen.width).
-    seen : Rect
+        First row within the window's result, and rows of shape (N, C, n, w), w `scale` times the
+        window's width.
+    source_window : Rect
         The window, in pixels of the image.
-    wanted : Rect
+    result_rect : Rect
         What is handed out, in pixels of the result.
     scale : int
         The network's.
@@ -43,23 +44,28 @@ def finished_pieces(
     (Rect, ndarray of shape (N, C, h, w), float32)
         The place in the result, and its pixels. All of `rows` is consumed.
     """
-    native = (size[0] * scale, size[1] * scale)
-    if native == result_size:
+    network_size = (size[0] * scale, size[1] * scale)
+    if network_size == result_size:
         for top, strip in rows:
-            top += seen.y0 * scale
-            y0, y1 = max(top, wanted.y0), min(top + strip.shape[2], wanted.y1)
+            top += source_window.y0 * scale
+            y0, y1 = max(top, result_rect.y0), min(top + strip.shape[2], result_rect.y1)
             if y0 < y1:
-                x0 = wanted.x0 - seen.x0 * scale
-                crop = strip[:, :, y0 - top : y1 - top, x0 : x0 + wanted.width]
-                yield Rect(y0, y1, wanted.x0, wanted.x1), crop
+                x0 = result_rect.x0 - source_window.x0 * scale
+                crop = strip[:, :, y0 - top : y1 - top, x0 : x0 + result_rect.width]
+                yield Rect(y0, y1, result_rect.x0, result_rect.x1), crop
         return
-    if wanted.pixels == 0:
+    if result_rect.pixels == 0:
         for _ in rows:  # a tile that no output pixel falls into; its work still counts
             pass
         return
-    available = Rect(seen.y0 * scale, seen.y1 * scale, seen.x0 * scale, seen.x1 * scale)
-    resampler = PieceResampler(native, result_size, available, wanted)
+    available = Rect(
+        source_window.y0 * scale,
+        source_window.y1 * scale,
+        source_window.x0 * scale,
+        source_window.x1 * scale,
+    )
+    resampler = PieceResampler(network_size, result_size, available, result_rect)
     for _, strip in rows:
         n, channels = strip.shape[:2]
-        for area, piece in resampler.feed(strip.reshape(n * channels, *strip.shape[2:])):
-            yield area, piece.reshape(n, channels, area.height, area.width)
+        for rect, piece in resampler.feed(strip.reshape(n * channels, *strip.shape[2:])):
+            yield rect, piece.reshape(n, channels, rect.height, rect.width)

@@ -26,8 +26,8 @@ def channel_samples(array: Any, layout: Layout) -> list[list[np.ndarray]]:
     part = Rect(
         top, min(layout.height, top + _SIDE), left, min(layout.width, left + _SIDE)
     )  # fmt: skip
-    together = layout.channels_per_image
-    colours = together - 1 if together in (GRAY_ALPHA, RGBA) else together
+    channels = layout.channels_per_image
+    colours = channels - 1 if channels in (GRAY_ALPHA, RGBA) else channels
     windows = [np.asarray(layout.read(array, images[k], part)) for k in spread]
     return [[window[channel] for window in windows] for channel in range(colours)]
 

@@ -14,7 +14,7 @@ from esrgan_ext.inference.arrays import Layout
 from esrgan_ext.inference.engine import Engine, is_out_of_memory
 from esrgan_ext.inference.job import Job
 from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
-from esrgan_ext.inference.windows import Place, window_pieces
+from esrgan_ext.inference.windows import WindowGeometry, window_pieces
 
 # Below this a tile is nearly all overlap; if it does not fit, nothing useful will.
 SMALLEST_TILE = 16
@@ -217,19 +217,23 @@ class TileLoop:
 
     def _do_tile(self, engine: Engine, work: _Work, job: Job, members: Members, core: Rect) -> None:
         layout = job.layout
-        seen, size = self.window(core, layout), (layout.height, layout.width)
+        source_window, size = self.window(core, layout), (layout.height, layout.width)
         runs = 8 if job.std is not None else 1
-        macs = engine.macs(seen.height, seen.width, layout.channels_per_image) * len(members)
+        height, width = source_window.height, source_window.width
+        macs = engine.macs(height, width, layout.channels_per_image) * len(members)
         report = job.meter.watch(macs * runs, core.pixels * len(members))
 
         def on_work(count: int) -> None:
             work.check()
             report(count)
 
+        geometry = WindowGeometry(
+            source_window, core.scaled(size, job.result_size), size, job.result_size
+        )
         pieces = window_pieces(
             engine,
-            job.read(members, seen),
-            Place(seen, core.scaled(size, job.result_size), size, job.result_size),
+            job.read(members, source_window),
+            geometry,
             job.values,
             on_work,
             converted=job.converted,
@@ -242,5 +246,5 @@ class TileLoop:
 
 
 def _ordered(job: Job, tile: int) -> list[Rect]:
-    cores = split(job.area, tile)
+    cores = split(job.region, tile)
     return cores if job.start is None else nearest_first(cores, job.start)

@@ -60,12 +60,12 @@ class Rect:
         )
 
 
-def split(area: Rect, tile: int) -> list[Rect]:
-    """Cut an area into cores of ``tile`` x ``tile`` pixels, row by row; the last may be smaller."""
+def split(region: Rect, tile: int) -> list[Rect]:
+    """Cut into cores of ``tile`` x ``tile`` pixels, row by row; the last may be smaller."""
     return [
-        Rect(y, min(y + tile, area.y1), x, min(x + tile, area.x1))
-        for y in range(area.y0, area.y1, tile)
-        for x in range(area.x0, area.x1, tile)
+        Rect(y, min(y + tile, region.y1), x, min(x + tile, region.x1))
+        for y in range(region.y0, region.y1, tile)
+        for x in range(region.x0, region.x1, tile)
     ]
 
 

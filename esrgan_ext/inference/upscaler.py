@@ -279,14 +279,14 @@ class Upscaler:
         on_tile: OnTile | None,
         out: np.ndarray | None,
         start: tuple[float, float] | None,
-        area: Rect | None,
+        region: Rect | None,
         return_std: bool,
     ) -> Any:
         """A call whose channels ask for different strengths of denoising: each by itself, with the
         range of all."""
         axis, count = layout.channel_axis, len(strengths)
         assert axis is not None
-        wanted = area or Rect(0, layout.height, 0, layout.width)
+        region = region or Rect(0, layout.height, 0, layout.width)
         made: list[np.ndarray] = []
         for number, strength in enumerate(strengths):
 
@@ -303,7 +303,7 @@ class Upscaler:
             found = one(
                 pixels.take(number, axis), data_range=(values.low, values.high),
                 channel_axis=False, progress=on_progress if progress else None,
-                on_tile=on_piece if on_tile else None, start=start, area=wanted,
+                on_tile=on_piece if on_tile else None, start=start, region=region,
                 return_std=return_std,
             )  # fmt: skip
             parts = found if return_std else (found,)
@@ -416,7 +416,7 @@ class Upscaler:
         on_tile: OnTile | None = ...,
         out: np.ndarray | None = ...,
         start: tuple[float, float] | None = ...,
-        area: Rect | None = ...,
+        region: Rect | None = ...,
         return_std: Literal[False] = ...,
     ) -> Image: ...
     @overload
@@ -430,7 +430,7 @@ class Upscaler:
         on_tile: OnTile | None = ...,
         out: np.ndarray | None = ...,
         start: tuple[float, float] | None = ...,
-        area: Rect | None = ...,
+        region: Rect | None = ...,
         return_std: Literal[True],
     ) -> tuple[Image, Image]: ...
     def __call__(
@@ -443,7 +443,7 @@ class Upscaler:
         on_tile: OnTile | None = None,
         out: np.ndarray | None = None,
         start: tuple[float, float] | None = None,
-        area: Rect | None = None,
+        region: Rect | None = None,
         return_std: bool = False,
     ) -> Any:
         """Upscale an image, or every image of a stack.
@@ -470,7 +470,7 @@ class Upscaler:
         start : (float, float), optional
             Row and column of the image that matter most: the tiles of each image are done
             from there outwards, instead of from the top left.
-        area : Rect, optional
+        region : Rect, optional
             The part of each image that is upscaled; the result is of it alone. The pixels around it
             are what the network sees beyond its edges, as far as the overlap reaches.
         return_std : bool
@@ -498,7 +498,7 @@ class Upscaler:
         if (given := kinds.unwrap(image, axis)) is not None:
             return self._rewrapped(
                 given, data_range=data_range, progress=progress, on_tile=on_tile, out=out,
-                start=start, area=area, return_std=return_std,
+                start=start, region=region, return_std=return_std,
             )  # fmt: skip
         pixels = np.asarray(image)
         result: np.ndarray | tuple[np.ndarray, np.ndarray]
@@ -508,7 +508,7 @@ class Upscaler:
             )
             result = chosen(
                 pixels, data_range=data_range, channel_axis=axis, progress=progress,
-                on_tile=on_tile, out=out, start=start, area=area, return_std=return_std,
+                on_tile=on_tile, out=out, start=start, region=region, return_std=return_std,
             )  # fmt: skip
             return result
         layout = arrays.layout_of(pixels.shape, axis)
@@ -518,14 +518,14 @@ class Upscaler:
         if len(set(strengths)) > 1:
             return self._by_channel(
                 pixels, strengths, layout, values, progress=progress, on_tile=on_tile, out=out,
-                start=start, area=area, return_std=return_std,
+                start=start, region=region, return_std=return_std,
             )  # fmt: skip
         strength = strengths[0]
         if strength:
             denoising = cast(Any, self.with_strength(strength))
             result = denoising(
                 pixels, data_range=(values.low, values.high), channel_axis=axis, progress=progress,
-                on_tile=on_tile, out=out, start=start, area=area, return_std=return_std,
+                on_tile=on_tile, out=out, start=start, region=region, return_std=return_std,
             )  # fmt: skip
             return result
         everything = Rect(0, layout.height, 0, layout.width)
@@ -539,13 +539,13 @@ class Upscaler:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        if area is None:
-            area = everything
-        elif area.clipped(layout.height, layout.width) != area:
-            raise OptionError(f"{area} is not within the {layout.height} x {layout.width} pixels")
+        if region is None:
+            region = everything
+        elif region.clipped(layout.height, layout.width) != region:
+            raise OptionError(f"{region} is not within the {layout.height} x {layout.width} pixels")
         result_size = self.output_size(layout.height, layout.width)
-        wanted = area.scaled((layout.height, layout.width), result_size)
-        result_layout = layout.resized(wanted.height, wanted.width)
+        result_region = region.scaled((layout.height, layout.width), result_size)
+        result_layout = layout.resized(result_region.height, result_region.width)
         if out is None:
             out = _allocated(result_layout.shape, pixels.dtype)
         elif out.shape != result_layout.shape or out.dtype != pixels.dtype:
@@ -554,7 +554,7 @@ class Upscaler:
                 f"not {out.shape} and {out.dtype}"
             )
         std = _allocated(result_layout.shape, np.dtype(np.float32)) if return_std else None
-        meter = Meter(progress, len(layout.images()) * area.pixels)
+        meter = Meter(progress, len(layout.images()) * region.pixels)
         # A GPU converts pixels itself; where results are resampled, that comes after.
         native_size = result_size == (layout.height * self.scale, layout.width * self.scale)
         converted = (
@@ -566,7 +566,7 @@ class Upscaler:
             image=pixels,
             out=out,
             layout=layout,
-            area=area,
+            region=region,
             result_size=result_size,
             result_layout=result_layout,
             values=values,

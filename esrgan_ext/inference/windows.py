@@ -26,21 +26,21 @@ NORMALISED_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
-class Place:
+class WindowGeometry:
     """Where a window lies.
 
     Attributes
     ----------
-    seen : Rect
+    source_window : Rect
         The window, in pixels of the image.
-    wanted : Rect
+    result_rect : Rect
         What is computed of it, in pixels of the image's result.
     size, result_size : (int, int)
         Height and width of the whole image and of its result.
     """
 
-    seen: Rect
-    wanted: Rect
+    source_window: Rect
+    result_rect: Rect
     size: tuple[int, int]
     result_size: tuple[int, int]
 
@@ -51,14 +51,14 @@ class Piece:
 
     Attributes
     ----------
-    area : Rect
+    rect : Rect
         In pixels of the image's result.
     pixels : ndarray, shape (N, C, h, w), of the image's dtype
     std : ndarray, shape (N, C, h, w), float32, or None
         The spread, in the image's units.
     """
 
-    area: Rect
+    rect: Rect
     pixels: np.ndarray
     std: np.ndarray | None = None
 
@@ -66,7 +66,7 @@ class Piece:
 def window_pieces(
     engine: Engine,
     window: np.ndarray,
-    place: Place,
+    geometry: WindowGeometry,
     values: ValueMap,
     on_work: OnWork,
     *,
@@ -79,9 +79,9 @@ def window_pieces(
     Parameters
     ----------
     engine : Engine
-    window : ndarray, shape (N, C, seen.height, seen.width)
+    window : ndarray, shape (N, C, source_window.height, source_window.width)
         Pixels as they are stored, of one window of N images, C as `Engine.groups` takes it.
-    place : Place
+    geometry : WindowGeometry
     values : ValueMap
     on_work : callable
         Called with multiply-accumulates, several times a second; may raise to stop.
@@ -101,9 +101,9 @@ def window_pieces(
     """
     window, masks = _filled(window)
     if masks is not None and all(mask is not None and mask.all() for mask in masks):
-        shape = (*window.shape[:2], place.wanted.height, place.wanted.width)
+        shape = (*window.shape[:2], geometry.result_rect.height, geometry.result_rect.width)
         lost = np.full(shape, np.nan, values.dtype)
-        yield Piece(place.wanted, lost, lost.astype(np.float32) if spread else None)
+        yield Piece(geometry.result_rect, lost, lost.astype(np.float32) if spread else None)
         return
     if window.shape[1] in (arrays.GRAY_ALPHA, arrays.RGBA):
         window = np.stack([arrays.fill_hidden(image) for image in window])
@@ -116,19 +116,21 @@ def window_pieces(
     hot = find_hot_pixels(window, values)
     if converted and hot is None:
         rows = engine.converted_rows(window, values, on_work)
-        for area, piece in _cut(rows, place, scale):
+        for rect, piece in _cut(rows, geometry, scale):
             for number, value in constant.items():
                 piece[number, -1] = value
-            yield Piece(area, piece)
+            yield Piece(rect, piece)
         return
     planes = _normalised(window if hot is None else hot.without(window), values, on_work)
     rows = engine.spread_rows(planes, on_work) if spread else engine.rows(planes, on_work)
-    pieces = _cut(rows, place, scale)
+    pieces = _cut(rows, geometry, scale)
     if hot is not None:
-        pieces = _with_hot(pieces, hot, place)
+        pieces = _with_hot(pieces, hot, geometry)
     if consistent:
-        pieces = projected(pieces, window, place.seen, place.size, place.result_size, values)
-    for area, piece in pieces:
+        pieces = projected(
+            pieces, window, geometry.source_window, geometry.size, geometry.result_size, values
+        )
+    for rect, piece in pieces:
         restored = values.restore(piece[:, :channels])
         for number, value in constant.items():
             restored[number, -1] = value
@@ -136,23 +138,30 @@ def window_pieces(
         if spread:
             std = (piece[:, channels:] * np.float32(values.high - values.low)).astype(np.float32)
         if masks is not None:
-            _put_back(masks, place, area, restored, std)
-        yield Piece(area, restored, std)
+            _put_back(masks, geometry, rect, restored, std)
+        yield Piece(rect, restored, std)
 
 
 def _cut(
-    rows: Iterator[tuple[int, np.ndarray]], place: Place, scale: int
+    rows: Iterator[tuple[int, np.ndarray]], geometry: WindowGeometry, scale: int
 ) -> Iterator[tuple[Rect, np.ndarray]]:
-    return finished_pieces(rows, place.seen, place.wanted, scale, place.size, place.result_size)
+    return finished_pieces(
+        rows,
+        geometry.source_window,
+        geometry.result_rect,
+        scale,
+        geometry.size,
+        geometry.result_size,
+    )
 
 
 def _with_hot(
-    pieces: Iterator[tuple[Rect, np.ndarray]], hot: HotPixels, place: Place
+    pieces: Iterator[tuple[Rect, np.ndarray]], hot: HotPixels, geometry: WindowGeometry
 ) -> Iterator[tuple[Rect, np.ndarray]]:
-    for area, piece in pieces:
+    for rect, piece in pieces:
         whole = piece.copy()  # may be a view of the engine's rows
-        hot.add(area, whole, place.seen, place.size, place.result_size)
-        yield area, whole
+        hot.add(rect, whole, geometry.source_window, geometry.size, geometry.result_size)
+        yield rect, whole
 
 
 def _filled(window: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None] | None]:
@@ -166,17 +175,17 @@ def _filled(window: np.ndarray) -> tuple[np.ndarray, list[np.ndarray | None] | N
 
 def _put_back(
     masks: list[np.ndarray | None],
-    place: Place,
-    area: Rect,
+    geometry: WindowGeometry,
+    rect: Rect,
     pixels: np.ndarray,
     std: np.ndarray | None,
 ) -> None:
     """NaN at the pixels of the result that are nearest to NaN of the image."""
-    origin = (place.seen.y0, place.seen.x0)
+    origin = (geometry.source_window.y0, geometry.source_window.x0)
     for number, mask in enumerate(masks):
         if mask is None:
             continue
-        lost = arrays.nearest_mask(mask, place.result_size, area, place.size, origin)
+        lost = arrays.nearest_mask(mask, geometry.result_size, rect, geometry.size, origin)
         index = divmod(number, pixels.shape[1])
         pixels[index][lost] = np.nan
         if std is not None:

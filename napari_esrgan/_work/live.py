@@ -82,16 +82,16 @@ class LiveSource:
         plane = tuple(location[axis][0] for axis in axes.outer)
         core = Rect(*(edge // scale for axis in (axes.y, axes.x) for edge in location[axis]))
         height, width = self._data.shape[axes.y], self._data.shape[axes.x]
-        seen = window(core, upscaler.overlap, height, width, upscaler.network.alignment)
-        area = core.shifted(-seen.y0, -seen.x0)
-        pixels = axes.read(self._data, plane, seen)
+        source_window = window(core, upscaler.overlap, height, width, upscaler.network.alignment)
+        inside = core.shifted(-source_window.y0, -source_window.x0)
+        pixels = axes.read(self._data, plane, source_window)
         values = self._ranges[axes.channel_of(plane)]
         try:
             with inference(upscaler.device.device):  # dask and napari call from several threads
-                result = upscaler(pixels, data_range=values, area=area)
+                result = upscaler(pixels, data_range=values, region=inside)
         except Exception as error:
             self._on_error(error)
-            shown = pixels[area.rows, area.columns]
+            shown = pixels[inside.rows, inside.columns]
             result = np.repeat(np.repeat(shown, scale, 0), scale, 1)
         self.computed += 1
         return axes.turned(result).reshape([stop - start for start, stop in location])

@@ -145,18 +145,18 @@ def preview(
     axes, region = request.axes, request.region
     values = ranges[axes.channel_of(request.shown)]
     height, width = request.data.shape[axes.y], request.data.shape[axes.x]
-    seen = window(region, PREVIEW_MARGIN, height, width)
-    source = axes.read(request.data, request.shown, seen)
+    source_window = window(region, PREVIEW_MARGIN, height, width)
+    source = axes.read(request.data, request.shown, source_window)
     with inference(upscaler.device.device, cancelled):
         begin = time.perf_counter()
         out = upscaler(
             source,
             data_range=values,
-            area=region.shifted(-seen.y0, -seen.x0),
+            region=region.shifted(-source_window.y0, -source_window.x0),
             progress=lambda *_: not cancelled(),
         )
         taken = time.perf_counter() - begin
-    models.learn_speed(upscaler, seen.pixels * macs_per_pixel, taken)
+    models.learn_speed(upscaler, source_window.pixels * macs_per_pixel, taken)
     return np.expand_dims(axes.turned(out), axes.outer), request
 
 

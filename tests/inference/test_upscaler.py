@@ -465,21 +465,21 @@ def test_automatic_tiles_follow_the_free_memory(tiny_network, monkeypatch):
 
 @pytest.mark.parametrize("outscale", [None, 2.5])
 @pytest.mark.parametrize("tile", ["auto", 16])
-def test_an_area_is_the_same_part_of_the_whole_result(tiny_network, outscale, tile):
+def test_a_region_is_the_same_part_of_the_whole_result(tiny_network, outscale, tile):
     image = random_image((2, 48, 61, 3), np.float32)
     options = {"outscale": outscale, "channel_axis": -1, "device": "cpu"}
     up = esr.Upscaler(tiny_network, tile=tile, overlap=16, **options)
     whole = esr.upscale(image, tiny_network, tile=512, **options)
     factor = outscale or 4
-    area = Rect(9, 33, 20, 61)
+    region = Rect(9, 33, 20, 61)
     seen = []
-    part = up(image, area=area, progress=lambda done, total: seen.append((done, total)))
+    part = up(image, region=region, progress=lambda done, total: seen.append((done, total)))
     rows, columns = (slice(round(a * factor), round(b * factor)) for a, b in ((9, 33), (20, 61)))
     assert np.allclose(part, whole[:, rows, columns], atol=1e-4)
-    assert seen[-1] == (2 * area.pixels, 2 * area.pixels)
+    assert seen[-1] == (2 * region.pixels, 2 * region.pixels)
 
 
-def test_an_area_must_lie_within_the_image(tiny_network):
+def test_a_region_must_lie_within_the_image(tiny_network):
     up = esr.Upscaler(tiny_network, device="cpu")
     with pytest.raises(esr.OptionError, match="not within the 10 x 12 pixels"):
-        up(random_image((10, 12), np.uint8), area=Rect(0, 11, 0, 5))
+        up(random_image((10, 12), np.uint8), region=Rect(0, 11, 0, 5))

@@ -1,7 +1,11 @@
 """Images larger than memory, on one machine or many: dask arrays and zarr stores through a network.
 
 `upscale_lazy` makes a dask array; `upscale_store` makes an OME-Zarr store, chunk by chunk, in a
-run that can be killed and gone on with. The names load on first use.
+run that can be killed and run again to continue. The names load on first use.
+
+Words: a *chunk* is what one task computes; its *store rect* is where it lies in the array that is
+written, its result rect where it lies in the result of the whole image. They differ where only a
+region is upscaled, whose result is the *result region*.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     if side is None:
         side = planning.tile_for(needs, planning.MEMORY_LIMIT)
     result_size = first.output_size(layout.height, layout.width)
-    area = Rect(0, result_size[0], 0, result_size[1])
-    grid, _ = planning.make_grid(layout, result_size, area, needs, side)
+    everything = Rect(0, result_size[0], 0, result_size[1])
+    grid, _ = planning.make_grid(layout, result_size, everything, needs, side)
     lazily = array if isinstance(array, da.Array) else None
     if lazily is None and isinstance(array, np.ndarray):
         lazily = da.from_array(array, chunks=_source_chunks(grid, side))
@@ -159,7 +159,7 @@ def _from_array(
     array: Any, settings: Settings, grid: Grid, values: ValueMap, chunk: Chunk
 ) -> np.ndarray:
     """A task on an array that is read in the task."""
-    pixels = grid.layout.read(array, chunk.image, grid.seen(chunk))
+    pixels = grid.layout.read(array, chunk.image, grid.source_window(chunk))
     return _shaped(compute_chunk(pixels, settings, grid, values, chunk), grid)
 
 
@@ -172,10 +172,12 @@ def _from_blocks(
     chunk: Chunk,
 ) -> np.ndarray:
     """A task on the blocks of a dask array that lie under its window, as rows of columns."""
-    layout, seen = grid.layout, grid.seen(chunk)
+    layout, window = grid.layout, grid.source_window(chunk)
     rows = [np.concatenate(row, layout.x_axis) for row in blocks]
     under = np.concatenate(rows, layout.y_axis)
-    local = Rect(seen.y0 - origin[0], seen.y1 - origin[0], seen.x0 - origin[1], seen.x1 - origin[1])
+    local = Rect(
+        window.y0 - origin[0], window.y1 - origin[0], window.x0 - origin[1], window.x1 - origin[1]
+    )
     pixels = layout.read(under, (0,) * len(chunk.image), local)
     return _shaped(compute_chunk(pixels, settings, grid, values, chunk), grid)
 
@@ -190,11 +192,11 @@ def _blocks_under(
     name: str, bounds: Sequence[np.ndarray], grid: Grid, chunk: Chunk
 ) -> tuple[list, tuple[int, int]]:
     """Keys of the blocks under a chunk's window, and where the first of them begins."""
-    layout, seen = grid.layout, grid.seen(chunk)
+    layout, window = grid.layout, grid.source_window(chunk)
     key = list(_image_block(grid, chunk))
     y_bounds, x_bounds = bounds[layout.y_axis], bounds[layout.x_axis]
-    y_first, y_last = _span(y_bounds, seen.y0, seen.y1)
-    x_first, x_last = _span(x_bounds, seen.x0, seen.x1)
+    y_first, y_last = _span(y_bounds, window.y0, window.y1)
+    x_first, x_last = _span(x_bounds, window.x0, window.x1)
     rows = []
     for y in range(y_first, y_last):
         row = []

@@ -14,7 +14,7 @@ from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.engine import is_out_of_memory, release_memory
 from esrgan_ext.inference.large.grid import Chunk, Grid
 from esrgan_ext.inference.model_cache import Settings
-from esrgan_ext.inference.windows import Place, window_pieces
+from esrgan_ext.inference.windows import WindowGeometry, window_pieces
 from esrgan_ext.ops.eager import OnWork
 
 
@@ -26,7 +26,7 @@ def compute_chunk(
     chunk: Chunk,
     on_work: OnWork = lambda macs: None,
 ) -> np.ndarray:
-    """One chunk of the result out of the pixels that `Grid.seen` names.
+    """One chunk of the result out of the pixels that `Grid.source_window` names.
 
     Parameters
     ----------
@@ -53,27 +53,29 @@ def compute_chunk(
     """
     upscaler = model_cache.upscaler(settings)
     engine = upscaler.engine
-    seen, wanted = grid.seen(chunk), grid.target(chunk)
-    place = Place(seen, wanted, (grid.layout.height, grid.layout.width), grid.result_size)
-    result = np.empty((len(pixels), wanted.height, wanted.width), values.dtype)
+    source_window, result_rect = grid.source_window(chunk), grid.result_rect(chunk)
+    geometry = WindowGeometry(
+        source_window, result_rect, (grid.layout.height, grid.layout.width), grid.result_size
+    )
+    result = np.empty((len(pixels), result_rect.height, result_rect.width), values.dtype)
     with model_cache.inference(upscaler.device.device):
         try:
             for piece in window_pieces(
                 engine,
                 pixels[None],
-                place,
+                geometry,
                 values,
                 on_work,
                 consistent=settings.options.consistent,
             ):
-                top = piece.area.y0 - wanted.y0
-                result[:, top : top + piece.area.height] = piece.pixels[0]
+                top = piece.rect.y0 - result_rect.y0
+                result[:, top : top + piece.rect.height] = piece.pixels[0]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             release_memory(engine.device)
             raise OutOfMemory(
-                f"a window of {seen.height} x {seen.width} pixels does not fit into the memory of "
-                f"{engine.device.name}: choose a smaller tile or memory limit"
+                f"a window of {source_window.height} x {source_window.width} pixels does not fit "
+                f"into the memory of {engine.device.name}: choose a smaller tile or memory limit"
             ) from error
     return result

@@ -48,7 +48,7 @@ class Grid:
         Of the whole source.
     result_size : (int, int)
         Height and width of the result of the whole source.
-    area : Rect
+    result_region : Rect
         The part of that result which is wanted.
     side : int
         Of a chunk, in pixels of the result; the last ones may be smaller.
@@ -58,7 +58,7 @@ class Grid:
 
     layout: Layout
     result_size: tuple[int, int]
-    area: Rect
+    result_region: Rect
     side: int
     scale: int
     overlap: int
@@ -66,11 +66,11 @@ class Grid:
 
     @property
     def rows(self) -> int:
-        return -(-self.area.height // self.side)
+        return -(-self.result_region.height // self.side)
 
     @property
     def columns(self) -> int:
-        return -(-self.area.width // self.side)
+        return -(-self.result_region.width // self.side)
 
     def __len__(self) -> int:
         stack = math.prod(self.layout.shape[axis] for axis in self.layout.stack_axes)
@@ -79,7 +79,7 @@ class Grid:
     @cached_property
     def result_layout(self) -> Layout:
         """The layout of what is wanted."""
-        return self.layout.resized(self.area.height, self.area.width)
+        return self.layout.resized(self.result_region.height, self.result_region.width)
 
     def chunk(self, number: int) -> Chunk:
         """The chunk of that number: image by image, row by row."""
@@ -91,44 +91,44 @@ class Grid:
         """All of them, in the order of their numbers."""
         return (self.chunk(number) for number in range(len(self)))
 
-    def place(self, chunk: Chunk) -> Rect:
+    def store_rect(self, chunk: Chunk) -> Rect:
         """Where a chunk lies in what is wanted."""
         top, left = chunk.row * self.side, chunk.column * self.side
         return Rect(
             top,
-            min(top + self.side, self.area.height),
+            min(top + self.side, self.result_region.height),
             left,
-            min(left + self.side, self.area.width),
+            min(left + self.side, self.result_region.width),
         )
 
-    def target(self, chunk: Chunk) -> Rect:
+    def result_rect(self, chunk: Chunk) -> Rect:
         """Where a chunk lies in the result of the whole source."""
-        return self.place(chunk).shifted(self.area.y0, self.area.x0)
+        return self.store_rect(chunk).shifted(self.result_region.y0, self.result_region.x0)
 
-    def seen(self, chunk: Chunk) -> Rect:
+    def source_window(self, chunk: Chunk) -> Rect:
         """The pixels of the source that the network sees for a chunk."""
-        target = self.target(chunk)
+        result_rect = self.result_rect(chunk)
         height, width = self.layout.height, self.layout.width
         y_reach = self._resampling_reach(height, self.result_size[0])
         x_reach = self._resampling_reach(width, self.result_size[1])
         core = Rect(
-            max(target.y0 * height // self.result_size[0] - y_reach, 0),
-            min(-(-target.y1 * height // self.result_size[0]) + y_reach, height),
-            max(target.x0 * width // self.result_size[1] - x_reach, 0),
-            min(-(-target.x1 * width // self.result_size[1]) + x_reach, width),
+            max(result_rect.y0 * height // self.result_size[0] - y_reach, 0),
+            min(-(-result_rect.y1 * height // self.result_size[0]) + y_reach, height),
+            max(result_rect.x0 * width // self.result_size[1] - x_reach, 0),
+            min(-(-result_rect.x1 * width // self.result_size[1]) + x_reach, width),
         )
         return window(core, self.overlap, height, width, self.alignment)
 
     def _resampling_reach(self, source: int, target: int) -> int:
         """Pixels of the source that resampling looks beyond its own: the cubic kernel reaches 2
         pixels of the network's result, or of the final one where that is coarser."""
-        native = source * self.scale
-        if native == target:
+        network_size = source * self.scale
+        if network_size == target:
             return 0
-        return math.ceil((2 * max(1.0, native / target) + 1) / self.scale)
+        return math.ceil((2 * max(1.0, network_size / target) + 1) / self.scale)
 
 
-def chunk_side(area: Rect, wanted: int, multiple: int) -> tuple[int, int]:
+def chunk_side(result_region: Rect, largest: int, multiple: int) -> tuple[int, int]:
     """Sides of the chunks of work and of the stored chunks within them.
 
     Chunks of work are evened out, so that the last row and column are not mere slivers, which
@@ -136,12 +136,12 @@ def chunk_side(area: Rect, wanted: int, multiple: int) -> tuple[int, int]:
 
     Parameters
     ----------
-    area : Rect
+    result_region : Rect
         What is to be covered, in pixels of the result.
-    wanted : int
+    largest : int
         The largest side.
     multiple : int
-        What a stored chunk's side is a multiple of, where the area is not smaller: the factor of
+        What a stored chunk's side is a multiple of, where the region is not smaller: the factor of
         the result, so that chunks begin at whole pixels of the source.
 
     Returns
@@ -149,7 +149,7 @@ def chunk_side(area: Rect, wanted: int, multiple: int) -> tuple[int, int]:
     (int, int)
         The first is a multiple of the second.
     """
-    side = even_side((area.height, area.width), largest=wanted)
+    side = even_side((result_region.height, result_region.width), largest=largest)
     parts = -(-side // STORED_SIDE)
     stored = -(-side // parts)
     stored += -stored % multiple

@@ -116,7 +116,7 @@ def tile_for(needs: Needs, memory_limit: int) -> int:
 def make_grid(
     layout: Layout,
     result_size: tuple[int, int],
-    area: Rect,
+    result_region: Rect,
     needs: Needs,
     tile: int,
 ) -> tuple[Grid, int]:
@@ -126,6 +126,10 @@ def make_grid(
         layout.height * round(factor),
         layout.width * round(factor),
     )
-    side, stored = chunk_side(area, max(round(tile * factor), 1), round(factor) if whole else 1)
-    grid = Grid(layout, result_size, area, side, needs.scale, needs.overlap, needs.alignment)
+    side, stored = chunk_side(
+        result_region, max(round(tile * factor), 1), round(factor) if whole else 1
+    )
+    grid = Grid(
+        layout, result_size, result_region, side, needs.scale, needs.overlap, needs.alignment
+    )
     return grid, stored

@@ -33,16 +33,17 @@ def test_chunks_cover_the_area_once_and_see_their_overlap(
     count = np.zeros((2, area.height, area.width), int)
     for number, chunk in enumerate(grid.chunks()):
         assert grid.chunk(number) == chunk
-        place, target, seen = grid.place(chunk), grid.target(chunk), grid.seen(chunk)
-        count[chunk.image[0], place.y0 : place.y1, place.x0 : place.x1] += 1
-        assert seen.y0 % alignment == seen.x0 % alignment == 0
+        stored, result = grid.store_rect(chunk), grid.result_rect(chunk)
+        window = grid.source_window(chunk)
+        count[chunk.image[0], stored.y0 : stored.y1, stored.x0 : stored.x1] += 1
+        assert window.y0 % alignment == window.x0 % alignment == 0
         # The pixels of the source under the chunk, to either side the overlap or the border.
-        top, bottom = target.y0 * height / size[0], target.y1 * height / size[0]
-        assert 0 <= seen.y0 <= max(top - overlap, 0)
-        assert min(bottom + overlap, height) <= seen.y1 <= height
-        left, right = target.x0 * width / size[1], target.x1 * width / size[1]
-        assert 0 <= seen.x0 <= max(left - overlap, 0)
-        assert min(right + overlap, width) <= seen.x1 <= width
+        top, bottom = result.y0 * height / size[0], result.y1 * height / size[0]
+        assert 0 <= window.y0 <= max(top - overlap, 0)
+        assert min(bottom + overlap, height) <= window.y1 <= height
+        left, right = result.x0 * width / size[1], result.x1 * width / size[1]
+        assert 0 <= window.x0 <= max(left - overlap, 0)
+        assert min(right + overlap, width) <= window.x1 <= width
     assert len(grid) == number + 1
     assert (count == 1).all()
 

@@ -53,7 +53,7 @@ class Request:
         Of the source.
     layout : Layout
         Of the whole level.
-    area : Rect
+    result_region : Rect
         What is wanted of the result.
     region : Rect
         The same in pixels of the source.
@@ -73,7 +73,7 @@ class Request:
     level: Level
     level_number: int
     layout: Layout
-    area: Rect
+    result_region: Rect
     region: Rect
     result_size: tuple[int, int]
     network: SRNetwork
@@ -118,8 +118,8 @@ class Request:
         """Scale and translation of each level of the result."""
         ratio, start = [0.0] * len(self.names), [0.0] * len(self.names)
         for axis, whole, result, first in (
-            (self.layout.y_axis, self.layout.height, self.result_size[0], self.area.y0),
-            (self.layout.x_axis, self.layout.width, self.result_size[1], self.area.x0),
+            (self.layout.y_axis, self.layout.height, self.result_size[0], self.result_region.y0),
+            (self.layout.x_axis, self.layout.width, self.result_size[1], self.result_region.x0),
         ):
             ratio[axis], start[axis] = result / whole, first
         return [
@@ -167,13 +167,13 @@ def prepare(source: Path, options: StoreOptions) -> Request:
     upscaler.engine.groups(layout.channels_per_image)
     size = (layout.height, layout.width)
     result_size = upscaler.output_size(*size)
-    area = region.scaled(size, result_size)
-    area = replace(area, y1=max(area.y1, 1), x1=max(area.x1, 1))
+    result_region = region.scaled(size, result_size)
+    result_region = replace(result_region, y1=max(result_region.y1, 1), x1=max(result_region.x1, 1))
     if options.consistent:
         block_factor(size, result_size)
     settings = Settings.of(reference, options.upscaling(), upscaler.overlap)
     return Request(
-        scene, level, options.level, layout, area, region, result_size, network,
+        scene, level, options.level, layout, result_region, region, result_size, network,
         info_of(network).name, settings, options.tile_side, options.memory_limit,
         options.data_range, choice,
     )  # fmt: skip
@@ -190,7 +190,9 @@ def planned(
         No tile fits into the workers' memory.
     """
     tile = request.tile or sizes.tile_for(needs, request.memory_limit)
-    grid, stored = sizes.make_grid(request.layout, request.result_size, request.area, needs, tile)
+    grid, stored = sizes.make_grid(
+        request.layout, request.result_size, request.result_region, needs, tile
+    )
     plan = {
         **identity(request),
         "token": secrets.token_hex(8),
@@ -264,7 +266,7 @@ def _job(
     grid = Grid(
         request.layout,
         request.result_size,
-        request.area,
+        request.result_region,
         side,
         needs.scale,
         needs.overlap,
@@ -273,10 +275,10 @@ def _job(
     result = grid.result_layout
     coarser = []
     for height, width in pyramid.level_sizes(result.height, result.width)[1:]:
-        area = Rect(0, height, 0, width)
+        everything = Rect(0, height, 0, width)
         layout = result.resized(height, width)
-        together = min(side, stored * max(1, _COARSER_SIDE // stored))
-        coarser.append(Grid(layout, (height, width), area, together, 1, 0, 1))
+        stored_chunks = min(side, stored * max(1, _COARSER_SIDE // stored))
+        coarser.append(Grid(layout, (height, width), everything, stored_chunks, 1, 0, 1))
     return Job(folder, request.source, request.settings, grid, tuple(coarser), values)
 
 

@@ -66,11 +66,11 @@ def open_level(path: Path, level: int) -> zarr.Array:
 
 
 def chunk_files(
-    path: Path, level: int, array: zarr.Array, layout: Layout, image: tuple[int, ...], area: Rect
+    path: Path, level: int, array: zarr.Array, layout: Layout, image: tuple[int, ...], rect: Rect
 ) -> list[Path]:
-    """The files that an area of one image is stored in."""
+    """The files that a rectangle of one image is stored in."""
     spans = []
-    for axis, part in enumerate(layout.slices(image, area)):
+    for axis, part in enumerate(layout.slices(image, rect)):
         side = array.chunks[axis]
         if isinstance(part, slice):
             start, stop, _ = part.indices(layout.shape[axis])

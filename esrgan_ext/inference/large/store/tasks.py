@@ -69,16 +69,16 @@ def write_chunk(job: Job, number: int) -> ChunkOutcome:
     """Compute a chunk of the finest level, write it, see it onto the disk, record it."""
     start = time.perf_counter()
     chunk = job.grid.chunk(number)
-    place = job.grid.place(chunk)
+    store_rect = job.grid.store_rect(chunk)
     try:
-        seen = job.grid.seen(chunk)
-        source = job.grid.layout.read(job.source, chunk.image, seen)  # type: ignore[arg-type]
+        window = job.grid.source_window(chunk)
+        source = job.grid.layout.read(job.source, chunk.image, window)  # type: ignore[arg-type]
         result = compute_chunk(source, job.settings, job.grid, job.values, chunk, _heed_stop)
         _put(job, 0, number, result)
     except Exception as error:
         return _failed(job, 0, number, error)
     seconds = time.perf_counter() - start
-    return ChunkOutcome(number, _named(job, 0, number), place.pixels, seconds)
+    return ChunkOutcome(number, _named(job, 0, number), store_rect.pixels, seconds)
 
 
 def write_coarser(job: Job, level: int, number: int) -> ChunkOutcome:
@@ -86,17 +86,22 @@ def write_coarser(job: Job, level: int, number: int) -> ChunkOutcome:
     start = time.perf_counter()
     grid, finer = job.level(level), job.level(level - 1)
     chunk = grid.chunk(number)
-    place = grid.place(chunk)
+    store_rect = grid.store_rect(chunk)
     try:
         height, width = finer.result_layout.height, finer.result_layout.width
-        area = Rect(2 * place.y0, min(2 * place.y1, height), 2 * place.x0, min(2 * place.x1, width))
+        finer_rect = Rect(
+            2 * store_rect.y0,
+            min(2 * store_rect.y1, height),
+            2 * store_rect.x0,
+            min(2 * store_rect.x1, width),
+        )
         array = pyramid.open_level(job.image, level - 1)
-        below = finer.result_layout.read(array, chunk.image, area)  # type: ignore[arg-type]
+        below = finer.result_layout.read(array, chunk.image, finer_rect)  # type: ignore[arg-type]
         _put(job, level, number, pyramid.halved(below))
     except Exception as error:
         return _failed(job, level, number, error)
     seconds = time.perf_counter() - start
-    return ChunkOutcome(number, _named(job, level, number), place.pixels, seconds)
+    return ChunkOutcome(number, _named(job, level, number), store_rect.pixels, seconds)
 
 
 def look_at_part(
@@ -124,7 +129,7 @@ def missing_files(job: Job, level: int, numbers: list[int]) -> list[int]:
     for number in numbers:
         chunk = grid.chunk(number)
         files = pyramid.chunk_files(
-            job.image, level, array, grid.result_layout, chunk.image, grid.place(chunk)
+            job.image, level, array, grid.result_layout, chunk.image, grid.store_rect(chunk)
         )
         if not all(file.exists() for file in files):
             lost.append(number)
@@ -134,10 +139,10 @@ def missing_files(job: Job, level: int, numbers: list[int]) -> list[int]:
 def _put(job: Job, level: int, number: int, result: np.ndarray) -> None:
     grid = job.level(level)
     chunk, layout = grid.chunk(number), grid.result_layout
-    place = grid.place(chunk)
+    store_rect = grid.store_rect(chunk)
     array = pyramid.open_level(job.image, level)
-    array[layout.slices(chunk.image, place)] = layout.arrange(result)
-    files = pyramid.chunk_files(job.image, level, array, layout, chunk.image, place)
+    array[layout.slices(chunk.image, store_rect)] = layout.arrange(result)
+    files = pyramid.chunk_files(job.image, level, array, layout, chunk.image, store_rect)
     resume.sync_files(files)
     resume.record(job.folder, level, number)
 
@@ -160,5 +165,5 @@ def _reason(error: Exception) -> str:
 def _named(job: Job, level: int, number: int) -> str:
     grid = job.level(level)
     chunk = grid.chunk(number)
-    index = grid.result_layout.slices(chunk.image, grid.place(chunk))
+    index = grid.result_layout.slices(chunk.image, grid.store_rect(chunk))
     return f"level {level} [{describe(index)}]"
