@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from esrgan_ext.literal import literal
+from esrgan_ext.cli.errors import readable
 
 if TYPE_CHECKING:
     from esrgan_ext.inference.batch import Outcome
@@ -45,7 +45,7 @@ class LiteralConsole(Console):
     """A console on which text is text: neither markup nor a command to the terminal."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        shown = [literal(each) if isinstance(each, str) else each for each in objects]
+        shown = [readable(each) if isinstance(each, str) else each for each in objects]
         super().print(*shown, **{"markup": False, **options})
 
 
@@ -95,7 +95,7 @@ class Bars:
         self._idle: list[TaskID] = []
 
     def started(self, job: FileJob, number: int, total: int) -> None:
-        name = escape(literal(job.source.name))
+        name = escape(readable(job.source.name))
         if self._idle:
             self._images[job] = self._idle.pop()
             self._bars.reset(self._images[job], total=None, description=name)
@@ -151,7 +151,7 @@ def steps(out: Console, description: str, total: int) -> Iterator[Progress | Non
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=out,
         transient=True,
     ) as bars:  # fmt: skip
-        bars.add_task(escape(literal(description)), total=total)
+        bars.add_task(escape(readable(description)), total=total)
         yield bars
 
 
@@ -162,7 +162,7 @@ def work(out: Console, description: str) -> Iterator[Progress | None]:
         yield None
         return
     with _timed_bars(out) as bars:
-        bars.add_task(escape(literal(description)), total=None)
+        bars.add_task(escape(readable(description)), total=None)
         yield bars
 
 
@@ -186,7 +186,7 @@ class DownloadBar:
                 TimeRemainingColumn(), console=self._out, transient=True,
             )  # fmt: skip
             self._bars.start()
-            self._task = self._bars.add_task(escape(literal(self._name)), total=total or None)
+            self._task = self._bars.add_task(escape(readable(self._name)), total=total or None)
         self._bars.update(self._task, completed=done)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO, TypeVar
 
 import typer
@@ -20,6 +21,9 @@ from esrgan_ext.errors import (
 from esrgan_ext.literal import literal
 
 FAILED, BAD_ARGUMENTS, INTERRUPTED = 1, 2, 130
+
+# Files that messages call otherwise: those that stand for the ends of a pipe.
+_NAMES: dict[str, str] = {}
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -53,14 +57,26 @@ def reports_errors(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
+def name_in_messages(path: Path, name: str) -> None:
+    """Call a file by another name in all that is printed from now on."""
+    _NAMES[str(path)] = name
+
+
+def readable(text: str) -> str:
+    """Text for the terminal: files by the names that people know, and nothing that it obeys."""
+    for path, name in _NAMES.items():
+        text = text.replace(path, name)
+    return literal(text)
+
+
 def say(message: str) -> None:
     """One line on stdout; names in it are shown as they are."""
-    typer.echo(literal(message))
+    typer.echo(readable(message))
 
 
 def say_error(message: str, label: str = "error: ") -> None:
     """One message on stderr, with its label in red on a terminal."""
-    typer.echo(typer.style(label, fg="red", bold=True) + literal(message), err=True)
+    typer.echo(typer.style(label, fg="red", bold=True) + readable(message), err=True)
 
 
 def _show_warning(
@@ -72,4 +88,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Warnings without the place in the source, which says nothing to a user."""
-    typer.echo(typer.style("warning: ", fg="yellow", bold=True) + literal(str(message)), err=True)
+    typer.echo(typer.style("warning: ", fg="yellow", bold=True) + readable(str(message)), err=True)

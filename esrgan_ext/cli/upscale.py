@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esrgan_ext.cli import help, options, store, video
+from esrgan_ext.cli import help, options, pipes, store, video
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 from esrgan_ext.errors import OptionError
 
@@ -26,6 +27,9 @@ esrgan upscale photos results --recursive -m realesrgan-x4plus --format jpg
 # microscopy: counts from 0 to 4095, a model that is true to the data
 esrgan upscale cells.tif cells_x4.tif -m lite-micro-x4 --data-range 0,4095
 
+# in a pipe: only the image goes to standard output
+cat photo.png | esrgan upscale - -o - --format webp > photo_x4.webp
+
 # a slide larger than memory, and part of a clip
 esrgan upscale slide.zarr slide_x4.zarr --memory-limit 4GB
 esrgan upscale clip.mp4 clip_x4.mp4 --start 10 --end 20
@@ -35,13 +39,18 @@ esrgan upscale clip.mp4 clip_x4.mp4 --start 10 --end 20
 @reports_errors
 def command(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="An image, a folder, or an OME-Zarr store.")
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="An image, a folder, a clip or an OME-Zarr store; - is standard input.",
+        ),
     ] = Path("LR"),
     target: Annotated[
         Path | None,
         typer.Argument(
             metavar="OUTPUT",
-            help="A folder; for one image also a file name, or a .zarr. Default: results.",
+            help="A folder; for one image also a file name, a .zarr, or - for standard output. "
+            "Default: results; for standard input -.",
             show_default=False,
         ),
     ] = None,
@@ -181,7 +190,9 @@ def command(
     memory; run the same command again to continue after an interruption. Exit code: 0 all done, 1
     some failed, 2 bad arguments, 130 interrupted.
     """
-    target = options.output(target, output) or Path("results")
+    target = options.output(target, output)
+    if target is None:
+        target = pipes.STANDARD if source == pipes.STANDARD else Path("results")
     tile_side = options.number_or_auto("tile", tile)
     overlap_pixels = options.number_or_auto("overlap", overlap)
     value_range = options.data_range(data_range)
@@ -201,6 +212,7 @@ def command(
     arguments = store.StoreArguments(
         scheduler, workers, memory_limit, region, level, channels, ome_zarr
     )
+    piped = pipes.check(source, target, recursive=recursive, suffix=suffix)
     if store.is_store_job(source, target):
         if format is not None or suffix or recursive:
             raise OptionError("--format, --suffix and --recursive are not for .zarr results")
@@ -232,6 +244,8 @@ def command(
     from esrgan_ext.cli import display
 
     if video.is_moving(source):
+        if piped:
+            raise OptionError("moving pictures are written to files, not to standard output")
         if format is not None or suffix or recursive or value_range is not None:
             raise OptionError(
                 "--format, --suffix, --recursive and --data-range are not for moving pictures"
@@ -251,56 +265,61 @@ def command(
     from esrgan_ext.weights import find_model
     from esrgan_ext.weights.choice import PHOTO, is_auto
 
-    naming = folder.Naming(format, suffix)
+    naming = folder.Naming(format, suffix)  # checks them
+    if piped and target == pipes.STANDARD:
+        naming = folder.Naming()  # the file that stands for it has its name
     named = PHOTO if is_auto(model) else model
     factor = float(find_model(named).scale) if outscale is None else outscale
-    plan = folder.plan(
-        source, target, naming=naming, recursive=recursive, overwrite=overwrite, factor=factor
-    )
-    out = display.console()
-    _say_skipped(plan.skipped)
-    if not plan.jobs:
-        return
-
-    from esrgan_ext.cli.loading import load
-    from esrgan_ext.inference import batch
-    from esrgan_ext.inference.workers import file_upscalers, for_jobs, upscalers_on
-
-    upscalers = upscalers_on(
-        device,
-        model if is_auto(model) else load(model, out, denoise),
-        outscale=outscale,
-        tile=tile_side,
-        overlap=overlap_pixels,
-        precision=precision,
-        data_range=value_range,
-        ensemble=ensemble,
-        consistent=consistent,
-        denoise="auto" if denoise is None else None,  # a number is in the network already
-    )
-    if is_auto(model) and any(_may_be_a_photo(job.source) for job in plan.jobs):
-        upscalers[0].for_model(PHOTO, load(PHOTO, out))  # downloaded here, with a bar
-    outcomes: list[Outcome] = []
-    try:
-        with display.shown(out) as shown:
-            outcomes = batch.run(
-                plan.jobs,
-                file_upscalers(for_jobs(upscalers, plan.jobs)),
-                _Counting(shown, outcomes),
-                max_pixels=limit,
-                quality=quality,
-                png_level=png_level,
-                series=series,
-                check=batch.FileUpscaler(upscalers[0]).check,
-            )
-    except KeyboardInterrupt:
-        done = sum(outcome.state == "done" for outcome in outcomes)
-        say_error(
-            f"interrupted: {done} of {len(plan.jobs)} done; {options.how_to_continue(overwrite)}",
-            label="",
+    with (
+        pipes.opened(source, target, format, factor)
+        if piped
+        else nullcontext((source, target)) as (source, target)
+    ):
+        plan = folder.plan(
+            source, target, naming=naming, recursive=recursive, overwrite=overwrite, factor=factor
         )
-        raise typer.Exit(INTERRUPTED) from None
-    _report_failures(outcomes)
+        out = display.console()
+        _say_skipped(plan.skipped)
+        if not plan.jobs:
+            return
+
+        from esrgan_ext.cli.loading import load
+        from esrgan_ext.inference import batch
+        from esrgan_ext.inference.workers import file_upscalers, for_jobs, upscalers_on
+
+        upscalers = upscalers_on(
+            device,
+            model if is_auto(model) else load(model, out, denoise),
+            outscale=outscale,
+            tile=tile_side,
+            overlap=overlap_pixels,
+            precision=precision,
+            data_range=value_range,
+            ensemble=ensemble,
+            consistent=consistent,
+            denoise="auto" if denoise is None else None,  # a number is in the network already
+        )
+        if is_auto(model) and any(_may_be_a_photo(job.source) for job in plan.jobs):
+            upscalers[0].for_model(PHOTO, load(PHOTO, out))  # downloaded here, with a bar
+        outcomes: list[Outcome] = []
+        try:
+            with display.shown(out) as shown:
+                outcomes = batch.run(
+                    plan.jobs,
+                    file_upscalers(for_jobs(upscalers, plan.jobs)),
+                    _Counting(shown, outcomes),
+                    max_pixels=limit,
+                    quality=quality,
+                    png_level=png_level,
+                    series=series,
+                    check=batch.FileUpscaler(upscalers[0]).check,
+                )
+        except KeyboardInterrupt:
+            done = sum(outcome.state == "done" for outcome in outcomes)
+            again = options.how_to_continue(overwrite)
+            say_error(f"interrupted: {done} of {len(plan.jobs)} done; {again}", label="")
+            raise typer.Exit(INTERRUPTED) from None
+        _report_failures(outcomes)
 
 
 def _may_be_a_photo(path: Path) -> bool:

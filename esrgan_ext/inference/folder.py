@@ -172,9 +172,23 @@ def _result_path(source: Path, place: Path, naming: Naming, factor: float) -> Pa
         header = read_header(source)
     except ImageFileError:
         header = None  # named as asked for; reading it will fail and say why
-    if header is not None and not _fits(suffix, header, factor):
-        suffix = ".png" if _fits(".png", header, factor) else ".tif"
+    if header is not None:
+        suffix = fitting_suffix(suffix, header, factor)
     return place.with_name(place.stem + naming.suffix + suffix)
+
+
+def fitting_suffix(suffix: str, header: ImageHeader, factor: float) -> str:
+    """`suffix`, or PNG's (TIFF's, for floats) where its format cannot hold the result."""
+    if _fits(suffix, header, factor):
+        return suffix
+    return ".png" if _fits(".png", header, factor) else ".tif"
+
+
+def suffix_of(header: ImageHeader) -> str:
+    """The suffix of an image without a name."""
+    if header.format == "pnm":
+        return ".pfm" if header.sample == "f" else ".pnm"
+    return next(suffix for suffix, format in SUFFIXES.items() if format == header.format)
 
 
 def _fits(suffix: str, header: ImageHeader, factor: float) -> bool:
