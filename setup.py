@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +22,7 @@ from setuptools.command.sdist import sdist
 
 CSRC = Path("csrc")  # setuptools wants paths relative to this file's folder
 CPU_NAME = "esrgan_ext.esrgan_cpu"  # stands for the library, which is no Python module
+CUDA_NAME = "esrgan_ext._C_cuda"
 TOOLCHAIN = Path("esrgan_ext") / "ops" / "build" / "toolchain.py"
 
 
@@ -54,65 +56,70 @@ def toolchain() -> ModuleType:
     return module
 
 
-def cuda_extension(tools: ModuleType) -> list:
-    """The extension with the CUDA operators, or nothing where it cannot be built ahead of time."""
+def cuda_target(tools: ModuleType) -> tuple | None:
+    """The toolkit and the architectures to build the CUDA operators with and for, or None."""
     import torch
 
     if torch.version.cuda is None:
-        return []
+        return None
     wanted = os.environ.get("TORCH_CUDA_ARCH_LIST")
     try:
         toolkit = tools.find_toolkit(torch.version.cuda)
         if wanted:
-            architectures = tools.parse_architectures(wanted)
-        elif torch.cuda.is_available():
-            devices = range(torch.cuda.device_count())
-            capabilities = [torch.cuda.get_device_capability(k) for k in devices]
-            architectures = tools.architectures_for(capabilities, toolkit.architectures)
-        else:
-            return []
+            return toolkit, tools.parse_architectures(wanted)
+        if not torch.cuda.is_available():
+            return None
+        devices = range(torch.cuda.device_count())
+        capabilities = [torch.cuda.get_device_capability(k) for k in devices]
+        return toolkit, tools.architectures_for(capabilities, toolkit.architectures)
     except tools.BuildError as error:
         print(f"the CUDA operators are not built: {error}", file=sys.stderr)
-        return []
-    os.environ["CUDA_HOME"] = str(toolkit.home)  # read when cpp_extension is imported
-    from torch.utils.cpp_extension import CUDAExtension
-
-    cxx, nvcc = tools.cuda_flags(architectures)
-    return [
-        CUDAExtension(
-            "esrgan_ext._C_cuda",
-            [str(p) for p in tools.cuda_sources(CSRC)],
-            extra_compile_args={"cxx": [*cxx, "-g0"], "nvcc": nvcc},
-            optional=True,
-        )
-    ]
+        return None
 
 
-class BuildCpuLibrary(build_ext):
+class BuildKernels(build_ext):
     """Compiles the CPU kernels into the package: they need a compiler, but neither torch nor
-    Python's headers. A machine without a compiler still gets the package."""
+    Python's headers; and the CUDA operators where `cuda_target` says so. A machine without a
+    compiler still gets the package."""
 
     def run(self) -> None:
-        cpu = [e for e in self.extensions if e.name == CPU_NAME]
-        self.extensions = [e for e in self.extensions if e.name != CPU_NAME]
-        if cpu:
-            self.compile_cpu()
-        if self.extensions:
-            try:
-                super().run()
-            except Exception as error:
-                self.warn(f"the CUDA operators are not built ({error}); compiled on first use")
-
-    def compile_cpu(self) -> None:
         tools = toolchain()
         package = Path("." if self.inplace else self.build_lib) / "esrgan_ext"
         package.mkdir(parents=True, exist_ok=True)
+        names = [extension.name for extension in self.extensions]
+        if CPU_NAME in names:
+            self.compile_cpu(tools, package)
+        if CUDA_NAME in names:
+            self.compile_cuda(tools, package)
+
+    def compile_cpu(self, tools: ModuleType, package: Path) -> None:
         try:
             tools.compile_cpu(CSRC, package / tools.CPU_LIBRARY, Path(self.build_temp) / "cpu")
         except tools.BuildError as error:
             if os.environ.get("ESRGAN_REQUIRE_CPU_LIBRARY"):
                 raise
             self.warn(f"the CPU kernels are not built ({error}); compiled on first use")
+
+    def compile_cuda(self, tools: ModuleType, package: Path) -> None:
+        import torch
+
+        target = cuda_target(tools)
+        if target is None:
+            return
+        toolkit, architectures = target
+        module = CUDA_NAME.rpartition(".")[2]
+        try:
+            tools.compile_cuda(
+                CSRC,
+                package / f"{module}{sysconfig.get_config_var('EXT_SUFFIX')}",
+                Path(self.build_temp) / "cuda",
+                module=module,
+                toolkit=toolkit,
+                architectures=architectures,
+                torch=Path(torch.__file__).parent,
+            )
+        except tools.BuildError as error:
+            self.warn(f"the CUDA operators are not built ({error}); compiled on first use")
 
     def get_outputs(self) -> list[str]:
         return []
@@ -133,22 +140,17 @@ class WheelForAnyPython(bdist_wheel):
 
 def extensions() -> dict:
     """Arguments of `setup` that compile the CPU kernels, and the CUDA operators where torch is."""
-    commands: dict = {
-        "build_py": BuildPyWithSources,
-        "sdist": SdistWithSources,
-        "bdist_wheel": WheelForAnyPython,
-    }
-    cuda = []
-    build: type[build_ext] = BuildCpuLibrary
-    if importlib.util.find_spec("torch") is not None:
-        cuda = cuda_extension(toolchain())
-    if cuda:
-        from torch.utils.cpp_extension import BuildExtension
-
-        build = type("BuildBoth", (BuildCpuLibrary, BuildExtension), {})
+    names = [CPU_NAME]
+    if importlib.util.find_spec("torch") is not None and cuda_target(toolchain()) is not None:
+        names.append(CUDA_NAME)
     return {
-        "cmdclass": {**commands, "build_ext": build},
-        "ext_modules": [Extension(CPU_NAME, []), *cuda],
+        "cmdclass": {
+            "build_py": BuildPyWithSources,
+            "sdist": SdistWithSources,
+            "bdist_wheel": WheelForAnyPython,
+            "build_ext": BuildKernels,
+        },
+        "ext_modules": [Extension(name, []) for name in names],
     }
 
 

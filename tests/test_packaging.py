@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from torch.utils import cpp_extension
+import torch
 
 from tests.conftest import ROOT
 from tests.ops.fake_cuda import make_nvcc, pretend_devices
@@ -51,7 +51,6 @@ def setup_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     make_nvcc(tmp_path)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
-    monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path))
     monkeypatch.chdir(ROOT)
     spec = importlib.util.spec_from_file_location("setup_py", ROOT / "setup.py")
     assert spec is not None
@@ -61,34 +60,29 @@ def setup_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-def architectures(module: ModuleType) -> list[str]:
-    extensions = module.cuda_extension(module.toolchain())
-    if not extensions:
-        return []
-    (extension,) = extensions
-    assert extension.name == "esrgan_ext._C_cuda"
-    assert "csrc/torch/cuda_ops.cpp" in extension.sources
-    assert "csrc/cuda/network.cu" in extension.sources
-    assert "csrc/cpu/library.cpp" not in extension.sources
-    flags = extension.extra_compile_args["nvcc"]
-    return [flag.split(",code=")[1] for flag in flags if flag.startswith("-gencode")]
+def architectures(module: ModuleType) -> tuple[str, ...]:
+    """What the CUDA operators are built for; none where they are not built."""
+    target = module.cuda_target(module.toolchain())
+    names = [extension.name for extension in module.extensions()["ext_modules"]]
+    assert ("esrgan_ext._C_cuda" in names) == (target is not None)
+    return () if target is None else target[1]
 
 
 def test_cuda_is_built_ahead_of_time_for_the_list_given(setup_py, monkeypatch):
     pretend_devices(monkeypatch)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
-    assert architectures(setup_py) == ["sm_80", "compute_90", "sm_90a"]
+    assert architectures(setup_py) == ("80", "90+PTX", "90a")
 
 
 def test_else_for_the_devices_present(setup_py, monkeypatch):
     pretend_devices(monkeypatch, (8, 9), (7, 5))
-    assert architectures(setup_py) == ["sm_89"]
+    assert architectures(setup_py) == ("89",)
 
 
 def test_without_devices_or_list_or_cuda_only_the_cpu_part_is_built(setup_py, monkeypatch):
-    assert architectures(setup_py) == [] or cpp_extension.torch.version.cuda
+    assert architectures(setup_py) == () or torch.version.cuda
     pretend_devices(monkeypatch)
-    assert architectures(setup_py) == []
+    assert architectures(setup_py) == ()
 
 
 @pytest.mark.parametrize("wanted", ["sm_80", "7.5"])
@@ -97,7 +91,7 @@ def test_a_list_that_makes_no_sense_is_reported_and_the_cpu_part_built(
 ):
     pretend_devices(monkeypatch)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", wanted)
-    assert architectures(setup_py) == []
+    assert architectures(setup_py) == ()
     assert "TORCH_CUDA_ARCH_LIST" in capsys.readouterr().err
 
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -26,33 +26,28 @@ from esrgan_ext.ops.build import toolchain
 from esrgan_ext.ops.build.toolchain import BuildError, CudaToolkit
 
 _FINISHED = "finished"  # written last: a folder without it holds an interrupted build
+_CUDA_MODULE = "esrgan_ext_C_cuda"
 _under_way: str | None = None  # the notice of the build that runs
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How torch's builder makes one library.
+    """How the CUDA operators are made for this machine.
 
     Attributes
     ----------
-    name : str
-        Of the library and of the module in it.
-    sources : list of Path
+    csrc : Path
     key : str
         Names the folder of the build.
-    notice : str
-        What to tell the user who waits.
-    cxx_flags, nvcc_flags : list of str
-    toolkit : CudaToolkit or None
+    architectures : tuple of str
+        As `toolchain.architectures_for` gives them.
+    toolkit : CudaToolkit
     """
 
-    name: str
-    sources: list[Path]
+    csrc: Path
     key: str
-    notice: str
-    cxx_flags: list[str]
-    nvcc_flags: list[str] = field(default_factory=list)
-    toolkit: CudaToolkit | None = None
+    architectures: tuple[str, ...]
+    toolkit: CudaToolkit
 
 
 def cuda_recipe(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, int]]) -> Recipe:
@@ -67,19 +62,10 @@ def cuda_recipe(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, i
     compiler = toolchain.find_compiler()
     toolkit = toolchain.find_toolkit(torch_cuda)
     architectures = toolchain.architectures_for(capabilities, toolkit.architectures)
-    cxx_flags, nvcc_flags = toolchain.cuda_flags(architectures)
-    machine = [*_version(compiler), torch_cuda, toolkit.version_text, *cxx_flags, *nvcc_flags]
-    return Recipe(
-        name="esrgan_ext_C_cuda",
-        sources=toolchain.cuda_sources(csrc),
-        key="cuda-" + _key(csrc, toolchain.cuda_inputs(csrc), machine),
-        notice=(
-            f"compiling the CUDA kernels for {', '.join(architectures)} (once, a minute or two)"
-        ),
-        cxx_flags=cxx_flags,
-        nvcc_flags=nvcc_flags,
-        toolkit=toolkit,
-    )
+    flags = [*toolchain.TORCH_FLAGS, *toolchain.NVCC_FLAGS, *architectures]
+    machine = [*_version(compiler), torch_cuda, toolkit.version_text, *flags]
+    key = "cuda-" + _key(csrc, toolchain.cuda_inputs(csrc), machine)
+    return Recipe(csrc, key, architectures, toolkit)
 
 
 def built_cpu(csrc: Path) -> Path:
@@ -120,11 +106,23 @@ def built_cuda(recipe: Recipe) -> ModuleType:
         Whatever the file system comes up with.
     """
     build = cache_folder() / recipe.key
+    library = build / f"{_CUDA_MODULE}.so"
     if not (build / _FINISHED).is_file():
         with _building(build) as finished:
             if not finished:
-                return _compile(recipe, build)
-    return _import(recipe.name, build / f"{recipe.name}.so")
+                names = ", ".join(recipe.architectures)
+                with _notice(f"compiling the CUDA kernels for {names} (once, a minute or two)"):
+                    toolchain.compile_cuda(
+                        recipe.csrc,
+                        library,
+                        build,
+                        module=_CUDA_MODULE,
+                        toolkit=recipe.toolkit,
+                        architectures=recipe.architectures,
+                        torch=Path(torch.__file__).parent,
+                    )
+                _finish(build)
+    return _import(_CUDA_MODULE, library)
 
 
 @contextlib.contextmanager
@@ -193,76 +191,6 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _compile(recipe: Recipe, build: Path) -> ModuleType:
-    (build / "lock").unlink(missing_ok=True)  # torch's own, left behind by a killed process
-    scripts = Path(sys.executable).parent  # ninja's wheel puts its program there
-    path = os.environ.get("PATH", "")
-    # Each source by itself, as many at once as there are cores: ninja's default.
-    with (
-        _notice(recipe.notice),
-        _environment("PATH", f"{path}{os.pathsep}{scripts}"),
-        _cuda_home(recipe.toolkit),
-    ):
-        # Imported here: it takes a second, and only the first start of all needs it.
-        from torch.utils import cpp_extension
-
-        cuda = recipe.toolkit is not None
-        try:
-            module = cpp_extension.load(
-                name=recipe.name,
-                sources=[str(p) for p in recipe.sources],
-                extra_cflags=recipe.cxx_flags,
-                extra_cuda_cflags=recipe.nvcc_flags if cuda else None,
-                extra_ldflags=_link_flags(recipe.toolkit, build) if cuda else None,
-                build_directory=str(build),
-                with_cuda=cuda,
-                verbose=False,
-            )
-        except RuntimeError as error:  # has the compiler's output in it, at the end ninja's
-            log = build / "log.txt"
-            log.write_text(str(error))
-            reason = toolchain.first_error(str(error).partition("\n")[2] or str(error))
-            raise BuildError(f"the compiler failed: {reason} (all of it: {log})") from error
-    _finish(build)
-    return module
-
-
-def _link_flags(toolkit: CudaToolkit | None, build: Path) -> list[str]:
-    """What lets the linker find the CUDA runtime where only pip's packages are.
-
-    Those have libcudart.so.13 in `lib`, but no libcudart.so, and torch looks in `lib64` alone.
-    """
-    assert toolkit is not None
-    folders = [toolkit.home / "lib64", toolkit.home / "lib"]
-    if any((folder / "libcudart.so").exists() for folder in folders):
-        return [f"-L{folder}" for folder in folders if folder.is_dir()]
-    for folder in folders:
-        for library in sorted(folder.glob("libcudart.so.*")):
-            link = build / "libcudart.so"
-            link.unlink(missing_ok=True)
-            link.symlink_to(library)
-            return [f"-L{build}"]
-    return []
-
-
-@contextlib.contextmanager
-def _cuda_home(toolkit: CudaToolkit | None) -> Iterator[None]:
-    """Make torch use this toolkit, whether its build module was imported before or not."""
-    if toolkit is None:
-        yield
-        return
-    home = str(toolkit.home)
-    with _environment("CUDA_HOME", home):
-        from torch.utils import cpp_extension
-
-        before = cpp_extension.CUDA_HOME
-        cpp_extension.CUDA_HOME = home
-        try:
-            yield
-        finally:
-            cpp_extension.CUDA_HOME = before
-
-
 def _import(name: str, library: Path) -> ModuleType:
     loader = importlib.machinery.ExtensionFileLoader(name, str(library))
     spec = importlib.util.spec_from_loader(name, loader)
@@ -270,19 +198,6 @@ def _import(name: str, library: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
-
-
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def under_way() -> str | None:

@@ -1,24 +1,26 @@
 """What the compiled operators are made from and with: sources, flags, nvcc, GPU architectures.
 
-Only looks; `jit` compiles. Uses the standard library alone, because setup.py loads this file by
-itself, before the package can be imported.
+Compiles into the folder it is given; `jit` says when and where. Uses the standard library alone,
+because setup.py loads this file by itself, before the package can be imported.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 CXX_FLAGS = ["-O3", "-DNDEBUG"]
-"""For what is compiled against torch: the CUDA operators."""
 
 CPU_FLAGS = ["-std=c++17", *CXX_FLAGS, "-fPIC", "-fvisibility=hidden", "-pthread"]
 
@@ -36,15 +38,12 @@ CPU_LINK_FLAGS = [
 
 CPU_LIBRARY = "esrgan_cpu.so"
 
-# torch switches the operators of half and bfloat16 off for its own code; the kernels use them.
-NVCC_FLAGS = [
-    "-O3",
-    "-DNDEBUG",
-    "-U__CUDA_NO_HALF_OPERATORS__",
-    "-U__CUDA_NO_HALF_CONVERSIONS__",
-    "-U__CUDA_NO_HALF2_OPERATORS__",
-    "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
-]
+NVCC_FLAGS = ["-std=c++17", *CXX_FLAGS, "-Xcompiler", "-fPIC"]
+
+TORCH_FLAGS = ["-std=c++20", *CXX_FLAGS, "-fPIC"]
+"""For what is compiled against torch's headers: the CUDA operators but not their kernels."""
+
+TORCH_LIBRARIES = ["c10", "c10_cuda", "torch_cpu", "torch_cuda", "torch", "torch_python"]
 
 OLDEST_CAPABILITY = (8, 0)
 """The kernels need cp.async and bfloat16 mma: Ampere or later."""
@@ -145,7 +144,116 @@ def compile_cpu(csrc: Path, library: Path, folder: Path) -> None:
     partial.replace(library)
 
 
-def run_compiler(command: list[str], log: Path) -> None:
+def compile_cuda(
+    csrc: Path,
+    library: Path,
+    folder: Path,
+    *,
+    module: str,
+    toolkit: CudaToolkit,
+    architectures: Sequence[str],
+    torch: Path,
+) -> None:
+    """Compile the CUDA operators into `library`, with objects and `log.txt` in `folder`.
+
+    Paths may hold any character, as in `compile_cpu`; nvcc sees none of them (`_plain_names`).
+
+    Parameters
+    ----------
+    csrc, library, folder : Path
+    module : str
+        The name that Python imports the library by.
+    toolkit : CudaToolkit
+    architectures : sequence of str
+        As `architectures_for` gives them.
+    torch : Path
+        The folder of the package torch.
+
+    Raises
+    ------
+    BuildError
+        As `compile_cpu`.
+    """
+    compiler = find_compiler()
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    log.write_text("")
+    includes = [
+        torch / "include",
+        torch / "include" / "torch" / "csrc" / "api" / "include",
+        toolkit.home / "include",
+        Path(sysconfig.get_paths()["include"]),
+    ]
+    named = [
+        f"-DTORCH_EXTENSION_NAME={module}",
+        f"-DESRGAN_CUDA_ARCHITECTURES={','.join(architectures)}",
+    ]
+    torch_side = [*TORCH_FLAGS, *named]
+    for include in includes:
+        torch_side += ["-isystem", str(include)]
+    kernels = [*NVCC_FLAGS, *gencode_flags(architectures)]
+    if "CC" in os.environ:
+        kernels += ["-ccbin", os.environ["CC"]]
+
+    with _plain_names(csrc=csrc, build=folder, toolkit=toolkit.home) as plain:
+        nvcc = str(plain / "toolkit" / "bin" / "nvcc")
+        environment = {**os.environ, "TMPDIR": str(plain)}
+
+        def compile_one(source: Path) -> Path:
+            target = folder / f"{source.name}.o"
+            if source.suffix == ".cu":
+                files = ["-c", f"csrc/{source.relative_to(csrc)}", "-o", f"build/{target.name}"]
+                run_compiler([nvcc, *kernels, *files], log, cwd=plain, env=environment)
+            else:
+                files = ["-c", str(source), "-o", str(target)]
+                run_compiler([*compiler, *torch_side, *files], log)
+            return target
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compile_one, cuda_sources(csrc)))
+    partial = folder / f"{library.name}.{os.getpid()}"
+    folders = [f"-L{torch / 'lib'}", *_cudart_folders(toolkit, folder)]
+    libraries = [f"-l{name}" for name in (*TORCH_LIBRARIES, "cudart")]
+    link = ["-shared", *map(str, objects), *folders, *libraries, "-o", str(partial)]
+    run_compiler([*compiler, *link], log)
+    partial.replace(library)
+
+
+@contextlib.contextmanager
+def _plain_names(**folders: Path) -> Iterator[Path]:
+    """A folder with these names in it, whose path means the same to every shell.
+
+    nvcc starts its own compilers through a shell with every path in double quotes: spaces come
+    through, a dollar sign does not, and neither does what stands in the path of nvcc itself.
+    """
+    usual = tempfile.gettempdir()
+    within = usual if shlex.quote(usual) == usual else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="esrgan-", dir=within) as name:
+        for link, folder in folders.items():
+            (Path(name) / link).symlink_to(folder.resolve())
+        yield Path(name)
+
+
+def _cudart_folders(toolkit: CudaToolkit, folder: Path) -> list[str]:
+    """Where the linker finds the CUDA runtime, also where only pip's packages are.
+
+    Those have libcudart.so.13 in `lib`, but no libcudart.so: that is made in `folder`.
+    """
+    folders = [toolkit.home / "lib64", toolkit.home / "lib"]
+    if any((place / "libcudart.so").exists() for place in folders):
+        return [f"-L{place}" for place in folders if place.is_dir()]
+    for place in folders:
+        for library in sorted(place.glob("libcudart.so.*")):
+            link = folder / "libcudart.so"
+            link.unlink(missing_ok=True)
+            link.symlink_to(library)
+            return [f"-L{folder}"]
+    return []
+
+
+def run_compiler(
+    command: list[str], log: Path, *, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> None:
     """Run a compiler or linker and keep what it says in `log`.
 
     Raises
@@ -153,12 +261,15 @@ def run_compiler(command: list[str], log: Path) -> None:
     BuildError
         If it fails.
     """
-    run = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    run = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", cwd=cwd, env=env
+    )
     with log.open("a") as file:
         file.write(" ".join(command) + "\n" + run.stdout + run.stderr)
     if run.returncode != 0:
         reason = first_error(run.stdout + run.stderr) or f"it ended with {run.returncode}"
-        raise BuildError(f"the compiler {command[0]} failed: {reason} (all of it: {log})")
+        name = Path(command[0]).name if cwd else command[0]
+        raise BuildError(f"the compiler {name} failed: {reason} (all of it: {log})")
 
 
 def first_error(text: str) -> str:
@@ -401,12 +512,6 @@ def covers(architectures: Iterable[str], capability: tuple[int, int]) -> bool:
         if fits:
             return True
     return False
-
-
-def cuda_flags(architectures: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags for the C++ compiler and for nvcc; the list of architectures is compiled in."""
-    named = f"-DESRGAN_CUDA_ARCHITECTURES={','.join(architectures)}"
-    return [*CXX_FLAGS, named], [*NVCC_FLAGS, named, *gencode_flags(architectures)]
 
 
 def architectures_in(library: Path) -> tuple[str, ...]:
