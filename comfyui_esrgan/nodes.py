@@ -4,12 +4,15 @@ of it in `host`; the work is esrgan_ext's."""
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import esrgan_ext
+from esrgan_ext.errors import OptionError
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import info_of, interpolate, load_model
 
@@ -99,7 +102,7 @@ class UpscaleImage:
         """
         device = host.device()
         upscaler = esrgan_ext.Upscaler(
-            model if denoise < 0 else info_of(model).name,
+            model if denoise < 0 else _origin(model),
             outscale=factor or None,
             denoise=None if denoise < 0 else denoise,
             consistent=consistent,
@@ -108,7 +111,7 @@ class UpscaleImage:
         )
         pixels = image.movedim(-1, 1)
         height, width = pixels.shape[2:]
-        plan = upscaler.plan(tuple(pixels.shape), pixels.numpy().dtype, channel_axis=1)
+        plan = upscaler.plan(tuple(pixels.shape), np.dtype(np.float32), channel_axis=1)
         host.free_memory(plan.work_bytes, device)
         alpha = None if mask is None else _alpha(mask, pixels)
         total = pixels.shape[0] * height * width
@@ -120,6 +123,16 @@ class UpscaleImage:
             else:
                 opacity = upscaler(alpha, progress=progress)[:, 0]
         return colours.clamp(0, 1).movedim(1, -1).contiguous(), opacity.clamp(0, 1)
+
+
+def _origin(model: SRNetwork) -> str | Path:
+    """Where the weights came from: a strength of denoising is a mix of two files."""
+    info = info_of(model)
+    if info.path is None:
+        raise OptionError(
+            f"denoise mixes the files of two models, and {info.name} is no file: set denoise to -1"
+        )
+    return info.path
 
 
 def _alpha(mask: Tensor, pixels: Tensor) -> Tensor:
