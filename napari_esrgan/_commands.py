@@ -101,7 +101,7 @@ def delete_stores(viewer: napari.Viewer) -> None:
     """Delete the results on disk that no layer shows any more, after asking."""
     from napari_esrgan._viewer import layers, notices
     from napari_esrgan._viewer.preferences import preferences
-    from napari_esrgan._window.thread import Runner
+    from napari_esrgan._window.thread import ThreadRunner
     from napari_esrgan._work import stores
     from napari_esrgan._work.wording import size
 
@@ -115,7 +115,7 @@ def delete_stores(viewer: napari.Viewer) -> None:
     names = "\n".join(str(path) for path in unused[:10]) + ("\n…" if len(unused) > 10 else "")
     if not _confirmed(f"Delete {text}, from disk? This cannot be undone.\n\n{names}"):
         return
-    runner = Runner()
+    runner = ThreadRunner()
     _running.append(runner)
     runner.finished.connect(lambda _: notices.show_info(f"deleted {text}"))
     runner.failed.connect(notices.tell)

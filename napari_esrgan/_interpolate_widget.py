@@ -23,10 +23,10 @@ from napari_esrgan._window.model_combo import ModelCombo
 from napari_esrgan._window.plain import guard_wheel, show_advice, wrapped
 from napari_esrgan._window.preview import Preview
 from napari_esrgan._window.run_widget import RunWidget
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work import mixing, models
 from napari_esrgan._work.advice import advice
-from napari_esrgan._work.messages import Outcome
+from napari_esrgan._work.messages import LayerOutcome
 from napari_esrgan._work.request import Mix, UpscaleRequest
 from napari_esrgan._work.sweep import export_animation, frames, sweep
 
@@ -45,7 +45,7 @@ class InterpolateWidget(RunWidget):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self._sweep_mixer = mixing.Mixer()
-        self.file_runner = Runner(self)
+        self.file_runner = ThreadRunner(self)
         self._mismatch: tuple[Mix, str] | None = None
         self.preview = Preview(napari_viewer, self._preview_request, self)
         self.model_a, self.model_b = (ModelCombo(name) for name in models.FIRST_PAIRS[-1])
@@ -199,13 +199,13 @@ class InterpolateWidget(RunWidget):
             return
         steps, mixer = self.steps_spin.value(), self._sweep_mixer
 
-        def job(request: UpscaleRequest, report: Any, cancelled: Any) -> Outcome:
+        def work(request: UpscaleRequest, report: Any, cancelled: Any) -> LayerOutcome:
             try:
                 return sweep(request, steps, mixer, report, cancelled)
             finally:
                 mixer.forget()
 
-        self.start(replace(request, only_shown=True), "sweep", job=job, steps=steps)
+        self.start(replace(request, only_shown=True), "sweep", work=work, steps=steps)
 
     def export(self, path: str) -> None:
         """Write the selected sweep, else the last one, as an animation."""

@@ -39,7 +39,7 @@ from napari_esrgan._window.model_combo import ModelCombo
 from napari_esrgan._window.plain import guard_wheel, label, show_advice, wrapped
 from napari_esrgan._window.run_widget import RunWidget
 from napari_esrgan._window.swipe import Swipe
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work import models
 from napari_esrgan._work.advice import advice
 from napari_esrgan._work.axes import Axes
@@ -73,7 +73,7 @@ class UpscaleWidget(RunWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
-        self._estimate_runner = Runner(self)
+        self._estimate_runner = ThreadRunner(self)
         self._consistency = LayerTask(napari_viewer, self)
         self._live = LayerTask(napari_viewer, self)
         self._labels = LayerTask(napari_viewer, self)

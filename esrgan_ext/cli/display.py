@@ -24,7 +24,7 @@ from rich.progress import (
 from esrgan_ext.cli.errors import readable
 
 if TYPE_CHECKING:
-    from esrgan_ext.inference.batch import Outcome
+    from esrgan_ext.inference.batch import FileOutcome
     from esrgan_ext.inference.folder import FileJob
 
 # Elsewhere than on a terminal an image that takes long says so from time to time.
@@ -38,7 +38,7 @@ class Display(Protocol):
 
     def progress(self, job: FileJob, done: int, total: int) -> bool | None: ...
 
-    def finished(self, outcome: Outcome) -> None: ...
+    def finished(self, outcome: FileOutcome) -> None: ...
 
 
 class LiteralConsole(Console):
@@ -80,7 +80,7 @@ class Lines:
                 f"[{self._numbers[job]}/{self._total}] {job.source}: {percent} %", markup=False
             )
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: FileOutcome) -> None:
         self._finished += 1
         self._out.print(f"[{self._finished}/{self._total}] {summary(outcome)}", markup=False)
 
@@ -111,7 +111,7 @@ class Bars:
         if done >= total:  # what follows is the encoder's
             self._idle.append(self._images.pop(job))
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: FileOutcome) -> None:
         if outcome.job in self._images:  # it failed
             self._idle.append(self._images.pop(outcome.job))
         self._bars.console.print(summary(outcome), markup=False)
@@ -194,7 +194,7 @@ class DownloadBar:
             self._bars.stop()
 
 
-def summary(outcome: Outcome) -> str:
+def summary(outcome: FileOutcome) -> str:
     """One line about a file."""
     job = outcome.job
     if outcome.state == "failed":

@@ -13,7 +13,7 @@ from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
-    from esrgan_ext.inference.batch import Events, Outcome
+    from esrgan_ext.inference.batch import Events, FileOutcome
     from esrgan_ext.inference.folder import FileJob
 
 
@@ -301,7 +301,7 @@ def command(
         )
         if is_auto(model) and any(_may_be_a_photo(job.source) for job in plan.jobs):
             upscalers[0].for_model(PHOTO, load(PHOTO, out))  # downloaded here, with a bar
-        outcomes: list[Outcome] = []
+        outcomes: list[FileOutcome] = []
         try:
             with display.shown(out) as shown:
                 outcomes = batch.run(
@@ -337,11 +337,11 @@ def _may_be_a_photo(path: Path) -> bool:
 class _Counting:
     """Passes everything on to the display, and keeps the outcomes for a run that is cut short."""
 
-    def __init__(self, shown: Events, outcomes: list[Outcome]) -> None:
+    def __init__(self, shown: Events, outcomes: list[FileOutcome]) -> None:
         self.started, self.progress = shown.started, shown.progress
         self._finished, self._outcomes = shown.finished, outcomes
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: FileOutcome) -> None:
         self._outcomes.append(outcome)
         self._finished(outcome)
 
@@ -353,7 +353,7 @@ def _say_skipped(skipped: tuple[FileJob, ...]) -> None:
         say(f"{len(skipped)} results exist: skipped (--overwrite replaces them)")
 
 
-def _report_failures(outcomes: list[Outcome]) -> None:
+def _report_failures(outcomes: list[FileOutcome]) -> None:
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if not failed:
         return

@@ -107,7 +107,7 @@ class FileUpscaler:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FileOutcome:
     """What became of a job; `reason` says why it failed, `note` what was chosen for it."""
 
     job: FileJob
@@ -127,7 +127,7 @@ class Events(Protocol):
     def progress(self, job: FileJob, done: int, total: int) -> bool | None:
         """`done` of `total` input pixels of a job; False stops everything."""
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: FileOutcome) -> None:
         """The result is on disk, or the job has failed."""
 
 
@@ -141,7 +141,7 @@ def run(
     png_level: int = PNG_LEVEL,
     series: int | None = None,
     check: Check | None = None,
-) -> list[Outcome]:
+) -> list[FileOutcome]:
     """Do the jobs; files are read ahead and results are encoded and written behind the network.
 
     Whatever interrupts it (Ctrl-C, `events.progress` returning False), results that are
@@ -159,7 +159,7 @@ def run(
 
     Returns
     -------
-    list of Outcome
+    list of FileOutcome
         One a job, in their order, in which `events.finished` hears of them too.
     """
     if not jobs:
@@ -195,7 +195,7 @@ class _Report:
 
     number: int | None = None
     work: tuple[int, int, queue.SimpleQueue[bool | None]] | None = None
-    outcome: Outcome | None = None
+    outcome: FileOutcome | None = None
     error: BaseException | None = None
 
 
@@ -221,15 +221,15 @@ class _Run:
         self._room = threading.Condition()
         self._limit = _waiting_bytes()
         self._waiting: list[int] = []  # bytes of the results that are being written
-        self._known: dict[int, Outcome] = {}
-        self._told: list[Outcome] = []
+        self._known: dict[int, FileOutcome] = {}
+        self._told: list[FileOutcome] = []
         self._bug: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._work, args=(worker,), name=f"esrgan-{number}")
             for number, worker in enumerate(workers)
         ]
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[FileOutcome]:
         """Run to the end."""
         for _ in self._threads:
             self._read_one_more()
@@ -322,14 +322,14 @@ class _Run:
             raise
         except _EXPECTED as error:
             seconds = time.monotonic() - begin
-            failed = Outcome(job, "failed", _reason(error, job), seconds)
+            failed = FileOutcome(job, "failed", _reason(error, job), seconds)
             self._reports.put(_Report(number, outcome=failed))
             return
         pixels = results[0].pixels
         rows = pixels.ndim - (3 if image.channel_axis is not False else 2)
         size = pixels.shape[rows + 1], pixels.shape[rows]
         seconds = time.monotonic() - begin
-        outcome = Outcome(job, "done", "", seconds, size, results[0].note)
+        outcome = FileOutcome(job, "done", "", seconds, size, results[0].note)
         nbytes = sum(result.pixels.nbytes for result in results)
         with self._room:
             self._room.wait_for(
@@ -341,7 +341,7 @@ class _Run:
         if nbytes > self._limit:
             writing.exception()
 
-    def _written(self, number: int, outcome: Outcome, nbytes: int, done: Future[None]) -> None:
+    def _written(self, number: int, outcome: FileOutcome, nbytes: int, done: Future[None]) -> None:
         error = done.exception()
         if error is not None:
             reason = _reason(error, outcome.job)

@@ -203,7 +203,7 @@ def _plan(
     naming: Naming,
     recursive: bool,
     overwrite: bool,
-) -> folder.Plan:
+) -> folder.FilePlan:
     factor = float(upscaler.scale) if upscaler.outscale is None else upscaler.outscale
     return folder.plan(
         Path(source),
@@ -233,7 +233,7 @@ class _Feed:
             return None
         return self._progress(job.source, done, total)
 
-    def finished(self, outcome: batch.Outcome) -> None:
+    def finished(self, outcome: batch.FileOutcome) -> None:
         failed = outcome.state == "failed"
         self.results.put(
             FileResult(

@@ -54,7 +54,7 @@ class FileJob:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilePlan:
     """What is to be done, and the jobs whose results exist already."""
 
     jobs: tuple[FileJob, ...]
@@ -69,7 +69,7 @@ def plan(
     recursive: bool = False,
     overwrite: bool = False,
     factor: float = 4.0,
-) -> Plan:
+) -> FilePlan:
     """Settle which files are upscaled, and where each result goes.
 
     Parameters
@@ -123,7 +123,7 @@ def plan(
     todo = tuple(job for job in jobs if job not in present)
     if todo:
         _require_writable(target if target.is_dir() or source.is_dir() else todo[0].target.parent)
-    return Plan(todo, tuple(job for job in jobs if job in present))
+    return FilePlan(todo, tuple(job for job in jobs if job in present))
 
 
 def images_below(

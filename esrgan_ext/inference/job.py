@@ -17,7 +17,7 @@ OnTile = Callable[[np.ndarray, tuple[int | slice, ...]], None]
 
 
 @dataclass(frozen=True)
-class Job:
+class ImageJob:
     """One call of an Upscaler: what comes in, where it goes.
 
     `region` is the part of each image that is upscaled, `result_layout` the axes and the size of

@@ -18,7 +18,7 @@ _PROBE_RUNS = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What an `Upscaler` would do for one array.
 
     Attributes

@@ -12,7 +12,7 @@ import torch
 from esrgan_ext.errors import OutOfMemory, UpscaleCancelled
 from esrgan_ext.inference.arrays import Layout
 from esrgan_ext.inference.engine import Engine, is_out_of_memory
-from esrgan_ext.inference.job import Job
+from esrgan_ext.inference.job import ImageJob
 from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
 from esrgan_ext.inference.windows import WindowGeometry, window_pieces
 
@@ -79,12 +79,12 @@ class TileLoop:
     def __init__(self, engines: Sequence[Engine], overlap: int) -> None:
         self.engines, self._engine, self._overlap = tuple(engines), engines[0], overlap
 
-    def run(self, job: Job, tile: int | None) -> None:
+    def run(self, job: ImageJob, tile: int | None) -> None:
         """Do a job; what does not fit into memory is halved, and so is all that follows there.
 
         Parameters
         ----------
-        job : Job
+        job : ImageJob
         tile : int or None
             The side of the tiles in pixels of the image; None for what fits into memory.
 
@@ -109,7 +109,7 @@ class TileLoop:
         else:
             self._share(workers, work, job, tile)
 
-    def _share(self, workers: Sequence[Engine], work: _Work, job: Job, tile: int) -> None:
+    def _share(self, workers: Sequence[Engine], work: _Work, job: ImageJob, tile: int) -> None:
         """Several engines, each in a thread; those on the CPU share its threads."""
         on_cpu = sum(engine.device.is_cpu for engine in workers)
         threads = max(1, torch.get_num_threads() // max(1, on_cpu))
@@ -135,7 +135,7 @@ class TileLoop:
         for error in sorted(found, key=lambda error: isinstance(error, _Stopped)):
             raise error
 
-    def _do(self, engine: Engine, work: _Work, job: Job, tile: int) -> None:
+    def _do(self, engine: Engine, work: _Work, job: ImageJob, tile: int) -> None:
         """Do tiles until there are none left."""
         most = len(job.layout.images())  # members of a batch
         while (item := work.take()) is not None:
@@ -204,7 +204,7 @@ class TileLoop:
         return max(1, limit // window_pixels)
 
     def _try_tile(
-        self, engine: Engine, work: _Work, job: Job, members: Members, core: Rect
+        self, engine: Engine, work: _Work, job: ImageJob, members: Members, core: Rect
     ) -> bool:
         """Do one tile of a batch of images; False where memory ran out."""
         try:
@@ -215,7 +215,9 @@ class TileLoop:
             return False  # after this the traceback, and with it the tensors, can be freed
         return True
 
-    def _do_tile(self, engine: Engine, work: _Work, job: Job, members: Members, core: Rect) -> None:
+    def _do_tile(
+        self, engine: Engine, work: _Work, job: ImageJob, members: Members, core: Rect
+    ) -> None:
         layout = job.layout
         source_window, size = self.window(core, layout), (layout.height, layout.width)
         runs = 8 if job.std is not None else 1
@@ -245,6 +247,6 @@ class TileLoop:
                 job.write(members, piece)
 
 
-def _ordered(job: Job, tile: int) -> list[Rect]:
+def _ordered(job: ImageJob, tile: int) -> list[Rect]:
     cores = split(job.region, tile)
     return cores if job.start is None else nearest_first(cores, job.start)

@@ -23,9 +23,9 @@ from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.denoising import channel_strengths, follows_noise
 from esrgan_ext.inference.devices import Device, choose_devices
 from esrgan_ext.inference.engine import Engine
-from esrgan_ext.inference.job import Job, OnTile
+from esrgan_ext.inference.job import ImageJob, OnTile
 from esrgan_ext.inference.options import OptionValues, UpscaleOptions
-from esrgan_ext.inference.plan import Plan
+from esrgan_ext.inference.plan import RunPlan
 from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.samples import has_empty_channel
@@ -362,7 +362,7 @@ class Upscaler:
         dtype: np.dtype,
         *,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
-    ) -> Plan:
+    ) -> RunPlan:
         """What a run on an array of that shape and dtype would take, without running it.
 
         Raises
@@ -382,7 +382,7 @@ class Upscaler:
         cores = split(Rect(0, layout.height, 0, layout.width), tile)
         windows = [self._tiles.window(core, layout) for core in cores]
         macs = sum(self._engine.macs(w.height, w.width, layout.channels_per_image) for w in windows)
-        return Plan(
+        return RunPlan(
             output_shape=output_shape,
             output_bytes=output_bytes,
             tile=tile,
@@ -562,7 +562,7 @@ class Upscaler:
             and not (return_std or self.options.consistent)
             and self._engine.converts(pixels.dtype, layout.channels_per_image)
         )
-        job = Job(
+        job = ImageJob(
             image=pixels,
             out=out,
             layout=layout,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from esrgan_ext.training.validation import Pair
+from esrgan_ext.training.validation import ValidationPair
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Report:
     def step(self, report: StepReport, steps_per_second: float) -> None: ...
 
     def validated(
-        self, step: int, psnr: float, pairs: Sequence[Pair], images: Sequence[np.ndarray]
+        self, step: int, psnr: float, pairs: Sequence[ValidationPair], images: Sequence[np.ndarray]
     ) -> None: ...
 
     def rolled_back(self, failed: int, resumed: int) -> None: ...
@@ -70,7 +70,7 @@ class Lines(Report):
         )
 
     def validated(
-        self, step: int, psnr: float, pairs: Sequence[Pair], images: Sequence[np.ndarray]
+        self, step: int, psnr: float, pairs: Sequence[ValidationPair], images: Sequence[np.ndarray]
     ) -> None:
         self._psnr = f"  PSNR {psnr:.2f} dB at {step}"
         self._say(f"step {step}: PSNR-Y {psnr:.3f} dB on {len(pairs)} images")
@@ -104,7 +104,7 @@ class JsonLog(Report):
         )
 
     def validated(
-        self, step: int, psnr: float, pairs: Sequence[Pair], images: Sequence[np.ndarray]
+        self, step: int, psnr: float, pairs: Sequence[ValidationPair], images: Sequence[np.ndarray]
     ) -> None:
         self._write(step=step, psnr_y=round(psnr, 4))
 
@@ -123,7 +123,7 @@ class Several(Report):
             r.step(report, steps_per_second)
 
     def validated(
-        self, step: int, psnr: float, pairs: Sequence[Pair], images: Sequence[np.ndarray]
+        self, step: int, psnr: float, pairs: Sequence[ValidationPair], images: Sequence[np.ndarray]
     ) -> None:
         for r in self._reports:
             r.validated(step, psnr, pairs, images)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from esrgan_ext.training.reports import Report, StepReport
-from esrgan_ext.training.validation import Pair
+from esrgan_ext.training.validation import ValidationPair
 
 # Panels are centre crops of the first images: more would make the event files grow by the hour.
 PANELS = 4
@@ -48,7 +48,7 @@ class TensorBoard(Report):
         self._writer.add_scalar("steps per second", steps_per_second, report.step)
 
     def validated(
-        self, step: int, psnr: float, pairs: Sequence[Pair], images: Sequence[np.ndarray]
+        self, step: int, psnr: float, pairs: Sequence[ValidationPair], images: Sequence[np.ndarray]
     ) -> None:
         self._writer.add_scalar("validation/PSNR-Y", psnr, step)
         for pair, sr in list(zip(pairs, images, strict=True))[:PANELS]:
@@ -60,7 +60,7 @@ class TensorBoard(Report):
         self._writer.close()
 
 
-def side_by_side(pair: Pair, sr: np.ndarray) -> np.ndarray:
+def side_by_side(pair: ValidationPair, sr: np.ndarray) -> np.ndarray:
     """LR, SR and HR of the image's centre, shape (h, 3 * w, 3), uint8."""
     height, width = pair.hr.shape[:2]
     lr = cv2.resize(pair.lr, (width, height), interpolation=cv2.INTER_NEAREST)

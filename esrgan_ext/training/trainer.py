@@ -32,7 +32,7 @@ from esrgan_ext.training.reports import Report, StepReport
 from esrgan_ext.training.resident import ResidentPatches
 from esrgan_ext.training.schedule import learning_rate
 from esrgan_ext.training.steps import Gradients, ResidentSteps, own_random_numbers, paired
-from esrgan_ext.training.validation import Pair, validate
+from esrgan_ext.training.validation import ValidationPair, validate
 from esrgan_ext.weights import save_model
 
 #: Rollbacks after which a run gives up, if no checkpoint was written between them.
@@ -102,7 +102,7 @@ class Trainer:
     objective : PixelObjective
     images : PackedImages or ResidentPatches
         Packed: a loader draws patches. Resident: they are drawn on the device.
-    validation : list of Pair
+    validation : list of ValidationPair
         Empty for none.
     group : Group
     report : Report
@@ -121,7 +121,7 @@ class Trainer:
         generator: SRNetwork,
         objective: PixelObjective,
         images: PackedImages | ResidentPatches,
-        validation: list[Pair],
+        validation: list[ValidationPair],
         group: Group,
         report: Report,
     ) -> None:

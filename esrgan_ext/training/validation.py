@@ -16,7 +16,7 @@ from esrgan_ext.training.pack import image_files, rgb8
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ValidationPair:
     """An image to validate on: name, LR and HR pixels (uint8 RGB), and whether it is gray."""
 
     name: str
@@ -25,7 +25,7 @@ class Pair:
     gray: bool
 
 
-def validation_pairs(folder: Path, scale: int) -> list[Pair]:
+def validation_pairs(folder: Path, scale: int) -> list[ValidationPair]:
     """HR images of a folder, cut to a multiple of the scale, with their bicubic LR images.
 
     Raises
@@ -37,7 +37,7 @@ def validation_pairs(folder: Path, scale: int) -> list[Pair]:
     for path in image_files([folder]):
         hr = crop_to_multiple(rgb8(read_image(path)), scale)
         gray = bool((hr[..., :1] == hr).all())
-        pairs.append(Pair(path.stem, downscale(hr, scale), hr, gray))
+        pairs.append(ValidationPair(path.stem, downscale(hr, scale), hr, gray))
     return pairs
 
 
@@ -52,7 +52,7 @@ def upscaled(network: SRNetwork, lr: np.ndarray) -> np.ndarray:
     return y.permute(1, 2, 0).cpu().numpy()
 
 
-def validate(network: SRNetwork, pairs: list[Pair]) -> tuple[float, list[np.ndarray]]:
+def validate(network: SRNetwork, pairs: list[ValidationPair]) -> tuple[float, list[np.ndarray]]:
     """Mean PSNR on Y (a border of `scale` pixels cut), and the upscaled images.
 
     The network is left in the mode, training or not, that it came in.

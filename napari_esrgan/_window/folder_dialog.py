@@ -26,7 +26,7 @@ from napari_esrgan._viewer import notices
 from napari_esrgan._window.dock import form_layout
 from napari_esrgan._window.plain import wrapped
 from napari_esrgan._window.run_panel import RunPanel
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work.messages import Cancelled, FileDone, FolderOutcome, Report, State
 from napari_esrgan._work.request import FolderRequest
 
@@ -62,7 +62,7 @@ class FolderRun(QObject):
     def __init__(self, job: FolderJob, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._job = job
-        self._runner = Runner(self)
+        self._runner = ThreadRunner(self)
         self._runner.reported.connect(self._on_report)
         self._runner.finished.connect(self._on_finished)
         self._runner.failed.connect(self._on_failed)

@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_esrgan._viewer import layers, notices
 from napari_esrgan._window.layer_adder import LayerAdder
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work.messages import Cancelled, Report
 
 
@@ -52,7 +52,7 @@ class LayerTask(QObject):
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._runner = Runner(self)
+        self._runner = ThreadRunner(self)
         self._runner.finished.connect(self._on_finished)
         self._runner.failed.connect(self._on_failed)
         self._runner.cancelled.connect(self._end)

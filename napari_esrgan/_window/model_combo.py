@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QToolButton, QWi
 from esrgan_ext.weights.catalogue import FAITHFUL
 from napari_esrgan._viewer import notices
 from napari_esrgan._window.plain import shrinkable, tip
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work.advice import GROUPS
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ModelCombo(QWidget):
 
     def __init__(self, first: str) -> None:
         super().__init__()
-        self._file_runner = Runner(self)
+        self._file_runner = ThreadRunner(self)
         self._file_runner.finished.connect(self._on_file)
         self._file_runner.failed.connect(self._on_file_error)
         self._next_file: str | None = None

@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_esrgan._viewer import layers
 from napari_esrgan._window.layer_adder import LayerAdder
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work import mixing
 from napari_esrgan._work.request import Mix, UpscaleRequest
 from napari_esrgan._work.wording import describe_progress
@@ -51,7 +51,7 @@ class Preview(QObject):
         super().__init__(parent)
         self._viewer, self._request = viewer, request
         self._mixer = mixing.Mixer()
-        self.runner = Runner(self)
+        self.runner = ThreadRunner(self)
         self.runner.reported.connect(self._on_report)
         self.runner.finished.connect(self._on_finished)
         self.runner.failed.connect(self._on_failed)

@@ -1,4 +1,4 @@
-"""One upscaling run in a viewer: starts the job, shows the result, undoes what a cancel undoes.
+"""One upscaling run in a viewer: starts the work, shows the result, undoes what a cancel undoes.
 
 Used by the widgets and by the menu commands alike. Lives on the GUI thread; every slot is short.
 """
@@ -14,9 +14,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_esrgan._viewer import layers, notices
 from napari_esrgan._window.layer_adder import LayerAdder, Selected, select, selected
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work.garbage import set_old_objects_aside, take_old_objects_back
-from napari_esrgan._work.messages import Appear, Outcome, Progress, State
+from napari_esrgan._work.messages import Appear, LayerOutcome, Progress, State
 from napari_esrgan._work.request import UpscaleRequest
 from napari_esrgan._work.result import MULTISCALE_SIDE, Result
 
@@ -25,7 +25,7 @@ REFRESH_SECONDS, LARGE_REFRESH_SECONDS = 0.2, 1.0
 
 _RESULT_REMOVED = "the growing result was removed; its upscaling was stopped"
 
-Job = Callable[[UpscaleRequest, Callable[[Any], None], Callable[[], bool]], Outcome]
+Work = Callable[[UpscaleRequest, Callable[[Any], None], Callable[[], bool]], LayerOutcome]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Run:
         The result's layer once it is shown, and what it shows.
     appear : Appear or None
         The thread waits for its layer to be shown.
-    outcome : Outcome or None
+    outcome : LayerOutcome or None
         The thread is done, and its layer is not shown yet.
     then : callable or None
         To be done when it is shown.
@@ -78,7 +78,7 @@ class _Run:
     layer: Any = None
     result: Result | None = None
     appear: Appear | None = None
-    outcome: Outcome | None = None
+    outcome: LayerOutcome | None = None
     then: Callable[[], None] | None = None
     reason: str = ""
     pieces: int = 0
@@ -108,7 +108,7 @@ class UpscaleController(QObject):
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._runner = Runner(self)
+        self._runner = ThreadRunner(self)
         self._runner.reported.connect(self._on_report)
         self._runner.finished.connect(self._on_finished)
         self._runner.failed.connect(self._on_failed)
@@ -135,7 +135,7 @@ class UpscaleController(QObject):
         layer: Any,
         request: UpscaleRequest,
         model_name: str,
-        job: Job,
+        work: Work,
         steps: int | None = None,
         look: dict[str, Any] | None = None,
     ) -> None:
@@ -148,7 +148,7 @@ class UpscaleController(QObject):
         request : UpscaleRequest
         model_name : str
             For the result's name.
-        job : callable
+        work : callable
             What runs in the thread.
         steps : int or None
             The result has a further first axis of so many alphas from 0 to 1.
@@ -169,8 +169,8 @@ class UpscaleController(QObject):
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
         layer.events.data.connect(self._on_source_changed)
 
-        def function(report: Callable[[Any], None], cancelled: Callable[[], bool]) -> Outcome:
-            return job(request, report, cancelled)
+        def function(report: Callable[[Any], None], cancelled: Callable[[], bool]) -> LayerOutcome:
+            return work(request, report, cancelled)
 
         self._runner.start(function, name="esrgan-upscale")
 
@@ -262,7 +262,7 @@ class UpscaleController(QObject):
             run.layer.refresh(thumbnail=False, highlight=False, extent=False)
             run.refreshed = time.monotonic()
 
-    def _on_finished(self, outcome: Outcome) -> None:
+    def _on_finished(self, outcome: LayerOutcome) -> None:
         run = self._run
         assert run is not None
         if run.layer is not None:
@@ -273,7 +273,7 @@ class UpscaleController(QObject):
         if not self._adder.busy:
             self._show(run, outcome.result)
 
-    def _complete(self, run: _Run, outcome: Outcome) -> None:
+    def _complete(self, run: _Run, outcome: LayerOutcome) -> None:
         """The result is in the viewer: say what made it."""
         run.layer.metadata[layers.METADATA_KEY] = {
             "source": run.source.name,

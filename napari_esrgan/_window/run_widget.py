@@ -10,10 +10,10 @@ from typing import Any
 from napari_esrgan._viewer import notices
 from napari_esrgan._viewer.preferences import preferences
 from napari_esrgan._window.dock import DockedWidget
-from napari_esrgan._window.run import Job, UpscaleController
+from napari_esrgan._window.run import UpscaleController, Work
 from napari_esrgan._window.run_panel import RunPanel
 from napari_esrgan._window.source_form import SourceForm
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work import models
 from napari_esrgan._work.request import UpscaleRequest
 from napari_esrgan._work.upscale import run_upscale
@@ -39,7 +39,7 @@ class RunWidget(DockedWidget):
         self.controller = UpscaleController(viewer, self)
         self.source = SourceForm(viewer, preferences(), self)
         self.panel = RunPanel(self.controller)
-        self._inventory_runner = Runner(self)
+        self._inventory_runner = ThreadRunner(self)
         self._inventory_runner.finished.connect(self._on_inventory)
         self._inventory_runner.failed.connect(notices.tell)
 
@@ -70,12 +70,12 @@ class RunWidget(DockedWidget):
         self,
         request: UpscaleRequest,
         label: str,
-        job: Job = run_upscale,
+        work: Work = run_upscale,
         steps: int | None = None,
         look: dict[str, Any] | None = None,
     ) -> None:
         """Begin a run on the chosen layer, as `UpscaleController.start` does."""
-        self.controller.start(self.source.layer, request, label, job, steps, look)
+        self.controller.start(self.source.layer, request, label, work, steps, look)
         self.panel.started()
         self._set_enabled()
 

@@ -65,7 +65,7 @@ def _work(mailbox: _Mailbox, function: Function) -> None:
         mailbox.ended = True
 
 
-class Runner(QObject):
+class ThreadRunner(QObject):
     """One piece of work at a time.
 
     Signals

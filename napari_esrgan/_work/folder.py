@@ -18,7 +18,7 @@ from napari_esrgan._work.messages import (
     Cancelled,
     FileDone,
     FolderOutcome,
-    Outcome,
+    LayerOutcome,
     Progress,
     Report,
     stop_if,
@@ -152,7 +152,7 @@ def _one(
 
 def _upscaled(
     request: FolderRequest, image: ImageFile, report: Report, cancelled: Cancelled
-) -> tuple[OmeImage, Outcome]:
+) -> tuple[OmeImage, LayerOutcome]:
     """The result as it is written, and what there is to know of it."""
     labels, scale, units = _axes_of(image)
     colours = image.channel_axis is not False

@@ -95,7 +95,7 @@ class Appear:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LayerOutcome:
     """The end of a run that succeeded.
 
     Attributes

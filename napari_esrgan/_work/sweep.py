@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_esrgan._work.messages import Cancelled, Outcome, Progress, Report, Status, stop_if
+from napari_esrgan._work.messages import Cancelled, LayerOutcome, Progress, Report, Status, stop_if
 from napari_esrgan._work.mixing import Mixer
 from napari_esrgan._work.request import Mix, UpscaleRequest
 from napari_esrgan._work.result import make_result
@@ -17,18 +17,18 @@ from napari_esrgan._work.upscale import run_upscale
 
 def sweep(
     request: UpscaleRequest, steps: int, mixer: Mixer, report: Report, cancelled: Cancelled
-) -> Outcome:
+) -> LayerOutcome:
     """The plane on show at every alpha from 0 to 1, along a new first axis.
 
     Returns
     -------
-    Outcome
+    LayerOutcome
         Its result has shape (steps, ...): the axes of the layer, those that are not space of
         length 1.
     """
     mix = request.model
     assert isinstance(mix, Mix)
-    outcome: Outcome | None = None
+    outcome: LayerOutcome | None = None
     result = None
     notes: dict[str, None] = {}
     try:
@@ -83,7 +83,7 @@ def sweep(
     assert outcome is not None
     assert result is not None
     provenance = {**outcome.provenance, "sweep": [0.0, 1.0, steps]}
-    return Outcome(result, provenance, tuple(notes))
+    return LayerOutcome(result, provenance, tuple(notes))
 
 
 def frames(stack: np.ndarray, limits: tuple[float, float], rgb: bool) -> list[np.ndarray]:

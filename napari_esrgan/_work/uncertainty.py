@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from napari_esrgan._work.messages import Cancelled, Outcome, Progress, Report, Status
+from napari_esrgan._work.messages import Cancelled, LayerOutcome, Progress, Report, Status
 from napari_esrgan._work.prepare import (
     channel_ranges,
     denoised,
@@ -18,7 +18,7 @@ from napari_esrgan._work.request import UpscaleRequest
 from napari_esrgan._work.result import MemoryResult
 
 
-def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> Outcome:
+def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> LayerOutcome:
     """The spread over the 8 flips and rotations, of the plane on show.
 
     Parameters
@@ -29,7 +29,7 @@ def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelle
 
     Returns
     -------
-    Outcome
+    LayerOutcome
         Its result is float32, in the layer's units: the standard deviation at each pixel, of RGB
         the largest of the three. The axes of the layer, those that are not space of length 1.
 
@@ -66,4 +66,4 @@ def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelle
         spread = spread.max(-1)
     result.array[:] = np.expand_dims(axes.turned(spread), axes.outer)
     about = {"of": "standard deviation over the 8 flips and rotations", "model": str(request.model)}
-    return Outcome(result, {"uncertainty": about})
+    return LayerOutcome(result, {"uncertainty": about})

@@ -20,7 +20,7 @@ from napari_esrgan._work.labels import nearest
 from napari_esrgan._work.messages import (
     Appear,
     Cancelled,
-    Outcome,
+    LayerOutcome,
     Progress,
     Report,
     Status,
@@ -51,7 +51,7 @@ def run_upscale(
     report: Report,
     cancelled: Cancelled,
     network: SRNetwork | None = None,
-) -> Outcome:
+) -> LayerOutcome:
     """Upscale what is asked for.
 
     Parameters
@@ -112,7 +112,7 @@ def run_upscale(
     models.learn_speed(upscaler, plan.macs * len(request.planes), work.seconds)
     notes = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RuntimeWarning))
     provenance = _provenance(request, upscaler, ranges, tile, taken, result)
-    return Outcome(result, provenance, tuple(notes))
+    return LayerOutcome(result, provenance, tuple(notes))
 
 
 class _Work:

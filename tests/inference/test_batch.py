@@ -11,7 +11,7 @@ import pytest
 
 from esrgan_ext.errors import OutOfMemory, UpscaleCancelled
 from esrgan_ext.inference import batch
-from esrgan_ext.inference.batch import FileUpscaler, Outcome, Upscaled
+from esrgan_ext.inference.batch import FileOutcome, FileUpscaler, Upscaled
 from esrgan_ext.inference.files import ImageFile, Metadata, read_image, write_image
 from esrgan_ext.inference.folder import FileJob
 from esrgan_ext.inference.upscaler import Upscaler
@@ -26,7 +26,7 @@ class Heard:
     """Records what it is told."""
 
     def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[FileOutcome] = []
         self.starts: list[tuple[str, int, int]] = []
         self.threads: set[int] = set()
 
@@ -37,7 +37,7 @@ class Heard:
     def progress(self, job: FileJob, done: int, total: int) -> None:
         self.threads.add(threading.get_ident())
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: FileOutcome) -> None:
         self.threads.add(threading.get_ident())
         self.outcomes.append(outcome)
 

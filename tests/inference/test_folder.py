@@ -22,7 +22,7 @@ def image(path: Path, channels: int = 3, dtype: type = np.uint8, side: int = 6) 
     return path
 
 
-def targets(plan: folder.Plan, base: Path) -> dict[str, str]:
+def targets(plan: folder.FilePlan, base: Path) -> dict[str, str]:
     return {
         job.source.name: job.target.relative_to(base).as_posix()
         for job in (*plan.jobs, *plan.skipped)

@@ -17,7 +17,7 @@ from esrgan_ext.errors import DownloadError, OutOfMemory
 from esrgan_ext.weights.catalogue import CATALOGUE, FAITHFUL
 from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._window import run as controller_module
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work import upscale
 from napari_esrgan._work.advice import GROUPS
 from napari_esrgan._work.axes import ROLES, Axes
@@ -736,8 +736,8 @@ def test_every_part_of_the_form_is_reached_by_tab(make_widget, viewer):
 
 def test_a_form_that_is_closed_at_once_leaves_nothing_running(qtbot, viewer, monkeypatch):
     """Its work waits for the first drawing, and the form may be gone by then, or go just then."""
-    launch = Runner._launch
-    monkeypatch.setattr(Runner, "_launch", lambda *args: (gc.collect(), launch(*args)))
+    launch = ThreadRunner._launch
+    monkeypatch.setattr(ThreadRunner, "_launch", lambda *args: (gc.collect(), launch(*args)))
     refs = []
     for _ in range(6):
         widget = UpscaleWidget(viewer)

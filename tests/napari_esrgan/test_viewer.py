@@ -21,7 +21,7 @@ from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._viewer.preferences import preferences
 from napari_esrgan._window.layer_adder import LayerAdder
 from napari_esrgan._window.run_panel import RunPanel
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work import upscale
 from tests.napari_esrgan.conftest import held_bytes
 from tests.napari_esrgan.test_upscale_widget import snapshot
@@ -240,7 +240,7 @@ def largest_gap(qtbot, until) -> float:
 def slots(monkeypatch) -> list[float]:
     """How long each call of the plugin by Qt's event loop takes, napari's part included.
 
-    Whatever threads report comes through `Runner._poll`, layers through `LayerAdder._step`.
+    Whatever threads report comes through `ThreadRunner._poll`, layers through `LayerAdder._step`.
     """
     taken: list[float] = []
 
@@ -255,7 +255,7 @@ def slots(monkeypatch) -> list[float]:
         return call
 
     for owner, name in (
-        (Runner, "_poll"),
+        (ThreadRunner, "_poll"),
         (LayerAdder, "_step"),
         (UpscaleWidget, "run"),
         (UpscaleWidget, "_estimate"),

@@ -87,7 +87,7 @@ def test_the_key_depends_on_devices_nvcc_torch_and_the_sources_of_its_own_librar
     shutil.copytree(extension.source_folder(), csrc)
 
     def key(cuda_version: str = "13.0", capability: tuple[int, int] = (8, 0)) -> str:
-        return jit.cuda_recipe(csrc, cuda_version, [capability]).key
+        return jit.cuda_build(csrc, cuda_version, [capability]).key
 
     keys = [key(capability=(9, 0)), key("13.1"), key()]
     cpu = jit.cpu_key(csrc)
@@ -330,10 +330,10 @@ def test_any_character_in_the_paths_of_sources_cache_and_toolkit(monkeypatch, tm
             source.unlink()
     if torch.version.cuda is None:  # has neither these libraries nor a header of definitions
         monkeypatch.setattr(toolchain, "TORCH_LIBRARIES", ["c10", "torch_cpu", "torch_python"])
-    recipe = jit.cuda_recipe(csrc, "13.0", [(8, 0), (9, 0)])
-    assert recipe.toolkit.home == home
+    build = jit.cuda_build(csrc, "13.0", [(8, 0), (9, 0)])
+    assert build.toolkit.home == home
     monkeypatch.setattr(jit, "_import", lambda name, library: library)
-    library = jit.built_cuda(recipe)
+    library = jit.built_cuda(build)
     assert toolchain.architectures_in(library) == ("80", "90a")
     # The kernels' machine code for both, and the runtime that they are linked with.
     content = library.read_bytes()
@@ -344,10 +344,10 @@ def test_any_character_in_the_paths_of_sources_cache_and_toolkit(monkeypatch, tm
 def test_the_real_sources_build_and_load(monkeypatch, tmp_path):
     """With a torch that has CUDA, on a machine with or without a GPU: everything but a launch."""
     try:
-        recipe = jit.cuda_recipe(extension.source_folder(), torch.version.cuda, [(8, 0)])
+        build = jit.cuda_build(extension.source_folder(), torch.version.cuda, [(8, 0)])
     except toolchain.BuildError as error:
         pytest.skip(str(error))
-    module = jit.built_cuda(recipe)
+    module = jit.built_cuda(build)
     assert module.build_info()["architectures"] == "80"
     assert toolchain.architectures_in(Path(module.__file__)) == ("80",)
     for name in ("dense_block", "rrdbnet_pack", "rrdbnet", "rrdbnet_into"):

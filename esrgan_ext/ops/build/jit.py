@@ -31,7 +31,7 @@ _under_way: str | None = None  # the notice of the build that runs
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Build:
     """How the CUDA operators are made for this machine.
 
     Attributes
@@ -50,7 +50,7 @@ class Recipe:
     toolkit: CudaToolkit
 
 
-def cuda_recipe(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, int]]) -> Recipe:
+def cuda_build(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, int]]) -> Build:
     """How to build the CUDA operators for devices of these compute capabilities.
 
     Raises
@@ -65,7 +65,7 @@ def cuda_recipe(csrc: Path, torch_cuda: str, capabilities: Sequence[tuple[int, i
     flags = [*toolchain.TORCH_FLAGS, *toolchain.NVCC_FLAGS, *architectures]
     machine = [*_version(compiler), torch_cuda, toolkit.version_text, *flags]
     key = "cuda-" + _key(csrc, toolchain.cuda_inputs(csrc), machine)
-    return Recipe(csrc, key, architectures, toolkit)
+    return Build(csrc, key, architectures, toolkit)
 
 
 def built_cpu(csrc: Path) -> Path:
@@ -76,15 +76,15 @@ def built_cpu(csrc: Path) -> Path:
     BuildError
         If there is no C++ compiler, it fails, or the cache folder cannot be written.
     """
-    build = cache_folder() / cpu_key(csrc)
-    library = build / toolchain.CPU_LIBRARY
-    if not (build / _FINISHED).is_file():
-        with _building(build) as finished:
+    folder = cache_folder() / cpu_key(csrc)
+    library = folder / toolchain.CPU_LIBRARY
+    if not (folder / _FINISHED).is_file():
+        with _building(folder) as finished:
             if not finished:
                 notice = "compiling the CPU kernels for this machine (once, about half a minute)"
                 with _notice(notice):
-                    toolchain.compile_cpu(csrc, library, build)
-                _finish(build)
+                    toolchain.compile_cpu(csrc, library, folder)
+                _finish(folder)
     return library
 
 
@@ -95,8 +95,8 @@ def cpu_key(csrc: Path) -> str:
     return f"cpu-{platform.machine()}-{_digest(csrc, toolchain.cpu_inputs(csrc), machine)}"
 
 
-def built_cuda(recipe: Recipe) -> ModuleType:
-    """The module that a recipe makes, out of the cache or compiled now.
+def built_cuda(build: Build) -> ModuleType:
+    """The module that a build makes, out of the cache or compiled now.
 
     Raises
     ------
@@ -105,39 +105,39 @@ def built_cuda(recipe: Recipe) -> ModuleType:
     Exception
         Whatever the file system comes up with.
     """
-    build = cache_folder() / recipe.key
-    library = build / f"{_CUDA_MODULE}.so"
-    if not (build / _FINISHED).is_file():
-        with _building(build) as finished:
+    folder = cache_folder() / build.key
+    library = folder / f"{_CUDA_MODULE}.so"
+    if not (folder / _FINISHED).is_file():
+        with _building(folder) as finished:
             if not finished:
-                names = ", ".join(recipe.architectures)
+                names = ", ".join(build.architectures)
                 with _notice(f"compiling the CUDA kernels for {names} (once, a minute or two)"):
                     toolchain.compile_cuda(
-                        recipe.csrc,
+                        build.csrc,
                         library,
-                        build,
+                        folder,
                         module=_CUDA_MODULE,
-                        toolkit=recipe.toolkit,
-                        architectures=recipe.architectures,
+                        toolkit=build.toolkit,
+                        architectures=build.architectures,
                         torch=Path(torch.__file__).parent,
                     )
-                _finish(build)
+                _finish(folder)
     return _import(_CUDA_MODULE, library)
 
 
 @contextlib.contextmanager
-def _building(build: Path) -> Iterator[bool]:
+def _building(folder: Path) -> Iterator[bool]:
     """Hold the folder of a build; yields whether another process has finished it meanwhile."""
     try:
-        build.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(build, error) from error
-    with _exclusive(build / "building"):
-        yield (build / _FINISHED).is_file()
+        raise _unwritable(folder, error) from error
+    with _exclusive(folder / "building"):
+        yield (folder / _FINISHED).is_file()
 
 
-def _finish(build: Path) -> None:
-    (build / _FINISHED).write_text(time.strftime("%Y-%m-%d %H:%M:%S\n"))
+def _finish(folder: Path) -> None:
+    (folder / _FINISHED).write_text(time.strftime("%Y-%m-%d %H:%M:%S\n"))
 
 
 def cache_folder() -> Path:

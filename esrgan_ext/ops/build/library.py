@@ -130,8 +130,8 @@ def _find_cuda() -> tuple[ModuleType | None, str]:
     try:
         module, how = _prebuilt_cuda(capabilities), "prebuilt"
         if module is None:
-            recipe = jit.cuda_recipe(_sources(), torch.version.cuda, capabilities)
-            module, how = jit.built_cuda(recipe), "JIT"
+            build = jit.cuda_build(_sources(), torch.version.cuda, capabilities)
+            module, how = jit.built_cuda(build), "JIT"
     except BuildError as error:
         _warn_cuda(str(error), "")
         return None, str(error)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from napari_esrgan._window.thread import Runner
+from napari_esrgan._window.thread import ThreadRunner
 
 
 def test_work_that_is_cancelled_before_it_begins_does_not(qtbot):
-    runner, ran = Runner(), []
+    runner, ran = ThreadRunner(), []
     runner.start_soon(lambda *_: ran.append(1))
     with qtbot.waitSignal(runner.cancelled, timeout=5000):
         runner.cancel()

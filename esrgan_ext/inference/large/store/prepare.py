@@ -1,4 +1,4 @@
-"""From a source and options to a `Job`, and whether an unfinished result belongs to them."""
+"""From a source and options to a `StoreJob`, and whether an unfinished result belongs to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from esrgan_ext.inference.large.images.source import Source
 from esrgan_ext.inference.large.sizes import Needs
 from esrgan_ext.inference.large.store import pyramid
 from esrgan_ext.inference.large.store.options import StoreOptions, within
-from esrgan_ext.inference.large.store.tasks import Job
+from esrgan_ext.inference.large.store.tasks import StoreJob
 from esrgan_ext.inference.model_cache import Settings
 from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.samples import has_empty_channel
@@ -42,7 +42,7 @@ _COARSER_SIDE = 2048
 
 
 @dataclass(frozen=True)
-class Request:
+class StoreRequest:
     """What is to be done, checked, before anything is known of workers.
 
     Attributes
@@ -101,7 +101,7 @@ class Request:
         """Whether the range has to be looked for in the data."""
         return ranges.follows_data(self.dtype, self.data_range, self.layout.channels_per_image)
 
-    def resolved(self, precision: str) -> Request:
+    def resolved(self, precision: str) -> StoreRequest:
         """With the precision that the workers' device takes."""
         return replace(self, settings=self.settings.with_precision(precision))
 
@@ -114,7 +114,7 @@ class Request:
                 pieces.append(tuple(slice(k, k + 1) if isinstance(k, int) else k for k in index))
         return tuple(pieces)
 
-    def transforms(self, job: Job) -> list[tuple[list[float], list[float]]]:
+    def transforms(self, job: StoreJob) -> list[tuple[list[float], list[float]]]:
         """Scale and translation of each level of the result."""
         ratio, start = [0.0] * len(self.names), [0.0] * len(self.names)
         for axis, whole, result, first in (
@@ -128,7 +128,7 @@ class Request:
         ]
 
 
-def prepare(source: Path, options: StoreOptions) -> Request:
+def prepare(source: Path, options: StoreOptions) -> StoreRequest:
     """Open the source and the model, and check that they and the options go together.
 
     Raises
@@ -172,7 +172,7 @@ def prepare(source: Path, options: StoreOptions) -> Request:
     if options.consistent:
         block_factor(size, result_size)
     settings = Settings.of(reference, options.upscaling(), upscaler.overlap)
-    return Request(
+    return StoreRequest(
         scene, level, options.level, layout, result_region, region, result_size, network,
         info_of(network).name, settings, options.tile_side, options.memory_limit,
         options.data_range, choice,
@@ -180,8 +180,8 @@ def prepare(source: Path, options: StoreOptions) -> Request:
 
 
 def planned(
-    request: Request, needs: Needs, values: ValueMap, folder: str
-) -> tuple[Job, dict[str, Any]]:
+    request: StoreRequest, needs: Needs, values: ValueMap, folder: str
+) -> tuple[StoreJob, dict[str, Any]]:
     """A new job, and its plan for the manifest.
 
     Raises
@@ -206,8 +206,8 @@ def planned(
 
 
 def resumed(
-    request: Request, needs: Needs, plan: dict[str, Any], folder: str
-) -> tuple[Job, dict[str, Any]]:
+    request: StoreRequest, needs: Needs, plan: dict[str, Any], folder: str
+) -> tuple[StoreJob, dict[str, Any]]:
     """The job of an unfinished result.
 
     Raises
@@ -232,7 +232,7 @@ def resumed(
     return _job(request, needs, plan["side"], plan["stored"], values, folder), plan
 
 
-def identity(request: Request) -> dict[str, Any]:
+def identity(request: StoreRequest) -> dict[str, Any]:
     """What a result depends on, as JSON gives it back."""
     source, settings = request.source, request.settings
     region = request.region
@@ -261,8 +261,8 @@ def identity(request: Request) -> dict[str, Any]:
 
 
 def _job(
-    request: Request, needs: Needs, side: int, stored: int, values: ValueMap, folder: str
-) -> Job:
+    request: StoreRequest, needs: Needs, side: int, stored: int, values: ValueMap, folder: str
+) -> StoreJob:
     grid = Grid(
         request.layout,
         request.result_size,
@@ -279,7 +279,7 @@ def _job(
         layout = result.resized(height, width)
         stored_chunks = min(side, stored * max(1, _COARSER_SIDE // stored))
         coarser.append(Grid(layout, (height, width), everything, stored_chunks, 1, 0, 1))
-    return Job(folder, request.source, request.settings, grid, tuple(coarser), values)
+    return StoreJob(folder, request.source, request.settings, grid, tuple(coarser), values)
 
 
 def _short(value: Any) -> str:

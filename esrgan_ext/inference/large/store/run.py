@@ -28,8 +28,8 @@ from esrgan_ext.inference.large.store import executors, prepare, pyramid, resume
 from esrgan_ext.inference.large.store.executors import Executor
 from esrgan_ext.inference.large.store.options import StoreOptions
 from esrgan_ext.inference.large.store.outcome import ChunkOutcome
-from esrgan_ext.inference.large.store.prepare import Request
-from esrgan_ext.inference.large.store.tasks import Job
+from esrgan_ext.inference.large.store.prepare import StoreRequest
+from esrgan_ext.inference.large.store.tasks import StoreJob
 
 
 class Events(Protocol):
@@ -201,7 +201,12 @@ class _Run:
     """One call of `upscale_store`."""
 
     def __init__(
-        self, request: Request, folder: Path, target: Path, options: StoreOptions, events: Events
+        self,
+        request: StoreRequest,
+        folder: Path,
+        target: Path,
+        options: StoreOptions,
+        events: Events,
     ) -> None:
         self._request, self._folder, self._target = request, folder, target
         self._options, self._events = options, events
@@ -237,7 +242,7 @@ class _Run:
         seconds = time.monotonic() - start
         return Report(self._target, shape, len(job.grid), before, tuple(failures), seconds)
 
-    def _begin(self, executor: Executor) -> tuple[Job, dict[str, Any]]:
+    def _begin(self, executor: Executor) -> tuple[StoreJob, dict[str, Any]]:
         """The job, with a folder that is made for it or goes on."""
         anew = self._options.overwrite or not (self._folder / resume.PIXELS).exists()
         found = None if anew else resume.read_plan(self._folder)
@@ -262,7 +267,7 @@ class _Run:
             )
         return job, plan
 
-    def _create(self, job: Job, plan: dict[str, Any]) -> None:
+    def _create(self, job: StoreJob, plan: dict[str, Any]) -> None:
         ours = {resume.PLAN, resume.LOCK, *resume.FOLDERS}
         strange = {entry.name for entry in self._folder.iterdir()} - ours
         if strange:
@@ -286,7 +291,7 @@ class _Run:
         )
         resume.write_plan(self._folder, plan)
 
-    def _warn_of_disk(self, job: Job) -> None:
+    def _warn_of_disk(self, job: StoreJob) -> None:
         shape, itemsize = job.grid.result_layout.shape, job.values.dtype.itemsize
         needed = itemsize * 4 / 3  # a pyramid adds 1/4 + 1/16 + ...
         for length in shape:
@@ -298,7 +303,7 @@ class _Run:
                 f"{free / 1e9:.1f} GB are free"
             )
 
-    def _warn_of_source(self, request: Request) -> None:
+    def _warn_of_source(self, request: StoreRequest) -> None:
         missing, total = request.source.missing_chunks()
         if missing:
             self._events.note(
@@ -307,7 +312,7 @@ class _Run:
                 "image, but if it was copied, copy it again"
             )
 
-    def _values(self, executor: Executor, request: Request) -> ValueMap:
+    def _values(self, executor: Executor, request: StoreRequest) -> ValueMap:
         """The range of values; where it follows the data, a pass over the region."""
         if not request.follows_data:
             return ranges.fixed_map(request.dtype, request.data_range)
@@ -335,7 +340,7 @@ class _Run:
         self._events.note(f"values: {values.low:g} is black, {values.high:g} is white")
         return values
 
-    def _recorded(self, job: Job) -> list[set[int]]:
+    def _recorded(self, job: StoreJob) -> list[set[int]]:
         """Chunks of each level that are on disk."""
         recorded = resume.recorded(self._folder)
         if recorded:
@@ -348,7 +353,7 @@ class _Run:
         return earlier
 
     def _level(
-        self, executor: Executor, job: Job, level: int, earlier: set[int]
+        self, executor: Executor, job: StoreJob, level: int, earlier: set[int]
     ) -> list[ChunkOutcome]:
         """All chunks of a level that are not there; those that fail come back."""
         grid = job.level(level)
@@ -393,7 +398,7 @@ class _Run:
             "goes on"
         )
 
-    def _finish(self, job: Job, plan: dict[str, Any]) -> None:
+    def _finish(self, job: StoreJob, plan: dict[str, Any]) -> None:
         """Give the result its metadata and its name."""
         request = self._request
         try:

@@ -1,7 +1,7 @@
 """What workers do: compute a chunk and write it, halve a level, look for the range of values.
 
-A task is a `Job` of a kilobyte and a number. It answers with a `ChunkOutcome` and never raises:
-one chunk that fails must not end the others.
+A task is a `StoreJob` of a kilobyte and a number. It answers with a `ChunkOutcome` and never
+raises: one chunk that fails must not end the others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES,
 
 
 @dataclass(frozen=True)
-class Job:
+class StoreJob:
     """What every task of a run is told.
 
     Attributes
@@ -65,7 +65,7 @@ def _heed_stop(macs: int) -> None:
         raise UpscaleCancelled("the run has ended")
 
 
-def write_chunk(job: Job, number: int) -> ChunkOutcome:
+def write_chunk(job: StoreJob, number: int) -> ChunkOutcome:
     """Compute a chunk of the finest level, write it, see it onto the disk, record it."""
     start = time.perf_counter()
     chunk = job.grid.chunk(number)
@@ -81,7 +81,7 @@ def write_chunk(job: Job, number: int) -> ChunkOutcome:
     return ChunkOutcome(number, _named(job, 0, number), store_rect.pixels, seconds)
 
 
-def write_coarser(job: Job, level: int, number: int) -> ChunkOutcome:
+def write_coarser(job: StoreJob, level: int, number: int) -> ChunkOutcome:
     """Make a chunk of a coarser level out of the level before it."""
     start = time.perf_counter()
     grid, finer = job.level(level), job.level(level - 1)
@@ -121,7 +121,7 @@ def sees(folder: str, token: str) -> bool:
     return plan is not None and plan.get("token") == token
 
 
-def missing_files(job: Job, level: int, numbers: list[int]) -> list[int]:
+def missing_files(job: StoreJob, level: int, numbers: list[int]) -> list[int]:
     """Those of the recorded chunks whose files are not all there."""
     grid = job.level(level)
     array = pyramid.open_level(job.image, level)
@@ -136,7 +136,7 @@ def missing_files(job: Job, level: int, numbers: list[int]) -> list[int]:
     return lost
 
 
-def _put(job: Job, level: int, number: int, result: np.ndarray) -> None:
+def _put(job: StoreJob, level: int, number: int, result: np.ndarray) -> None:
     grid = job.level(level)
     chunk, layout = grid.chunk(number), grid.result_layout
     store_rect = grid.store_rect(chunk)
@@ -147,7 +147,7 @@ def _put(job: Job, level: int, number: int, result: np.ndarray) -> None:
     resume.record(job.folder, level, number)
 
 
-def _failed(job: Job, level: int, number: int, error: Exception) -> ChunkOutcome:
+def _failed(job: StoreJob, level: int, number: int, error: Exception) -> ChunkOutcome:
     hopeless = isinstance(error, OSError) and error.errno in _HOPELESS
     return ChunkOutcome(number, _named(job, level, number), error=_reason(error), hopeless=hopeless)
 
@@ -162,7 +162,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _named(job: Job, level: int, number: int) -> str:
+def _named(job: StoreJob, level: int, number: int) -> str:
     grid = job.level(level)
     chunk = grid.chunk(number)
     index = grid.result_layout.slices(chunk.image, grid.store_rect(chunk))
