@@ -41,6 +41,9 @@ class Axes:
     rgb: bool = False
 
     def __post_init__(self) -> None:
+        unknown = set(self.roles) - set(ROLES)
+        if unknown:
+            raise ValueError(f"no axis can be {sorted(unknown)[0]!r}: only {', '.join(ROLES)}")
         if self.roles.count("y") != 1 or self.roles.count("x") != 1:
             raise ValueError("exactly one axis must be y and one x")
         if self.roles.count("channel") > 1:

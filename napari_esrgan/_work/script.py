@@ -6,6 +6,7 @@ for its type, and text gets into the script as a literal only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -110,7 +111,7 @@ class _Facts:
             values = p["range_values"]
             if values is not None:
                 low, high = values
-                values = (float(low), float(high))
+                values = (_finite(low), _finite(high))
             elif kind in ("limits", "own"):
                 raise ValueError("no values")
             tile = p["tile"]
@@ -120,7 +121,7 @@ class _Facts:
                 plane=plane,
                 range_kind=kind,
                 range_values=values,
-                outscale=None if p["outscale"] is None else float(p["outscale"]),
+                outscale=None if p["outscale"] is None else _finite(p["outscale"]),
                 tile="auto" if tile == "auto" else int(tile),
                 device=str(p["device"]),
                 precision=str(p["precision"]),
@@ -134,11 +135,19 @@ class _Facts:
             ) from error
 
 
+def _finite(value: Any) -> float:
+    """The value as a number that can be written as a literal: "nan" and "inf" would be names."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("no finite number")
+    return number
+
+
 def _model(model: dict[str, Any]) -> str:
     """The model as an expression."""
     if model["mix"] is not None:
         a, b, alpha = model["mix"]
-        return f"esr.interpolate({str(a)!r}, {str(b)!r}, alpha={float(alpha)!r})"
+        return f"esr.interpolate({str(a)!r}, {str(b)!r}, alpha={_finite(alpha)!r})"
     return repr(str(model["key"]))
 
 

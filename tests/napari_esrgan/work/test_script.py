@@ -134,11 +134,53 @@ def test_names_are_literals_and_nothing_else(source, key, other, device, mixed):
     compile(text, "script", "exec")
 
 
+# What a string holds that ends a line, a literal or a reader's understanding: control characters
+# (C0, DEL, C1), line ends, quotes, escapes, invisible and bidirectional signs, lone surrogates.
+HARMFUL = [
+    *map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0)), "\u2028", "\u2029", "\ufeff",
+    *"\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    "\ud800", "\udfff", "'", '"', "\\", '"""', "'\\", "{", "}", "%s",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HARMFUL, ids=ascii)
+def test_no_character_leaves_its_literal(text):
+    name = f"a{text}b{text}"
+    made = script(provenance_of(name, {"key": name, "mix": None}, device=name, precision=name))
+    assert shape_of(made) == shape_of(script(provenance_of("cells", {"key": "a", "mix": None})))
+    # It can be stored, and shows what it does: nothing invisible, nothing that turns the reading.
+    made.encode()
+    assert all(character == "\n" or character.isprintable() for character in made)
+    literals = {n.value for n in ast.walk(ast.parse(made)) if isinstance(n, ast.Constant)}
+    assert name in literals
+    # Where a word of a known list belongs, it is refused.
+    for changes in ({"axes": [name, "y", "x"]}, {"range": name}, {"region": [name, 1, 0, 1]}):
+        with pytest.raises(ValueError, match="run it again"):
+            script(provenance_of("cells", {"key": "a", "mix": None}, **changes))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", float("nan"), float("inf")])
+def test_numbers_that_have_no_literal_are_refused(number):
+    model = {"key": None, "mix": ["a", "b", number]}
+    with pytest.raises(ValueError, match="run it again"):
+        script(provenance_of("cells", model))
+    for changes in ({"outscale": number}, {"range_values": [0.0, number]}):
+        with pytest.raises(ValueError, match="run it again"):
+            script(provenance_of("cells", {"key": "a", "mix": None}, **changes))
+
+
 @given(
     field=st.sampled_from(
         ["outscale", "axes", "region", "plane", "range", "range_values", "tile", "rgb"]
     ),
-    value=st.one_of(NAMES, st.lists(NAMES, min_size=1, max_size=4), st.dictionaries(NAMES, NAMES)),
+    value=st.one_of(
+        NAMES,
+        st.sampled_from(["nan", "inf"]),
+        st.lists(
+            st.one_of(NAMES, st.sampled_from(["y", "x", "nan", "\x00"])), min_size=1, max_size=4
+        ),
+        st.dictionaries(NAMES, NAMES),
+    ),
 )
 def test_metadata_of_a_stranger_is_no_code(field, value):
     model = {"key": "a", "mix": None}
@@ -147,6 +189,7 @@ def test_metadata_of_a_stranger_is_no_code(field, value):
     except ValueError:
         return
     names = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
+    assert all(character == "\n" or character.isprintable() for character in text)
     plain = script(provenance_of("cells", model))
     stack = script(provenance_of("cells", model, axes=["plane", "y", "x"]))
     minmax = script(provenance_of("cells", model, range="minmax"))
