@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from esrgan_ext.weights import load_model
-from esrgan_ext.weights.checkpoints import METADATA_KEY
+from esrgan_ext.weights.files import METADATA_KEY
 
 FOLDER = Path(__file__).resolve().parent.parent / "esrgan_ext" / "weights" / "data"
 

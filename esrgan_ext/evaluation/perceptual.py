@@ -21,8 +21,8 @@ from esrgan_ext.errors import ImageError, ModelError, OptionError, OutOfMemory
 from esrgan_ext.evaluation.metrics import BORDER, compared
 from esrgan_ext.evaluation.st_lpips import MIN_SIDE, ShiftTolerantLPIPS
 from esrgan_ext.inference.engine import is_out_of_memory
-from esrgan_ext.weights.checkpoints import read_checkpoint
 from esrgan_ext.weights.download import cache_folder
+from esrgan_ext.weights.files import read_weights_file
 from esrgan_ext.weights.search import user_folders
 
 ST_LPIPS_DISTRIBUTION = "stlpips-pytorch==0.0.2"
@@ -143,7 +143,7 @@ def find_st_lpips() -> Path | None:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix.lower() != ".whl":
-        return read_checkpoint(path).tensors
+        return read_weights_file(path).tensors
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != ST_LPIPS_WHEEL_SHA256:

@@ -2,6 +2,10 @@
 
 Importing this package imports no torch: its names are loaded on first use. The catalogue, the
 search and the downloader below it are torch-free too.
+
+Words: a *weights file* is any file with a network's tensors (`files`); a *key layout* is a way of
+naming them (`layouts`), of which the one of `esrgan_ext.models` is the *canonical* one. A
+checkpoint is the state of a training run and belongs to `esrgan_ext.training`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from esrgan_ext.errors import ModelError, OptionError
 from esrgan_ext.models import SRNetwork
-from esrgan_ext.weights.checkpoints import METADATA_KEY
+from esrgan_ext.weights.files import METADATA_KEY
 from esrgan_ext.weights.layouts import build_network
 from esrgan_ext.weights.loading import info_of
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from esrgan_ext.errors import ModelError, OptionError
 from esrgan_ext.models import SRNetwork
-from esrgan_ext.weights.checkpoints import read_checkpoint
 from esrgan_ext.weights.download import Progress
+from esrgan_ext.weights.files import read_weights_file
 from esrgan_ext.weights.info import ModelInfo, default_overlap
 from esrgan_ext.weights.layouts import canonical
 from esrgan_ext.weights.search import describe, locate, obtain
@@ -66,10 +66,8 @@ def load_model(
     found = locate(model)
     path = obtain(found, progress)
     info = describe(replace(found, path=path))
-    checkpoint = read_checkpoint(path)
-    state = canonical(
-        checkpoint.tensors, path.name, checkpoint.metadata.get("config"), checkpoint.scale
-    )
+    file = read_weights_file(path)
+    state = canonical(file.tensors, path.name, file.metadata.get("config"), file.scale)
     state = replace(
         state, tensors={key: _ready(key, value, path) for key, value in state.tensors.items()}
     )

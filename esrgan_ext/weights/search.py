@@ -252,15 +252,13 @@ def describe(found: Found) -> ModelInfo:
 
 
 def _describe_file(path: Path) -> ModelInfo:
-    from esrgan_ext.weights.checkpoints import read_checkpoint  # brings torch
+    from esrgan_ext.weights.files import read_weights_file  # brings torch
     from esrgan_ext.weights.layouts import build_network, canonical
 
-    checkpoint = read_checkpoint(path, shapes_only=True)
-    config = canonical(
-        checkpoint.tensors, path.name, checkpoint.metadata.get("config"), checkpoint.scale
-    ).config
+    file = read_weights_file(path, shapes_only=True)
+    config = canonical(file.tensors, path.name, file.metadata.get("config"), file.scale).config
     data = path.with_suffix(".bin") if _is_ncnn(path) else path
-    stated = _stated(checkpoint.metadata)
+    stated = _stated(file.metadata)
     return ModelInfo(
         name=path.resolve().parent.name if path.name in DESCRIPTIONS else path.stem,
         scale=config.scale,

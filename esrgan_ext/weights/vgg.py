@@ -24,8 +24,8 @@ from esrgan_ext.models.vgg import (
     VGGConfig,
     VGGFeatures,
 )
-from esrgan_ext.weights.checkpoints import read_checkpoint
 from esrgan_ext.weights.download import Progress, cache_folder, download, file_sha256
+from esrgan_ext.weights.files import read_weights_file
 from esrgan_ext.weights.search import user_folders
 
 # PyTorch puts the first eight digits of the SHA-256 into the name; more is not published.
@@ -108,7 +108,7 @@ def _kept(name: str) -> Path | None:
 
 
 def _from_torchvision(path: Path, before_activation: bool) -> VGGFeatures:
-    tensors = read_checkpoint(path).tensors
+    tensors = read_weights_file(path).tensors
     found: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if match := _TORCHVISION.fullmatch(key):

@@ -52,8 +52,8 @@ _SIGNS_OF_OBJECTS = (
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What a weights file holds.
+class WeightsFile:
+    """The content of a file of weights.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Checkpoint:
     scale: int | None = None
 
 
-def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
+def read_weights_file(path: Path, *, shapes_only: bool = False) -> WeightsFile:
     """Read a weights file of any supported format.
 
     Parameters
@@ -84,7 +84,7 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
 
     Returns
     -------
-    Checkpoint
+    WeightsFile
         Tensors on the CPU; with `shapes_only` they may be on the meta device or mapped files.
 
     Raises
@@ -103,7 +103,7 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
         param, binary = ncnn_pair(path)
         read = ncnn.read_shapes(param) if shapes_only else ncnn.read_ncnn(param, binary)
         state, config = read
-        return Checkpoint(state, {"config": config})
+        return WeightsFile(state, {"config": config})
     if suffix == ".safetensors":
         return _read_safetensors(path, shapes_only)
     if suffix in TORCH_SUFFIXES:
@@ -114,14 +114,16 @@ def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
     )
 
 
-def _read_package(path: Path, shapes_only: bool) -> Checkpoint:
+def _read_package(path: Path, shapes_only: bool) -> WeightsFile:
     with reading.opened(path) as package:
         try:
             inner = _read_torch(package.weights, shapes_only)
         except ModelError as error:
             reason = str(error).removeprefix(f"{package.weights}: ")
             raise ModelError(f"{path}: its PyTorch weights: {reason}") from error
-        return Checkpoint(inner.tensors, {**package.facts, "config": package.config}, package.scale)
+        return WeightsFile(
+            inner.tensors, {**package.facts, "config": package.config}, package.scale
+        )
 
 
 def _check_it_was_downloaded(path: Path) -> None:
@@ -152,7 +154,7 @@ def ncnn_pair(path: Path) -> tuple[Path, Path]:
     return param, binary
 
 
-def _read_safetensors(path: Path, shapes_only: bool) -> Checkpoint:
+def _read_safetensors(path: Path, shapes_only: bool) -> WeightsFile:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {
@@ -170,10 +172,10 @@ def _read_safetensors(path: Path, shapes_only: bool) -> Checkpoint:
         metadata = json.loads(text)
     except json.JSONDecodeError:
         metadata = {}
-    return Checkpoint(tensors, metadata if isinstance(metadata, dict) else {})
+    return WeightsFile(tensors, metadata if isinstance(metadata, dict) else {})
 
 
-def _read_torch(path: Path, shapes_only: bool) -> Checkpoint:
+def _read_torch(path: Path, shapes_only: bool) -> WeightsFile:
     damaged = ModelError(f"{path}: not a PyTorch checkpoint, or a damaged one")
     try:
         mmap = shapes_only and zipfile.is_zipfile(path)
@@ -192,7 +194,7 @@ def _read_torch(path: Path, shapes_only: bool) -> Checkpoint:
     return _unwrap(content, path)
 
 
-def _unwrap(content: object, path: Path) -> Checkpoint:
+def _unwrap(content: object, path: Path) -> WeightsFile:
     if not isinstance(content, Mapping):
         raise ModelError(
             f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors"
@@ -207,7 +209,7 @@ def _unwrap(content: object, path: Path) -> Checkpoint:
     if not tensors:
         keys = ", ".join(str(key) for key in list(inner)[:4]) or "none"
         raise ModelError(f"{path}: holds no tensors; its keys are: {keys}")
-    return Checkpoint(tensors, dict(metadata) if isinstance(metadata, Mapping) else {})
+    return WeightsFile(tensors, dict(metadata) if isinstance(metadata, Mapping) else {})
 
 
 def _innermost(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
