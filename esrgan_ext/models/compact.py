@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esrgan_ext.models.kernels import CpuKernels
 from esrgan_ext.models.network import SRNetwork, records_operations
 from esrgan_ext.ops import cpu, eager
 from esrgan_ext.ops.cuda import FusedNetwork
@@ -155,7 +156,7 @@ class SRVGGNetCompact(SRNetwork):
         body.append(nn.Conv2d(nf, config.in_channels * config.upsampling**2, 3, padding=1))
         self.body = nn.ModuleList(body)
         self._constant: Tensor | None = None
-        self._native_weights = cpu.PackedWeights()
+        self._packed = cpu.PackedWeights()
 
     def _act(self) -> nn.Module:
         if self.config.activation == "prelu":
@@ -180,10 +181,8 @@ class SRVGGNetCompact(SRNetwork):
         if x.numel() == 0:
             yield 0, x.new_empty((n, self.out_channels, height * self.scale, width * self.scale))
             return
-        if self._runs_natively(x):
-            yield from cpu.strips(
-                self._native_shape(), self._packed(), x, on_work, n * self.macs(height, width)
-            )
+        if self.kernels.supports(x):
+            yield from self.kernels.strips(x, on_work, n * self.macs(height, width))
             return
         y = x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.body[:-1]:
@@ -211,31 +210,28 @@ class SRVGGNetCompact(SRNetwork):
         if torch.jit.is_tracing():  # where even a tensor's sides are tensors
             return super().forward(x, on_work)
         valid = x.ndim == 4 and x.shape[1] == self.in_channels and x.numel() > 0
-        if on_work is None and inference and valid and self._runs_natively(x):
-            return cpu.run(self._native_shape(), self._packed(), x)
+        if on_work is None and inference and valid and self.kernels.supports(x):
+            return self.kernels.run(x)
         return super().forward(x, on_work)
 
     def fused(self) -> FusedNetwork | None:
         if self.convolutions()[0].weight.device.type != "cuda":
             return None
-        return TorchNetwork(self._native_shape(), self, self.strips)  # type: ignore[arg-type]
+        return TorchNetwork(self._shape(), self, self.strips)  # type: ignore[arg-type]
 
-    def _native_shape(self) -> cpu.CompactShape:
+    @property
+    def kernels(self) -> CpuKernels:
+        """The compiled kernels for this network; on GPUs torch's convolutions run it."""
+        return CpuKernels(self, self._shape(), self._kernel_parameters, self._packed)
+
+    def _shape(self) -> cpu.CompactShape:
         c = self.config
         return cpu.CompactShape(c.in_channels, c.nf, c.num_conv, c.upsampling, c.scale)
 
-    def _runs_natively(self, x: Tensor) -> bool:
-        """Whether the compiled kernels take this network on this input."""
-        return cpu.supports(self._native_shape(), x) and all(
-            p.dtype == x.dtype and p.device == x.device for p in self.parameters()
-        )
-
-    def _packed(self) -> Tensor:
+    def _kernel_parameters(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         layers = self.convolutions()
         biases = [layer.bias for layer in layers if layer.bias is not None]
-        return self._native_weights.get(
-            self._native_shape(), [layer.weight for layer in layers], biases, self._slopes()
-        )
+        return [layer.weight for layer in layers], biases, self._slopes()
 
     def _slopes(self) -> list[Tensor]:
         """A slope for each channel after each convolution but the last."""
@@ -265,8 +261,8 @@ class SRVGGNetCompact(SRNetwork):
         # Two layers' features and one's activation; a strip of the result and what made it.
         config = self.config
         weight = self.convolutions()[0].weight
-        if itemsize == weight.dtype.itemsize and self._runs_natively(weight):
-            return self._native_shape().working_bytes(height, width)
+        if itemsize == weight.dtype.itemsize and self.kernels.supports(weight):
+            return self._shape().working_bytes(height, width)
         rows = max(TAIL_HALO, TAIL_STRIP_PIXELS // max(1, width)) + 2 * TAIL_HALO
         strip = min(height, rows) * width * 4 * config.in_channels * config.upsampling**2
         return (height * width * 3 * config.nf + strip) * itemsize

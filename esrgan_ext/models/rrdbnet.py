@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esrgan_ext.models.kernels import RRDBNetKernels
 from esrgan_ext.models.network import SRNetwork, pad_to_multiple, records_operations
-from esrgan_ext.ops import cpu, cuda, eager, grouped, reference
+from esrgan_ext.ops import cpu, cuda, eager, grouped, packed, reference
 from esrgan_ext.ops.eager import OnWork
 
 NEGATIVE_SLOPE = 0.2
@@ -105,7 +106,7 @@ class ResidualDenseBlock(nn.Module):
         self.conv4 = conv(nf + 3 * gc, gc)
         self.conv5 = conv(nf + 4 * gc, nf)
         self.conv1x1 = nn.Conv2d(nf, gc, 1, bias=False) if plus else None
-        self._packed: tuple[tuple[object, ...], eager.DenseBlockWeights] | None = None
+        self._regrouped: packed.Kept[eager.DenseBlockWeights] = packed.Kept()
 
     def weights_and_biases(self) -> tuple[list[Tensor], list[Tensor]]:
         """The five convolutions' parameters in order."""
@@ -139,20 +140,17 @@ class ResidualDenseBlock(nn.Module):
             return eager.dense_block_buffered(
                 x, weights, biases, NEGATIVE_SLOPE, RESIDUAL_SCALE, on_work
             )
-        return eager.dense_block(x, self._packed_weights(), NEGATIVE_SLOPE, RESIDUAL_SCALE, on_work)
+        return eager.dense_block(
+            x, self._regrouped_weights(), NEGATIVE_SLOPE, RESIDUAL_SCALE, on_work
+        )
 
-    def _packed_weights(self) -> eager.DenseBlockWeights:
+    def _regrouped_weights(self) -> eager.DenseBlockWeights:
         """The regrouped weights, made anew when any parameter was replaced or written to."""
         weights, biases = self.weights_and_biases()
         if any(p.is_inference() for p in [*weights, *biases]):  # these keep no version to compare
             return eager.DenseBlockWeights(weights, biases)
-        key = tuple((p.data_ptr(), p._version, p.dtype, p.device) for p in [*weights, *biases])
-        if self._packed is None or self._packed[0] != key:
-            self._packed = key, eager.DenseBlockWeights(weights, biases)
-        return self._packed[1]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_packed": None}  # copies and pickles leave the cache behind
+        key = packed.versions([*weights, *biases])
+        return self._regrouped.get(key, lambda: eager.DenseBlockWeights(weights, biases))
 
     def macs_per_pixel(self) -> int:
         return sum(p.numel() for p in self.parameters() if p.ndim == 4)
@@ -212,8 +210,8 @@ class RRDBNet(SRNetwork):
             self.add_module(f"conv_up{k}", conv(nf, nf))
         self.conv_hr = conv(nf, nf)
         self.conv_last = conv(nf, config.out_channels)
-        self._native_weights = cpu.PackedWeights()
-        self._cuda_weights = cuda.PackedWeights()
+        self._packed = cpu.PackedWeights()
+        self._packed_for_cuda = cuda.PackedWeights()
 
     def upsampling_convolutions(self) -> list[nn.Conv2d]:
         """conv_up1, conv_up2, ... in order."""
@@ -241,8 +239,13 @@ class RRDBNet(SRNetwork):
             yield 0, x.new_empty((x.shape[0], self.out_channels, height, width))
             return
         x = self._unshuffled(x)
-        if self._runs_natively(x):
-            yield from self._native_strips(x, height, width, on_work)
+        kernels = self.kernels
+        if kernels.supports(x):
+            macs = self.macs(height // self.scale, width // self.scale) * x.shape[0]
+            for top, part in kernels.strips(x, on_work, macs):
+                useful_rows = min(part.shape[2], height - top)
+                if useful_rows > 0:
+                    yield top, _cropped(part, useful_rows, width)
             return
         x = x.contiguous(memory_format=torch.channels_last)
         features = eager.conv3x3(x, self.conv_first.weight, self.conv_first.bias, on_work)
@@ -273,9 +276,9 @@ class RRDBNet(SRNetwork):
             return super().forward(x, on_work)
         valid = x.ndim == 4 and x.shape[1] == self.in_channels and x.numel() > 0
         if on_work is None and inference and valid:
-            unshuffled = self._unshuffled(x)
-            if self._runs_natively(unshuffled):  # the kernels write the result in one piece
-                y = self._run_natively(unshuffled)
+            unshuffled, kernels = self._unshuffled(x), self.kernels
+            if kernels.supports(unshuffled):  # they write the result in one piece
+                y = kernels.run(unshuffled)
                 return _cropped(y, x.shape[2] * self.scale, x.shape[3] * self.scale)
         trains = torch.is_grad_enabled() and not torch.compiler.is_compiling() and valid
         if trains and x.device.type == "cpu" and x.dtype == torch.float32 and not self.config.plus:
@@ -304,67 +307,23 @@ class RRDBNet(SRNetwork):
         y = self.conv_last(F.leaky_relu(self.conv_hr(y), NEGATIVE_SLOPE))
         return y[..., : height * self.scale, : width * self.scale]
 
-    def _native_shape(self) -> cpu.NetworkShape:
+    @property
+    def kernels(self) -> RRDBNetKernels:
+        """The compiled kernels for this network."""
         c = self.config
-        return cpu.NetworkShape(
-            c.in_channels * c.unshuffle**2, c.out_channels, c.nf, c.gc, c.nb, c.upsamplings
+        channels = c.in_channels * c.unshuffle**2
+        shape = cpu.NetworkShape(channels, c.out_channels, c.nf, c.gc, c.nb, c.upsamplings)
+        return RRDBNetKernels(
+            self, shape, self._convolutions, self._packed, self._packed_for_cuda, c.plus
         )
-
-    def _runs_natively(self, x: Tensor) -> bool:
-        """Whether the compiled kernels take this network on this input."""
-        if self.config.plus:
-            return False
-        if x.device.type == "cuda":
-            supported = cuda.supports(self._native_shape(), x.device, x.dtype)
-        else:
-            supported = cpu.supports(self._native_shape(), x)
-        if not supported:
-            return False
-        return all(p.dtype == x.dtype and p.device == x.device for p in self.parameters())
-
-    def _run_natively(self, x: Tensor) -> Tensor:
-        shape = self._native_shape()
-        if x.device.type == "cuda":
-            compute = cuda.compute_name(x.dtype)
-            return cuda.run(shape, self._packed_for_cuda(compute), x, compute)
-        return cpu.run(shape, self._packed_network(), x)
 
     def _convolutions(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights and biases of every convolution in order."""
         layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
         return [c.weight for c in layers], [c.bias for c in layers if c.bias is not None]
 
-    def _packed_network(self) -> Tensor:
-        return self._native_weights.get(self._native_shape(), *self._convolutions())
-
-    def _packed_for_cuda(self, compute: str) -> Tensor:
-        return self._cuda_weights.get(self._native_shape(), *self._convolutions(), compute)
-
     def fused(self) -> cuda.FusedNetwork | None:
-        if self.config.unshuffle > 1 or not self._runs_natively(self.conv_first.weight):
-            return None
-        if self.conv_first.weight.device.type != "cuda":
-            return None
-        compute = cuda.compute_name(self.conv_first.weight.dtype)
-        return cuda.FusedNetwork(
-            self._native_shape(), compute, partial(self._packed_for_cuda, compute)
-        )
-
-    def _native_strips(
-        self, x: Tensor, height: int, width: int, on_work: OnWork | None
-    ) -> Iterator[tuple[int, Tensor]]:
-        macs = self.macs(height // self.scale, width // self.scale) * x.shape[0]
-        if x.device.type == "cuda":  # enqueued in one piece
-            y = self._run_natively(x)
-            if on_work is not None:
-                on_work(macs)
-            yield 0, _cropped(y, height, width)
-            return
-        packed = self._packed_network()
-        for top, rows in cpu.strips(self._native_shape(), packed, x, on_work, macs):
-            rows = rows[:, :, : max(0, height - top), :width]
-            if rows.shape[2]:
-                yield top, rows
+        return None if self.config.unshuffle > 1 else self.kernels.fused(self.conv_first.weight)
 
     def _tail(self, y: Tensor, on_work: OnWork | None) -> Tensor:
         for up in self.upsampling_convolutions():
@@ -389,12 +348,9 @@ class RRDBNet(SRNetwork):
         config = self.config
         pixels = -(-height // config.unshuffle) * -(-width // config.unshuffle)
         weight = self.conv_first.weight
-        if itemsize == weight.dtype.itemsize and self._runs_natively(weight):
+        if itemsize == weight.dtype.itemsize and self.kernels.supports(weight):
             rows, columns = -(-height // config.unshuffle), -(-width // config.unshuffle)
-            shape = self._native_shape()
-            if weight.device.type == "cuda":
-                return cuda.working_bytes(shape, weight.device, weight.dtype, rows, columns)
-            return cpu.working_bytes(shape, rows, columns)
+            return self.kernels.working_bytes(weight, rows, columns)
         # While x's share of a dense block is added up: the skip over the trunk, over the RRDB and
         # over the block, the sums, one partial sum, and one contiguous output of gc channels.
         trunk = 3 * config.nf + 2 * (config.nf + 4 * config.gc) + config.gc

@@ -135,15 +135,10 @@ def supports(shape: Shape, x: Tensor) -> bool:
 
 
 class PackedWeights:
-    """A network's weights in the kernels' form, packed again whenever they have changed.
-
-    `esrgan_ext.ops.packed` sees the changes.
-    """
+    """A network's weights in the kernels' form, packed again whenever they have changed."""
 
     def __init__(self) -> None:
-        self._key: tuple[object, ...] | None = None
-        self._packed: Tensor | None = None
-        self._lock = threading.Lock()
+        self._kept: packed_weights.Kept[Tensor] = packed_weights.Kept()
 
     def get(self, shape: Shape, *parameters: Sequence[Tensor]) -> Tensor:
         """The packed form of these parameters, all float32 on the CPU, in network order.
@@ -157,25 +152,12 @@ class PackedWeights:
         module = library.load()
         assert module is not None
         given = [t for group in parameters for t in group]
-        tensors = [t.detach() for t in given]
-        key = (shape, *packed_weights.state(given, module.fingerprint))
-        with self._lock:
-            if self._packed is None or self._key != key:
-                self._packed = None  # the old form goes before the new one comes: 264 MB each
-                with torch.inference_mode():
-                    detached = iter(tensors)
-                    self._packed = shape.pack(*([next(detached) for _ in g] for g in parameters))
-                self._key = key
-            return self._packed
 
-    def __getstate__(self) -> dict[str, object]:
-        return {}  # copies and pickles of a network leave the packed form behind
+        def pack() -> Tensor:
+            with torch.inference_mode():
+                return shape.pack(*([t.detach() for t in group] for group in parameters))
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__()  # type: ignore[misc]
-
-    def __deepcopy__(self, memo: dict[int, object]) -> PackedWeights:
-        return PackedWeights()
+        return self._kept.get((shape, *packed_weights.state(given, module.fingerprint)), pack)
 
 
 def working_bytes(shape: NetworkShape, height: int, width: int) -> int:

@@ -7,13 +7,13 @@ is decided here; which kernels run, in `csrc/cuda`; when a graph is captured, in
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from esrgan_ext.ops import packed as packed_weights
 from esrgan_ext.ops.build import library, paths, selfcheck, toolchain
 from esrgan_ext.ops.cpu import NetworkShape
 
@@ -81,17 +81,11 @@ class PixelMap:
 class PackedWeights:
     """A network's weights in the kernels' form, packed again whenever they have changed.
 
-    Changes are seen by the tensors' addresses and versions. Reading values, as on the CPU, would
-    wait for the device: it is done for inference tensors only, which keep no version. A write
-    through `parameter.data` is therefore not seen.
+    As far as `packed.versions` sees that.
     """
 
     def __init__(self) -> None:
-        self._key: tuple[object, ...] | None = None
-        self._packed: Tensor | None = None
-        self._ready: torch.cuda.Event | None = None
-        self._stream: torch.cuda.Stream | None = None
-        self._lock = threading.Lock()
+        self._kept: packed_weights.Kept[_OnDevice] = packed_weights.Kept()
 
     def get(
         self,
@@ -104,52 +98,36 @@ class PackedWeights:
 
         Valid on the current stream, which waits for the packing where another one did that.
         """
-        tensors = [t.detach() for t in (*weights, *biases)]
-        key = (
-            shape,
-            compute,
-            tuple((t.data_ptr(), t.stride(), t.dtype, _state(t)) for t in (*weights, *biases)),
-        )
-        device = tensors[0].device
-        with self._lock:
-            if self._packed is None or self._key != key:
-                self._packed = None  # the old form goes before the new one comes
-                with torch.inference_mode():
-                    self._packed = torch.ops.esrgan_ext.rrdbnet_pack(
-                        tensors[: len(weights)], tensors[len(weights) :], shape.as_list(), compute
-                    )
-                self._key = key
-                if device.type == "cuda":
-                    self._stream = torch.cuda.current_stream(device)
-                    self._ready = self._stream.record_event()
-            elif device.type == "cuda":
-                self._order_after_packing(device)
-            return self._packed
 
-    def _order_after_packing(self, device: torch.device) -> None:
-        stream = torch.cuda.current_stream(device)
+        def pack() -> _OnDevice:
+            detached = ([t.detach() for t in group] for group in (weights, biases))
+            with torch.inference_mode():
+                packed = torch.ops.esrgan_ext.rrdbnet_pack(*detached, shape.as_list(), compute)
+            return _OnDevice(packed)
+
+        key = (shape, compute, packed_weights.versions([*weights, *biases]))
+        return self._kept.get(key, pack, _OnDevice.order).packed
+
+
+class _OnDevice:
+    """Packed weights, and when and on which stream they are ready."""
+
+    def __init__(self, packed: Tensor) -> None:
+        self.packed = packed
+        self._stream: torch.cuda.Stream | None = None
+        if packed.device.type == "cuda":
+            self._stream = torch.cuda.current_stream(packed.device)
+            self._ready = self._stream.record_event()
+
+    def order(self) -> None:
+        """Let the current stream wait for them."""
+        if self._stream is None:
+            return
+        stream = torch.cuda.current_stream(self.packed.device)
         if stream == self._stream or torch.cuda.is_current_stream_capturing():
             return  # before a capture torch waits for the whole device
-        assert self._packed is not None
-        assert self._ready is not None
         stream.wait_event(self._ready)
-        self._packed.record_stream(stream)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {}  # copies and pickles of a network leave the packed form behind
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__()  # type: ignore[misc]
-
-    def __deepcopy__(self, memo: dict[int, object]) -> PackedWeights:
-        return PackedWeights()
-
-
-def _state(tensor: Tensor) -> object:
-    if not tensor.is_inference():
-        return tensor._version
-    step = max(1, tensor.numel() // 64)
-    return tuple(tensor.detach().flatten()[::step].tolist())
+        self.packed.record_stream(stream)
 
 
 def run(shape: NetworkShape, packed: Tensor, x: Tensor, compute: str) -> Tensor:

@@ -81,7 +81,7 @@ class TestOnCuda:
 
     def test_mixed_types_other_widths_and_training_run_in_torch(self):
         network = network_on_cuda()
-        assert not network._runs_natively(torch.empty(1, 3, 4, 4))  # float32 into float16
+        assert not network.kernels.supports(torch.empty(1, 3, 4, 4))  # float32 into float16
         assert network_on_cuda(nf=48).fused() is None
         assert network_on_cuda(plus=True).fused() is None
         network = network_on_cuda(torch.float32)

@@ -125,8 +125,8 @@ def check_upscaler() -> None:
 
     def fused(network: RRDBNet) -> cuda.FusedNetwork:
         compute = cuda.compute_name(network.conv_first.weight.dtype)
-        packed = partial(network._packed_for_cuda, compute)
-        return cuda.FusedNetwork(network._native_shape(), compute, packed)
+        packed = partial(network.kernels.packed_for_cuda, compute)
+        return cuda.FusedNetwork(network.kernels.shape, compute, packed)
 
     RRDBNet.fused = fused  # type: ignore[method-assign]
     engine._queue = lambda device: PretendedQueue()

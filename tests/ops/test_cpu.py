@@ -56,7 +56,7 @@ def threads():
 def test_agrees_with_the_definition(config: dict, size: tuple[int, int]) -> None:
     network = make_network(**config)
     x = torch.rand(2, network.in_channels, *size)
-    assert cpu.supports(network._native_shape(), x)
+    assert cpu.supports(network.kernels.shape, x)
     torch.testing.assert_close(run(network, x).double(), in_float64(network, x), rtol=0, atol=1e-5)
 
 
@@ -209,7 +209,7 @@ assert difference < 1e-5
 
 def test_operators_pass_opcheck() -> None:
     network = make_network(nf=32, gc=16)
-    shape = network._native_shape().as_list()
+    shape = network.kernels.shape.as_list()
     layers = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
     weights, biases = [c.weight.data for c in layers], [c.bias.data for c in layers]
     packed = torch.ops.esrgan_ext.rrdbnet_pack(weights, biases, shape)

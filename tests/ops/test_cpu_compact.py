@@ -44,7 +44,7 @@ def test_agrees_with_the_definition(config: dict, size: tuple[int, int]) -> None
         for layer in network.convolutions():
             layer.weight.mul_(0.6 / layer.weight.std() / (9 * layer.in_channels) ** 0.5)
     x = torch.rand(2, network.in_channels, *size)
-    assert cpu.supports(network._native_shape(), x)
+    assert cpu.supports(network.kernels.shape, x)
     torch.testing.assert_close(run(network, x).double(), in_float64(network, x), rtol=0, atol=1e-5)
 
 
@@ -143,14 +143,14 @@ def test_shapes_beyond_the_kernels_are_left_to_torch() -> None:
     for config in ({"nf": 8}, {"nf": 160}, {"in_channels": 5, "nf": 32}):
         network = make(**config)
         x = torch.rand(1, network.in_channels, 6, 7)
-        assert not cpu.supports(network._native_shape(), x)
+        assert not cpu.supports(network.kernels.shape, x)
         torch.testing.assert_close(run(network, x), network.plain_forward(x), rtol=1e-4, atol=1e-4)
 
 
 def test_wrong_arguments_are_refused() -> None:
     ops, network = torch.ops.esrgan_ext, make(nf=32)
-    shape = network._native_shape().as_list()
-    packed, x = network._packed(), torch.rand(1, 3, 4, 4)
+    shape = network.kernels.shape.as_list()
+    packed, x = network.kernels.packed(), torch.rand(1, 3, 4, 4)
     out = torch.empty(1, 3, 16, 16)
     for bad in (
         (x.double(), packed, shape, out),

@@ -20,7 +20,7 @@ LEVELS = {np.uint8: 255.0, np.uint16: 65535.0}
 
 
 def fused(network: SRVGGNetCompact) -> TorchNetwork:
-    return TorchNetwork(network._native_shape(), network, network.strips)
+    return TorchNetwork(network.kernels.shape, network, network.strips)
 
 
 def expected(network: SRVGGNetCompact, image: np.ndarray) -> np.ndarray:

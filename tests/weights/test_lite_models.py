@@ -63,6 +63,6 @@ def test_they_run_in_the_compiled_core(photo):
     if library.load() is None:
         pytest.skip("no compiler here")
     network = load_model("lite-psnr-x4")
-    assert network._runs_natively(network.conv_first.weight)
+    assert network.kernels.supports(network.conv_first.weight)
     result = upscale(cv2.resize(photo, (40, 30)), network)
     assert result.shape == (120, 160, 3)
