@@ -279,7 +279,7 @@ _ENTRIES = (
         overlap=64,
         bundled=BundledFile(
             file_name="lite-psnr-x4.safetensors",
-            sha256="5bf6a99ae2dfd34dde43fe3e4d636ac51decb96dd728080d5c6db8e494b8d21e",
+            sha256="04eebe0def56ce9cc21486b36b9c8c9e85bcde72f7a7fa9903300968101a7897",
             size_bytes=1_166_822,
         ),
     ),
