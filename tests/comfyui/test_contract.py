@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import comfyui_esrgan
 import esrgan_ext
 from comfyui_esrgan import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from comfyui_esrgan.__main__ import main as command
 from esrgan_ext.errors import OptionError
 from tests.compat.published import Descriptor, SRVGGNetCompact
 
@@ -81,3 +86,59 @@ def test_a_model_that_is_not_ours_comes_back_and_the_log_says_why(caplog):
     (same,) = NODE_CLASS_MAPPINGS["EsrganAccelerateModel"]().accelerate(model)
     assert same is model
     assert "not an ESRGAN network" in caplog.text
+
+
+WORKFLOWS = sorted((Path(comfyui_esrgan.__file__).parent / "example_workflows").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_workflows_fit_the_nodes(file):
+    workflow = json.loads(file.read_text())
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for _, source, output, target, place, kind in workflow["links"]:
+        assert nodes[source]["outputs"][output]["type"] == kind
+        assert nodes[target]["inputs"][place]["type"] == kind
+    ours = [node for node in nodes.values() if node["type"] in NODE_CLASS_MAPPINGS]
+    assert ours
+    for entry in ours:
+        node = NODE_CLASS_MAPPINGS[entry["type"]]
+        assert tuple(output["type"] for output in entry["outputs"]) == node.RETURN_TYPES
+        groups = node.INPUT_TYPES()
+        inputs = {name: kind for group in groups.values() for name, kind in group.items()}
+        wired = {item["name"] for item in entry["inputs"] if item["link"] is not None}
+        values = iter(entry.get("widgets_values", []))
+        for name, (kind, *options) in inputs.items():
+            if isinstance(kind, list):
+                assert next(values) in kind
+            elif kind == "FLOAT":
+                assert options[0]["min"] <= next(values) <= options[0]["max"]
+            elif kind == "BOOLEAN":
+                assert isinstance(next(values), bool)
+            else:
+                assert name in wired or name not in groups["required"]
+        assert not list(values)
+
+
+def test_there_are_workflows_with_all_nodes():
+    used = {node["type"] for file in WORKFLOWS for node in json.loads(file.read_text())["nodes"]}
+    assert used >= NODE_CLASS_MAPPINGS.keys()
+
+
+def test_the_command_links_the_folder_into_comfyui(tmp_path, capsys):
+    assert command([str(tmp_path)]) == 1
+    assert "no folder custom_nodes" in capsys.readouterr().err
+    place = tmp_path / "custom_nodes" / "comfyui_esrgan"
+    place.parent.mkdir()
+    assert command([str(tmp_path)]) == 0
+    assert place.is_symlink()
+    assert (place / "nodes.py").samefile(Path(comfyui_esrgan.__file__).parent / "nodes.py")
+    assert command([str(tmp_path)]) == 0
+    assert "there already" in capsys.readouterr().out
+    place.unlink()
+    place.symlink_to(tmp_path / "gone")
+    assert command([str(tmp_path)]) == 0
+    assert (place / "nodes.py").is_file()
+    place.unlink()
+    place.mkdir()
+    assert command([str(tmp_path)]) == 1
+    assert "in the way" in capsys.readouterr().err

@@ -21,6 +21,8 @@ import pytest
 
 import esrgan_ext
 from benchmarks.comfyui import ComfyUI, Prompt, builtin_upscaling, save_for_comfyui
+from tests.comfyui.test_contract import WORKFLOWS
+from tests.evaluation.chromium import Chromium, find_chromium
 
 pytestmark = [
     pytest.mark.skipif(
@@ -235,3 +237,34 @@ def test_errors_are_shown_on_the_node(
     assert kind == "execution_error"
     assert details["node_id"] == node_id
     assert message in details["exception_message"]
+
+
+def test_the_page_loads_the_workflows_and_they_run(comfyui: ComfyUI, tmp_path: Path) -> None:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium (Debian: apt-get install chromium)")
+    for name in ("example.png", "small.png"):
+        cv2.imwrite(str(comfyui.base / "input" / name), pictures()["small.png"])
+    models = comfyui.base / "models/upscale_models"
+    (models / "RealESRGAN_x4plus.pth").symlink_to(models / f"{READ_BY_COMFYUI[0]}.pth")
+    assert sorted(comfyui.get("/workflow_templates")["comfyui_esrgan"]) == sorted(
+        file.stem for file in WORKFLOWS
+    )
+    mixed = esrgan_ext.interpolate("lite-psnr-x4", "lite-esrgan-x4", 0.8)
+    expected = {"Upscale": mixed, "Accelerate": READ_BY_COMFYUI[0]}
+    with Chromium(program, tmp_path / "profile") as browser:
+        browser.open(f"http://{comfyui.address}")
+        browser.wait_for("!!(window.app && app.graph && app.extensionManager)")
+        for file in WORKFLOWS:
+            number = len(json.loads(file.read_text())["nodes"])
+            browser.run("prompt_of = null; known = LiteGraph.registered_node_types; 0")
+            browser.wait_for("Object.keys(known).filter(name => /^Esrgan/.test(name)).length === 4")
+            browser.run(f"void app.loadGraphData({file.read_text()})")
+            browser.wait_for(f"app.graph.nodes.length === {number}")
+            browser.run("void app.graphToPrompt().then(found => { prompt_of = found.output })")
+            browser.wait_for("prompt_of !== null")
+            prompt = json.loads(browser.run("JSON.stringify(prompt_of)"))
+            ((found,),) = comfyui.run(prompt).values()
+            model = expected[file.stem.split()[0]]
+            wanted = esrgan_ext.upscale(rgb("small.png"), model, device="cpu", data_range="type")
+            assert np.abs(found.astype(int) - saved(wanted)).max() <= (model is not mixed)
