@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,8 +30,9 @@ from esrgan_ext.inference.claims import claim_gpu
 from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.models import SRNetwork
-from esrgan_ext.weights import load_denoising, load_model, save_model
+from esrgan_ext.weights import info_of, load_denoising, load_model, save_model
 from esrgan_ext.weights.search import locate
+from esrgan_ext.weights.zoo.reading import DESCRIPTIONS
 
 # A long-lived worker may serve several models, and interpolating takes two; the weights of the
 # largest take 67 MB, 0.3 GB packed.
@@ -93,14 +94,22 @@ class Settings:
 # How often somebody who waits for a device is asked whether it still wants it.
 _ASKING_SECONDS = 0.1
 
+
+@dataclass
+class _Kept:
+    """A network and what it is asked for by."""
+
+    network: SRNetwork
+    file: tuple[object, ...] | None = None  # see `_state_of`
+    digest: str | None = None
+
+
 _guard = threading.Lock()  # of the tables below
 _loading = threading.Lock()  # a download takes minutes: the tables stay open meanwhile
+_networks: list[_Kept] = []  # the last used at the end
 _upscalers: OrderedDict[Settings, Upscaler] = OrderedDict()
-# By their digest where a task names them by it, else by file and the time of its change.
-_networks: OrderedDict[str, SRNetwork] = OrderedDict()
 _places: dict[str, str] = {}  # digest -> a file that was brought here
 _locks: dict[str, threading.Lock] = {}
-_loads = 0
 
 
 def digest_of(network: nn.Module) -> str:
@@ -125,17 +134,17 @@ def refer(model: Model, denoise: float | str | None = None) -> tuple[ModelRefere
     ModelError, DownloadError, OptionError
         See `esrgan_ext.load_model`.
     """
-    network = load_denoising(model, denoise)
+    stands = denoise is None or isinstance(denoise, str)
+    network = load(model) if stands else load_denoising(model, denoise)
     digest = digest_of(network)
-    if isinstance(model, nn.Module) or not (denoise is None or isinstance(denoise, str)):
+    if isinstance(model, nn.Module) or not stands:
         location = str(_spooled(network, digest))
     else:
         location = os.fspath(model)
         # A name stays a name: on another machine the file is somewhere else.
         if Path(location).exists():
             location = str(Path(location).resolve())
-    with _guard:
-        _keep(_networks, digest, network)
+    _keep(network, digest=digest)
     return ModelReference(location, digest), network
 
 
@@ -149,25 +158,39 @@ def upscaler(settings: Settings) -> Upscaler:
     DeviceError
         The device is not here, or CUDA was in use before this process was forked.
     """
-    with _guard:
-        found = _upscalers.get(settings)
-        if found is None:
-            options = settings.options
-            if options.device != "cpu" and torch.cuda._is_in_bad_fork():
-                raise DeviceError(
-                    "CUDA was in use before this process was forked: start workers by spawn "
-                    "(dask's default), or give device='cpu'"
-                )
-            values: Any = {**vars(options), "device": _device(str(options.device))}
-            found = Upscaler(_network(settings.model), **values)
-        _keep(_upscalers, settings, found)
+    if (found := _made(settings)) is not None:
         return found
+    with _loading:
+        if (found := _made(settings)) is not None:  # by another thread meanwhile
+            return found
+        options = settings.options
+        if options.device != "cpu" and torch.cuda._is_in_bad_fork():
+            raise DeviceError(
+                "CUDA was in use before this process was forked: start workers by spawn "
+                "(dask's default), or give device='cpu'"
+            )
+        values: Any = {**vars(options), "device": _device(str(options.device))}
+        made = Upscaler(_network(settings.model), **values)
+        with _guard:
+            _upscalers[settings] = made
+            while len(_upscalers) > _KEPT:
+                _upscalers.popitem(last=False)
+        return made
+
+
+def _made(settings: Settings) -> Upscaler | None:
+    with _guard:
+        if settings in _upscalers:
+            _upscalers.move_to_end(settings)
+        return _upscalers.get(settings)
 
 
 def load(
     model: str | os.PathLike[str] | nn.Module, progress: Callable[[int, int], Any] | None = None
 ) -> SRNetwork:
     """A network by name or path, kept for the next time; a network is returned as it is.
+
+    It is shared: nobody may write to it.
 
     Parameters
     ----------
@@ -177,21 +200,29 @@ def load(
 
     Raises
     ------
-    ModelError, DownloadError
+    ModelError, DownloadError, OptionError
         See `esrgan_ext.load_model`.
     """
-    if isinstance(model, nn.Module):
-        return cast(SRNetwork, model)
-    path = locate(model).path
-    changed = path.stat().st_mtime_ns if path is not None and path.exists() else 0
-    key = f"{model}|{changed}"
+    if isinstance(model, nn.Module) or not isinstance(model, str | os.PathLike):
+        return load_model(model)
     with _loading:
-        network = _networks.get(key)
+        network = _find(file=_state_of(locate(model).path))
         if network is None:
             network = load_model(model, progress=progress)
-        with _guard:
-            _keep(_networks, key, network)
+        _keep(network, file=_state_of(info_of(network).path))
     return network
+
+
+def _state_of(path: Path | None) -> tuple[object, ...] | None:
+    """What differs once a model's file has changed, or one that belongs to it: the numbers beside
+    an ncnn graph, the weights beside a description."""
+    if path is None:
+        return None
+    path = path.resolve()
+    whole_folder = path.name in DESCRIPTIONS
+    files = [file for file in path.parent.iterdir() if whole_folder or file.stem == path.stem]
+    states = [(file, file.stat()) for file in sorted(files)]
+    return (path, *((file.name, s.st_ino, s.st_size, s.st_mtime_ns) for file, s in states))
 
 
 @contextmanager
@@ -229,26 +260,37 @@ def bring(digest: str, path: str) -> None:
         _places[digest] = path
 
 
-def loads() -> int:
-    """How often this process has read a model from a file."""
-    return _loads
-
-
 def _network(model: ModelReference) -> SRNetwork:
-    global _loads
-    network = _networks.get(model.digest)
+    network = _find(digest=model.digest)
     if network is None:
         place = _places.get(model.digest, model.location)
-        loaded = load_model(place)
-        _loads += 1
-        if digest_of(loaded) != model.digest:
+        network = load_model(place)
+        if digest_of(network) != model.digest:
             raise ModelError(
                 f"{place}: the weights here are not those of the same name where the run was "
                 "started: bring both machines to the same version"
             )
-        network = loaded
-    _keep(_networks, model.digest, network)
+    _keep(network, digest=model.digest)
     return network
+
+
+def _find(*, file: tuple[object, ...] | None = None, digest: str | None = None) -> SRNetwork | None:
+    """The network of this file, or with these weights, if it is kept."""
+    with _guard:
+        for kept in _networks:
+            if (file is not None and kept.file == file) or (digest and kept.digest == digest):
+                return kept.network
+    return None
+
+
+def _keep(
+    network: SRNetwork, *, file: tuple[object, ...] | None = None, digest: str | None = None
+) -> None:
+    """Keep a network as the last used, with what more is known of it."""
+    with _guard:
+        kept = next((kept for kept in _networks if kept.network is network), _Kept(network))
+        kept.file, kept.digest = file or kept.file, digest or kept.digest
+        _networks[:] = [*(other for other in _networks if other is not kept), kept][-_KEPT:]
 
 
 def _device(wanted: str) -> str:
@@ -264,13 +306,6 @@ def _device(wanted: str) -> str:
     if wanted != "auto" or devices.available_devices()[0].type != "cuda":
         return wanted
     return f"cuda:{claim_gpu()}"
-
-
-def _keep(kept: OrderedDict, key: object, value: object) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    while len(kept) > _KEPT:
-        kept.popitem(last=False)
 
 
 _spool: tuple[int, Path] | None = None
@@ -297,12 +332,11 @@ def _remove_spool(pid: int, folder: Path) -> None:
 
 def _start_anew() -> None:
     """In a forked child: another thread may have held a lock, and it starts without networks."""
-    global _guard, _loading, _loads
+    global _guard, _loading
     _guard, _loading = threading.Lock(), threading.Lock()
     _upscalers.clear()
     _networks.clear()
     _locks.clear()
-    _loads = 0
 
 
 in_forked_child(_start_anew)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from esrgan_ext.inference.model_cache import ModelReference, Settings
 from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.weights import save_model
 from tests.conftest import ROOT, make_network
+from tests.weights.ncnn_files import write_ncnn
 
 
 def settings(reference: ModelReference) -> Settings:
@@ -83,6 +85,41 @@ def test_a_file_is_read_once_until_it_changes(tmp_path):
     os.utime(path, ns=(0, 10**9))  # some file systems count in seconds
     second = model_cache.load(path)
     assert model_cache.digest_of(second) == model_cache.digest_of(make_network(10))
+
+
+def test_numbers_beside_a_graph_that_change_are_read_again(tmp_path):
+    graph, numbers = write_ncnn(make_network(11), tmp_path)
+    first = model_cache.load(graph)
+    (tmp_path / "other").mkdir()
+    shutil.copy(write_ncnn(make_network(12), tmp_path / "other")[1], numbers)
+    os.utime(numbers, ns=(0, 10**9))
+    second = model_cache.load(graph)
+    assert model_cache.digest_of(second) != model_cache.digest_of(first)
+
+
+def test_a_store_and_a_viewer_share_a_network(tmp_path):
+    """Whoever asks by file and whoever asks by digest."""
+    path = save_model(make_network(13), tmp_path / "m.safetensors")
+    network = model_cache.load(path)
+    reference, referred = model_cache.refer(path)
+    assert referred is network
+    assert model_cache.upscaler(settings(reference)).network is network
+    assert model_cache.load(path) is network
+
+
+def test_as_many_networks_are_kept_as_an_interpolation_takes(tmp_path):
+    paths = [save_model(make_network(k), tmp_path / f"{k}.safetensors") for k in (14, 15, 16)]
+    first, second, third = (model_cache.load(path) for path in paths)
+    assert model_cache.load(paths[1]) is second
+    assert model_cache.load(paths[2]) is third
+    assert model_cache.load(paths[0]) is not first
+
+
+def test_two_threads_load_a_network_once(tmp_path):
+    path = save_model(make_network(17), tmp_path / "m.safetensors")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(model_cache.load, [path, path])
+    assert first is second
 
 
 def test_whoever_waits_for_a_device_can_leave():

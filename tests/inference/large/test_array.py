@@ -13,7 +13,6 @@ import pytest
 import zarr
 
 from esrgan_ext import ImageError, Upscaler, upscale_lazy
-from esrgan_ext.inference import model_cache
 from esrgan_ext.inference.large import compute
 from tests.conftest import make_network
 from tests.inference.large.conftest import lively, one_level_at_most
@@ -88,12 +87,28 @@ def test_processes_and_a_cluster_give_the_same_bits(model, slide, cluster):
     np.testing.assert_array_equal(threads, one_thread)
     spawned = lazily.compute(scheduler="processes", num_workers=2)
     np.testing.assert_array_equal(spawned, threads)
+
+    def count_loads():
+        from esrgan_ext.inference import model_cache
+
+        def counted(*arguments, **options):
+            model_cache.loads += 1
+            return real(*arguments, **options)
+
+        real, model_cache.loads, model_cache.load_model = model_cache.load_model, 0, counted
+
+    def loads():
+        from esrgan_ext.inference import model_cache
+
+        return model_cache.loads
+
     with Client(cluster, set_as_default=False) as client:
+        client.run(count_loads)
         distributed = client.compute(lazily).result()
         np.testing.assert_array_equal(distributed, threads)
-        loads = client.run(model_cache.loads)
-    assert len(loads) == 2
-    assert set(loads.values()) == {1}  # many chunks each, one network
+        counts = client.run(loads)
+    assert len(counts) == 2
+    assert set(counts.values()) == {1}  # many chunks each, one network
 
 
 def test_the_network_does_not_travel_with_tasks():
