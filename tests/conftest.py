@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 _AVOIDABLE_SKIP = re.compile(
     r"no compiled extension|C\+\+ compiler|Python's headers|no Chromium|bioimageio.core is not"
-    r"|mkdocs\w* is not|material is not"
+    r"|no (?:zsh|fish) here|mkdocs\w* is not|material is not"
 )
 
 

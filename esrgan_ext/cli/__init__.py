@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from esrgan_ext import __version__
-from esrgan_ext.cli import compare, evaluate, help, info, mix, models, process, train, upscale
+from esrgan_ext.cli import (
+    compare,
+    completion,
+    evaluate,
+    help,
+    info,
+    mix,
+    models,
+    process,
+    train,
+    upscale,
+)
 
 EXAMPLES = """
 esrgan upscale photo.jpg        # the result is results/photo.jpg
@@ -20,13 +31,13 @@ esrgan upscale photos results   # a folder
 esrgan upscale --help           # every option, and more examples
 """
 
+completion.answer_the_first_tab()
 app = typer.Typer(
     name="esrgan",
     cls=help.Group,
     epilog=EXAMPLES,
     help="Upscale images with the ESRGAN family of networks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # see `help`
     context_settings=help.CONTEXT,

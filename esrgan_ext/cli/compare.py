@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from esrgan_ext.cli import help, options
+from esrgan_ext.cli import completion, help, options
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 
 _MODELS = ("--models", "-m")
+_LISTING = "esrgan.listing"
 
 EXAMPLES = """
 # a model beside bicubic interpolation
@@ -43,12 +44,26 @@ class ListedModels(help.Command):
                 spread.append(argument)
         if listing and first:
             spread.append("--models")  # without a name: the parser says so
+        ctx.meta[_LISTING] = listing
         return super().parse_args(ctx, spread)
+
+
+_models = completion.models("bicubic")
+
+
+def _further_models(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """What may follow: another model, or an image, which is a file."""
+    return _models(incomplete) if ctx.meta.get(_LISTING) else []
 
 
 @reports_errors
 def command(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to upscale.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...", help="Images to upscale.", autocompletion=_further_models
+        ),
+    ],
     models: Annotated[
         list[str],
         typer.Option(
@@ -56,6 +71,7 @@ def command(
             "-m",
             metavar="MODEL...",
             help="Names or files of models of one scale, and bicubic.",
+            autocompletion=_models,
         ),
     ],
     output: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esrgan_ext.cli import help, options
+from esrgan_ext.cli import completion, help, options
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 from esrgan_ext.errors import OptionError
 
@@ -41,6 +41,7 @@ def command(
             metavar="MODEL",
             help="Name or file of a model, or bicubic for MATLAB's interpolation. May be given "
             "several times.",
+            autocompletion=completion.models("bicubic"),
             rich_help_panel=help.MODEL,
         ),
     ],
@@ -92,6 +93,7 @@ def command(
             metavar="NAME",
             help="Perceptual distance: st-lpips, lpips, none, a file of ST-LPIPS weights, or auto "
             "(ST-LPIPS if its weights are found).",
+            autocompletion=completion.words("auto", "st-lpips", "lpips", "none"),
             rich_help_panel=_MEASURES,
         ),
     ] = "auto",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from esrgan_ext.cli import options
+from esrgan_ext.cli import completion, options
 from esrgan_ext.cli.errors import reports_errors, say
 from esrgan_ext.errors import OptionError
 
@@ -29,7 +29,11 @@ _ANIMATION = "Animation"
 def command(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL MODEL...", help="Names or files of two or more models."),
+        typer.Argument(
+            metavar="MODEL MODEL...",
+            help="Names or files of two or more models.",
+            autocompletion=completion.models(),
+        ),
     ],
     alpha: Annotated[
         float | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from esrgan_ext.cli import options
+from esrgan_ext.cli import completion, options
 from esrgan_ext.cli.errors import reports_errors, say
 from esrgan_ext.errors import OptionError
 
@@ -95,7 +95,12 @@ def _place(model: ModelInfo) -> str:
 
 @reports_errors
 def export_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name or file of the model.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Name or file of the model.", autocompletion=completion.models()
+        ),
+    ],
     target: Annotated[
         Path | None,
         typer.Argument(

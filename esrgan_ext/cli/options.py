@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from esrgan_ext.cli import help
+from esrgan_ext.cli import completion, help
 from esrgan_ext.errors import OptionError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ Device = Annotated[
         "-d",
         metavar="NAME",
         help="auto, cpu, cuda, cuda:N or mps.",
+        autocompletion=completion.words(*completion.DEVICES),
         rich_help_panel=help.SPEED,
     ),
 ]
@@ -64,6 +65,7 @@ Devices = Annotated[
         metavar="NAME",
         help="auto, cpu, cuda, cuda:N or mps. A folder or a clip can use several: all (every "
         "GPU), or a list such as cuda:0,cuda:1.",
+        autocompletion=completion.words(*completion.SEVERAL_DEVICES),
         rich_help_panel=help.SPEED,
     ),
 ]
@@ -74,6 +76,7 @@ Precision = Annotated[
         "-p",
         metavar="NAME",
         help="auto, fp32, fp16 or bf16.",
+        autocompletion=completion.words(*completion.PRECISIONS),
         rich_help_panel=help.SPEED,
     ),
 ]

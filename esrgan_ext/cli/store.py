@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from esrgan_ext.cli import completion
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, say, say_error
 from esrgan_ext.cli.options import how_to_continue
 from esrgan_ext.errors import OptionError
@@ -32,6 +33,7 @@ Scheduler = Annotated[
         metavar="NAME",
         help="threads, processes, or the address of a dask scheduler, tcp://HOST:PORT. Default: "
         "threads.",
+        autocompletion=completion.words("threads", "processes"),
         rich_help_panel=PANEL,
     ),
 ]
@@ -78,6 +80,7 @@ Channels = Annotated[
         metavar="HOW",
         help="rgb (one colour image), separate (each by itself), or auto: rgb for three channels "
         "of 8 bits. Default: auto.",
+        autocompletion=completion.words("auto", "rgb", "separate"),
         rich_help_panel=PANEL,
     ),
 ]
@@ -87,6 +90,7 @@ OmeVersion = Annotated[
         "--ome-zarr",
         metavar="VERSION",
         help="Version of OME-Zarr to write, 0.4 or 0.5. Default: the input's.",
+        autocompletion=completion.words("0.4", "0.5"),
         rich_help_panel=PANEL,
     ),
 ]

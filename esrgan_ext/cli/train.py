@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from esrgan_ext.cli import help, options
+from esrgan_ext.cli import completion, help, options
 from esrgan_ext.cli.errors import reports_errors, say
 from esrgan_ext.errors import OptionError
 
@@ -40,7 +40,11 @@ torchrun --nproc-per-node 4 -m esrgan_ext.cli train psnr --hr photos
 def command(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="RECIPE", help="Name of a recipe (see --list), or a .toml file."),
+        typer.Argument(
+            metavar="RECIPE",
+            help="Name of a recipe (see --list), or a .toml file.",
+            autocompletion=completion.recipes,
+        ),
     ] = "",
     hr: Annotated[
         list[Path] | None,
@@ -95,6 +99,7 @@ def command(
             "--init",
             metavar="MODEL",
             help="Name or file of the model to start from.",
+            autocompletion=completion.models(),
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -147,6 +152,7 @@ def command(
             "-d",
             metavar="NAME",
             help="auto, cpu, cuda or cuda:N.",
+            autocompletion=completion.words("auto", "cpu", "cuda", "cuda:0"),
             rich_help_panel=help.SPEED,
         ),
     ] = "auto",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esrgan_ext.cli import help, options, pipes, store, video
+from esrgan_ext.cli import completion, help, options, pipes, store, video
 from esrgan_ext.cli.errors import FAILED, INTERRUPTED, reports_errors, say, say_error
 from esrgan_ext.errors import OptionError
 
@@ -63,6 +63,7 @@ def command(
             help="A name (see `esrgan models`) or a file. auto: for photos (8-bit colour) "
             "realesrgan-x4plus, which draws detail; for TIFF, OME-Zarr, one channel, 16 bits and "
             "floats the model that is true to the data.",
+            autocompletion=completion.models("auto"),
             rich_help_panel=help.MODEL,
         ),
     ] = options.DEFAULT_MODEL,
@@ -78,6 +79,7 @@ def command(
             metavar="FORMAT",
             help="png, jpg, webp, tif, bmp, avif, jp2 or ppm. Default: each input's own. Results "
             "that the format cannot hold (alpha, 16 bits) become PNG.",
+            autocompletion=completion.words(*completion.FORMATS),
             rich_help_panel=help.FILES,
         ),
     ] = None,
@@ -133,6 +135,7 @@ def command(
             help="Values of black and white, or a word. auto: the image's range without its "
             "darkest and brightest thousandth; minmax: its whole range; type: the range of its "
             "type (0,1 for floats). Default: type for 8 bits, else auto.",
+            autocompletion=completion.words("auto", "minmax", "type"),
             rich_help_panel=help.MODEL,
         ),
     ] = None,
