@@ -28,6 +28,7 @@ def unknown(command: str) -> list[str]:
     """The words of a command that the command line does not know."""
     group: Any = typer.main.get_command(app)
     words = shlex.split(command, comments=True)[1:]
+    words = words[: next((i for i, word in enumerate(words) if word in ("|", ">", "&")), None)]
     if words[0].startswith("-") or words[0].isupper():  # COMMAND stands for any
         found = group
     elif (found := group.commands.get(words[0])) is None:

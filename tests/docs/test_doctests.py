@@ -5,18 +5,14 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
-from fractions import Fraction
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-import tifffile
 
 import esrgan_ext
 from esrgan_ext.errors import EsrganError
-from tests.conftest import ROOT
 from tests.docs.public import public_objects
+from tests.docs.sample_files import write_clip, write_sample_files
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
@@ -45,15 +41,7 @@ def shows_an_example(value: object) -> bool:
 
 @pytest.fixture
 def sample_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files that the examples speak of, in the current folder."""
-    photo = cv2.imread(str(ROOT / "LR" / "astronaut.jpg"))[:16, 40:64]
-    (tmp_path / "photos" / "HR").mkdir(parents=True)
-    for name in ("photo.png", "photos/a.png", "photos/b.png"):
-        cv2.imwrite(str(tmp_path / name), photo)
-    hr = cv2.imread(str(ROOT / "LR" / "astronaut.jpg"))[:96, 20:116]
-    cv2.imwrite(str(tmp_path / "photos" / "HR" / "a.png"), hr)
-    plane = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)
-    tifffile.imwrite(tmp_path / "plane.ome.tif", plane, tile=(16, 16))
+    write_sample_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ESRGAN_MODEL_DIR", raising=False)
     return tmp_path
@@ -71,14 +59,3 @@ def test_the_examples_of_a_module_give_what_they_print(module: str, sample_files
         runner.run(test, out=said.append)
     assert runner.tries > 0
     assert runner.failures == 0, "".join(said)
-
-
-def write_clip(path: Path) -> None:
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=Fraction(25))
-        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
-        for i in range(3):
-            frame = np.full((24, 32, 3), 40 * i, np.uint8)
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        file.mux(stream.encode())
