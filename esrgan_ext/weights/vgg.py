@@ -26,7 +26,7 @@ from esrgan_ext.models.vgg import (
 )
 from esrgan_ext.weights.download import Progress, cache_folder, download, file_sha256
 from esrgan_ext.weights.files import read_weights_file
-from esrgan_ext.weights.search import user_folders
+from esrgan_ext.weights.folders import user_folders
 
 # PyTorch puts the first eight digits of the SHA-256 into the name; more is not published.
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"

