@@ -34,19 +34,11 @@ import esrgan_ext as esr
 ROOT = Path(__file__).resolve().parent.parent
 PACK = ROOT / "comfyui_esrgan"
 
-# torchvision's operators do not load beside a torch of another build, and importing it fails for
-# the lack of two of them, which no upscaling needs: they are declared.
+# `main.py` imports modules that lie beside it, and torchvision.
 _START = """
 import runpy, sys
-import torch
-try:
-    import torchvision
-except RuntimeError:
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from benchmarks.torchvision_operators import declare_missing
+declare_missing()
 sys.argv = sys.argv[1:]
 sys.path.insert(0, sys.argv[0].rpartition("/")[0])
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -11,10 +11,10 @@ import torch
 
 import comfyui_esrgan
 import esrgan_ext
+from benchmarks.published import Descriptor, SRVGGNetCompact
 from comfyui_esrgan import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from comfyui_esrgan.__main__ import main as command
 from esrgan_ext.errors import OptionError
-from tests.compat.published import Descriptor, SRVGGNetCompact
 
 
 def test_every_node_keeps_comfyuis_contract():

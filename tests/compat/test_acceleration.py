@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 import esrgan_ext
-from esrgan_ext.errors import OptionError
-from esrgan_ext.models import SRNetwork, SRResNet, SRResNetConfig
-from tests.compat.published import (
+from benchmarks.published import (
     BasicSRRRDBNet,
     Descriptor,
     ESRGANRRDBNet,
     OldRRDBNet,
     SRVGGNetCompact,
 )
+from esrgan_ext.errors import OptionError
+from esrgan_ext.models import SRNetwork, SRResNet, SRResNetConfig
 
 MODULES = {
     "BasicSR x4": BasicSRRRDBNet,

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.published import BasicSRRRDBNet
 from esrgan_ext.compat import RealESRGANer
 from esrgan_ext.errors import ImageError, OptionError
-from tests.compat.published import BasicSRRRDBNet
 
 
 def plane(module, rgb, scale, pre_pad=10):

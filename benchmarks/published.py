@@ -3,6 +3,8 @@ of operations, written down anew in plain torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,7 +20,7 @@ class ResidualDenseBlock(nn.Module):
         self.slope = slope
         for k in range(1, 5):
             self.add_module(f"conv{k}", conv(nf + (k - 1) * gc, gc))
-        self.conv5 = conv(nf + 4 * gc, nf)
+        self.conv5: nn.Module = conv(nf + 4 * gc, nf)
 
     def forward(self, x):
         features = [x]
@@ -98,7 +100,7 @@ class _OldDenseBlock(ResidualDenseBlock):
         for k in range(1, 5):
             layers = (conv(nf + (k - 1) * gc, gc), nn.LeakyReLU(0.2))
             self.add_module(f"conv{k}", nn.Sequential(*layers))
-        self.conv5 = nn.Sequential(conv(nf + 4 * gc, nf))
+        self.conv5: nn.Module = nn.Sequential(conv(nf + 4 * gc, nf))
 
     def forward(self, x):
         features = [x]
@@ -137,7 +139,7 @@ class SRVGGNetCompact(nn.Module):
     def __init__(self, nf=32, num_conv=2, scale=4, act="prelu") -> None:
         super().__init__()
         self.scale = scale
-        kinds = {
+        kinds: dict[str, Callable[[], nn.Module]] = {
             "prelu": lambda: nn.PReLU(nf, 0.25),
             "relu": nn.ReLU,
             "leakyrelu": lambda: nn.LeakyReLU(0.1),
