@@ -79,7 +79,7 @@ def find_pairs(
     scale
         HR pixels per LR pixel along each axis.
     recursive
-        Take the folders below too.
+        Include subfolders.
 
     Returns
     -------

@@ -82,9 +82,9 @@ def plan(
     naming
         Format and suffix of the results.
     recursive
-        Take the folders below too; the results keep their relative paths.
+        Include subfolders; the results keep their relative paths.
     overwrite
-        Do again what has a result already.
+        Redo images that already have a result.
     factor
         Output pixels per input pixel: a result too large for its format becomes a PNG.
 
@@ -134,7 +134,7 @@ def images_below(
     Parameters
     ----------
     recursive
-        Take the folders below too.
+        Include subfolders.
     excluded
         A folder to leave out: that of the results.
 

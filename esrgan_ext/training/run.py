@@ -73,7 +73,7 @@ def train(
         File of the perceptual loss's weights (VGG19 or VGG16); else it is looked for, and VGG19
         downloaded.
     fresh : bool
-        Begin anew even if the folder holds a checkpoint.
+        Start over even if the folder holds a checkpoint.
     say : callable
         Prints a line.
 

@@ -433,7 +433,7 @@ class Trainer:
             ) from error
         if state["seed"] != self.options.seed:
             warnings.warn(
-                f"the run began with seed {state['seed']} and goes on with {self.options.seed}",
+                f"the run began with seed {state['seed']} and continues with {self.options.seed}",
                 stacklevel=2,
             )
         self.step, self._rollbacks = state["step"], state["rollbacks"]

@@ -1,6 +1,6 @@
 """Downloads a file once: resumable, hash-checked, renamed into place only when complete.
 
-An interrupted download leaves `NAME.part`, and the next try goes on from there. A lock keeps
+An interrupted download leaves `NAME.part`, and the next try continues from there. A lock keeps
 two processes from writing the same file. Which files there are is the catalogue's business.
 """
 
@@ -143,7 +143,7 @@ def _fetch_with_retries(url: str, part: Path, total: int, progress: Progress | N
                 kept = part.stat().st_size if part.exists() else 0
                 raise DownloadError(
                     f"{url}: the connection broke off ({error}); {kept:,} bytes are kept, and "
-                    "the next try goes on from there"
+                    "the next try continues from there"
                 ) from error
         time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
 

@@ -125,7 +125,7 @@ class FolderDialog(QDialog):
         self.run = FolderRun(job, self)
         self.source_line, self.target_line = QLineEdit(), QLineEdit()
         self.recursive_check = QCheckBox("Folders below too")
-        self.overwrite_check = QCheckBox("Do again what has a result")
+        self.overwrite_check = QCheckBox("Redo files that already have a result")
         self.start_button = QPushButton("Run")
         self.start_button.setDefault(True)
         self.panel = RunPanel(self.run)

@@ -107,9 +107,9 @@ class FolderRequest:
     source, target : Path
         The folder of the images, and another one for the results.
     recursive : bool
-        Take the folders below too; the results keep their relative paths.
+        Include subfolders; the results keep their relative paths.
     overwrite : bool
-        Do again what has a result.
+        Redo files that already have a result.
     value_range : RangeChoice or None
         None: what a layer of the file's type would have.
     options : dict

@@ -60,7 +60,7 @@ def test_failed_chunks_are_listed(upscale, source, tmp_path) -> None:
     chunk.write_bytes(chunk.read_bytes()[:20])
     result = upscale(source, tmp_path / "out.zarr", "--tile", 8, "--overlap", 0)
     assert result.exit_code == 1
-    assert "chunks failed; everything else is written" in result.stderr
+    assert "chunks failed; all others are written" in result.stderr
     assert "level 0 [" in result.stderr
     assert not (tmp_path / "out.zarr").exists()
 
@@ -108,6 +108,6 @@ def test_ctrl_c_keeps_what_is_done(source, tmp_path, models) -> None:
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=100)
     assert child.returncode == 130, errors
-    assert "chunks done; the same command goes on" in errors
+    assert "chunks done; run the same command again to continue" in errors
     assert not target.exists()
     assert os.path.isdir(resume.unfinished(target))

@@ -138,8 +138,8 @@ def _outcome(future: Any, number: int) -> ChunkOutcome:
         return future.result()
     if future.status in ("cancelled", "lost"):
         raise SchedulerError(
-            "the scheduler was lost in the middle of the run: what was written stays, and the "
-            "same command goes on"
+            "the scheduler was lost in the middle of the run: what was written stays; "
+            "run the same command again to continue"
         )
     error = future.exception()
     name = type(error).__name__

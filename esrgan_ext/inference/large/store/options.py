@@ -44,7 +44,7 @@ class StoreOptions(UpscaleOptions):
     memory_limit : int
         Bytes that one worker may take.
     overwrite : bool
-        Start anew where there is an unfinished result, and replace a finished one.
+        Start over where there is an unfinished result, and replace a finished one.
     retries : int
         How often a chunk that failed is tried again, after all others.
 

@@ -85,7 +85,7 @@ def upscale_store(
 ) -> Report:
     """Upscale an OME-Zarr image or a large TIFF into an OME-Zarr store.
 
-    A run that was cut short, by whatever, goes on where it stopped when it is called again with
+    A run that was cut short, by whatever, continues where it stopped when it is called again with
     the same source, target and options. In a script this needs ``if __name__ == "__main__"``,
     since processes are started by spawn.
 
@@ -230,7 +230,7 @@ class _Run:
             grids = range(1 + len(job.coarser))
             before = len(earlier[0])
             if before:
-                self._events.note(f"goes on: {before} of {len(job.grid)} chunks are there")
+                self._events.note(f"continues: {before} of {len(job.grid)} chunks are there")
             failures: list[ChunkOutcome] = []
             for level in grids:
                 failures = self._level(executor, job, level, earlier[level])
@@ -243,7 +243,7 @@ class _Run:
         return Report(self._target, shape, len(job.grid), before, tuple(failures), seconds)
 
     def _begin(self, executor: Executor) -> tuple[StoreJob, dict[str, Any]]:
-        """The job, with a folder that is made for it or goes on."""
+        """The job, with a folder that is made for it or continued."""
         anew = self._options.overwrite or not (self._folder / resume.PIXELS).exists()
         found = None if anew else resume.read_plan(self._folder)
         try:
@@ -394,8 +394,8 @@ class _Run:
 
     def _unwritable(self, reason: str) -> ImageFileError:
         return ImageFileError(
-            f"{self._target}: cannot be written: {reason}. What is done stays; the same command "
-            "goes on"
+            f"{self._target}: cannot be written: {reason}. What is done stays: run the "
+            "same command again to continue"
         )
 
     def _finish(self, job: StoreJob, plan: dict[str, Any]) -> None:
