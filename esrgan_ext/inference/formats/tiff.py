@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,9 @@ from esrgan_ext.inference.formats.tiff_details import geo_tags, imagej_details, 
 
 ICC_TAG, XMP_TAG, IPTC_TAG = 34675, 700, 33723
 _UNCOMPRESSED = 1
+_SEPARATE = 2  # planes of samples, one after the other
+# GeoTIFF's pixel scale and keys, GDAL's value for "no data".
+_GEOGRAPHIC_TAGS = (33550, 34735, 42113)
 _WHOLE = (8, 16, 32, 64)
 UNIT_PER_INCH = {2: 1.0, 3: 2.54}
 # A resolution is two 32-bit numbers.
@@ -148,7 +152,9 @@ def check_piecewise(
         The file is truncated, or its pixels would have to be converted as a whole.
     """
     page = series.keyframe
-    _check_complete(series, path)
+    for level in series.levels:
+        for note in _check_complete(level, path):
+            warnings.warn(f"{path}: {note}", stacklevel=2)
     promised = (tif.imagej_metadata or {}).get("images", 1) if tif.is_imagej else 1
     planes = math.prod(
         n for n, axis in zip(series.shape, series.axes, strict=True) if axis in "TZCIQ"
@@ -176,16 +182,66 @@ def check_piecewise(
     return layout
 
 
-def _check_complete(series: tifffile.TiffPageSeries, path: Path) -> None:
+def _check_complete(series: tifffile.TiffPageSeries, path: Path) -> tuple[str, ...]:
+    """Check that all strips or tiles are in the file: tifffile makes those that are not black.
+
+    Tiled and geographic files leave out tiles on purpose, where there is nothing to see.
+
+    Returns
+    -------
+    tuple of str
+        A note about what was left out.
+
+    Raises
+    ------
+    ImageFileError
+        The file is truncated, or lacks some of its strips or tiles.
+    """
     size = path.stat().st_size
+    page = series.keyframe
+    expected, name = _piece_count(page), "tiles" if page.is_tiled else "strips"
+    may_be_sparse = page.is_tiled or any(tag in page.tags for tag in _GEOGRAPHIC_TAGS)
+    left_out = 0
     for number, one in enumerate(series.pages):
         if one is None:
             continue
-        ends = [o + n for o, n in zip(one.dataoffsets, one.databytecounts, strict=False)]
-        if not ends or max(ends) > size:
+        pieces = list(zip(one.dataoffsets, one.databytecounts, strict=False))
+        if not pieces or max(offset + length for offset, length in pieces) > size:
             raise ImageFileError(
                 f"the TIFF is truncated: the pixels of page {number + 1} end beyond the file"
             )
+        empty = sum(offset == 0 or length == 0 for offset, length in pieces)
+        missing = empty + max(0, expected - len(pieces))
+        if missing > empty and _is_contiguous(page, sum(length for _, length in pieces)):
+            missing = empty
+        if missing > empty or (empty and not may_be_sparse):
+            raise ImageFileError(
+                f"the TIFF is damaged: {missing} of the {expected} {name} of page {number + 1} are "
+                "missing"
+            )
+        left_out += empty
+    if not left_out:
+        return ()
+    return (f"{left_out} of its {name} were left out when it was written: read as {page.nodata:g}",)
+
+
+def _piece_count(page: Any) -> int:
+    """Strips or tiles that a page needs."""
+    if page.is_tiled:
+        pieces = math.ceil(page.imagewidth / page.tilewidth)
+        pieces *= math.ceil(page.imagelength / page.tilelength)
+        pieces *= math.ceil(page.imagedepth / max(page.tiledepth, 1))
+    else:
+        rows = min(page.rowsperstrip or page.imagelength, page.imagelength)
+        pieces = math.ceil(page.imagelength / rows) * page.imagedepth
+    return int(pieces * (page.samplesperpixel if page.planarconfig == _SEPARATE else 1))
+
+
+def _is_contiguous(page: Any, length: int) -> bool:
+    """Whether fewer strips than the rows a strip ask for hold the whole of a plain image."""
+    row = math.ceil(page.imagewidth * page.samplesperpixel * page.bitspersample / 8)
+    whole = row * page.imagelength * page.imagedepth
+    return int(page.compression) == _UNCOMPRESSED and not page.is_tiled and length >= whole
 
 
 def _read(
@@ -223,8 +279,7 @@ def _read_series(
             f"a page has {page.imagewidth} x {page.imagelength} pixels, more than the limit of "
             f"{max_pixels}; if that is right, raise the limit (--max-pixels, max_pixels=)"
         )
-    _check_complete(series, path)
-    notes = list(_missing_planes(series))
+    notes = [*_check_complete(series, path), *_missing_planes(series)]
     by_opencv = tiff_colour.photometric_of(page) == tiff_colour.YCBCR
     by_opencv &= not tiff_colour.is_jpeg_colour(page)
     # OpenCV counts pages from the first of the file.
