@@ -63,8 +63,8 @@ Devices = Annotated[
         "--device",
         "-d",
         metavar="NAME",
-        help="auto, cpu, cuda, cuda:N or mps. A folder or a clip can use several: all (every "
-        "GPU), or a list such as cuda:0,cuda:1.",
+        help="auto, cpu, cuda, cuda:N or mps. Images, folders and clips can use several: all ("
+        "every GPU), or a list such as cuda:0,cuda:1.",
         autocompletion=completion.words(*completion.SEVERAL_DEVICES),
         rich_help_panel=help.SPEED,
     ),
