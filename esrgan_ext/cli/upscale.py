@@ -283,6 +283,7 @@ def command(
         )
         out = display.console()
         _say_skipped(plan.skipped)
+        _say_left_out(source, recursive)
         if not plan.jobs:
             return
 
@@ -354,6 +355,19 @@ def _say_skipped(skipped: tuple[FileJob, ...]) -> None:
         say(f"{skipped[0].target} exists: skipped (--overwrite replaces it)")
     elif skipped:
         say(f"{len(skipped)} results exist: skipped (--overwrite replaces them)")
+
+
+def _say_left_out(source: Path, recursive: bool) -> None:
+    """Videos of a folder: they take minutes to hours each, and are started one by one."""
+    from esrgan_ext.inference.video.frames import VIDEO_SUFFIXES
+
+    if not source.is_dir():
+        return
+    below = source.rglob("*") if recursive else source.iterdir()
+    videos = sorted(path for path in below if path.suffix.lower() in VIDEO_SUFFIXES)
+    if videos:
+        others = f" and {len(videos) - 1} more" if len(videos) > 1 else ""
+        say(f"{videos[0]}{others}: left out; esrgan upscale takes one video at a time")
 
 
 def _report_failures(outcomes: list[FileOutcome]) -> None:

@@ -3,6 +3,7 @@ found here, before work starts. The work itself is `batch`'s."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -117,7 +118,7 @@ def plan(
     else:
         jobs = [FileJob(source, _result_path(source, target / source.name, naming, factor))]
     jobs = _without_results(jobs) if naming.suffix else jobs
-    jobs = _told_apart(jobs)
+    jobs = _told_apart(jobs, naming.suffix)
     _require_distinct(jobs)
     present = set() if overwrite else {job for job in jobs if os.path.lexists(job.target)}
     todo = tuple(job for job in jobs if job not in present)
@@ -227,7 +228,7 @@ def _without_results(jobs: list[FileJob]) -> list[FileJob]:
     ]
 
 
-def _told_apart(jobs: list[FileJob]) -> list[FileJob]:
+def _told_apart(jobs: list[FileJob], suffix: str) -> list[FileJob]:
     """Where two inputs would become one result, the later one keeps its whole name in it.
 
     `anim.gif` beside `anim.png` becomes `anim.gif.png`. The first in the order of names keeps the
@@ -237,12 +238,17 @@ def _told_apart(jobs: list[FileJob]) -> list[FileJob]:
     seen: set[str] = set()
     made = []
     for job in jobs:
-        identity = _identity(job.target)
-        taken = identity in seen or (identity in own and job.target.name != job.source.name)
-        if taken:
-            name = f"{job.source.name}{job.target.suffix}"
-            job = FileJob(job.source, job.target.with_name(name))
-            warnings.warn(f"{job.source}: its result is {name}, another has its name", stacklevel=3)
+        if job.target.name != job.source.name:
+            for number in itertools.count(1):
+                identity = _identity(job.target)
+                if identity not in seen and identity not in own:
+                    break
+                more = "" if number == 1 else f"-{number}"
+                name = f"{job.source.name}{suffix}{more}{job.target.suffix}"
+                job = FileJob(job.source, job.target.with_name(name))
+            if number > 1:
+                told = f"{job.source}: its result is {job.target.name}, another has its name"
+                warnings.warn(told, stacklevel=3)
         seen.add(_identity(job.target))
         made.append(job)
     return made

@@ -242,6 +242,32 @@ def test_two_inputs_for_one_result(upscale, photos, tmp_path) -> None:
     )
 
 
+def test_a_gif_and_a_png_of_one_name(upscale, tmp_path, models) -> None:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "in"
+    for name in ("anim.png", "anim.gif.png"):
+        write_image(folder / name, rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
+    Image.fromarray(rng.integers(0, 256, (8, 9), dtype=np.uint8)).save(folder / "anim.gif")
+    result = upscale(folder, tmp_path / "out")
+    assert result.exit_code == 0
+    assert names(tmp_path / "out") == ["anim.gif-2.png", "anim.gif.png", "anim.png"]
+    assert "anim.gif: its result is anim.gif-2.png" in result.stderr
+    up = Upscaler(load_model(models / "a.safetensors"), device="cpu")
+    for source, target in (("anim.gif", "anim.gif-2.png"), ("anim.png", "anim.png")):
+        found = read_image(tmp_path / "out" / target).pixels
+        np.testing.assert_array_equal(found, up(read_image(folder / source).pixels))
+
+
+def test_videos_in_a_folder_are_named(upscale, photos, tmp_path) -> None:
+    (photos / "below" / "b.MKV").touch()
+    (photos / "a.mp4").touch()
+    found = upscale(photos, tmp_path / "out")
+    assert f"{photos / 'a.mp4'}: left out; esrgan upscale takes one video at a time" in found.stdout
+    found = upscale(photos, tmp_path / "out", "-r")
+    assert f"{photos / 'a.mp4'} and 1 more: left out" in found.stdout
+    assert found.exit_code == 0
+
+
 def test_a_damaged_model(upscale, photos, tmp_path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"nothing of use")
     result = upscale(photos, tmp_path / "out", "--model", tmp_path / "broken.safetensors")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,50 @@ class TestPlan:
         with pytest.warns(UserWarning, match=r"a\.jpg: its result is a\.jpg\.png"):
             plan = folder.plan(tmp_path / "in", tmp_path / "out", naming=Naming("png"))
         assert [job.target.name for job in plan.jobs] == ["a.jpg.png", "a.png"]
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_no_two_inputs_ever_have_one_result(self, tmp_path, seed: int) -> None:
+        """Whatever the names: all are done, each by itself, and what can keep its name does."""
+        rng = random.Random(seed)
+        names = ["a.gif", "a.png", "a.jpg", "a.gif.png", "a.gif-2.png", "a.tif", "a.webp", "A.png",
+                 "a.gif.gif", "a.gif.png.png"]  # fmt: skip
+        chosen = rng.sample(names, rng.randint(2, len(names)))
+        for name in chosen:
+            pixels = np.zeros((4, 4, 3), np.uint8)
+            pixels[:] = 60  # the content decides: what a GIF's name says is of no account
+            write_image(tmp_path / "in" / "x.png", pixels)
+            (tmp_path / "in" / "x.png").rename(tmp_path / "in" / name)
+        naming = Naming(rng.choice([None, None, "png", "webp"]), rng.choice(["", "", "_x4"]))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            plan = folder.plan(tmp_path / "in", tmp_path / "out", naming=naming)
+        assert sorted(job.source.name for job in plan.jobs) == sorted(chosen)
+        targets = [job.target.name for job in plan.jobs]
+        assert len(set(targets)) == len(targets)
+        plain = {}
+        for job in plan.jobs:
+            suffix = f".{naming.format}" if naming.format else job.source.suffix
+            suffix = ".png" if suffix == ".gif" else suffix
+            plain[job.source.name] = job.source.stem + naming.suffix + suffix
+            # The whole name is in it where the plain one was taken, and the user hears of it.
+            if job.target.name != plain[job.source.name]:
+                assert job.target.name.startswith(job.source.name + naming.suffix)
+                assert any(job.target.name in str(one.message) for one in told)
+        for job in plan.jobs:
+            if plain[job.source.name] == job.source.name:
+                assert job.target.name == job.source.name
+        assert len(told) == sum(plain[job.source.name] != job.target.name for job in plan.jobs)
+
+    def test_the_same_folder_has_the_same_names_again(self, tmp_path) -> None:
+        for name in ("a.gif.png", "a.png"):
+            image(tmp_path / "in" / name, channels=3)
+        image(tmp_path / "in" / "x.png", channels=3).rename(tmp_path / "in" / "a.gif")
+        with pytest.warns(UserWarning, match=r"a\.gif: its result is a\.gif-2\.png"):
+            first = folder.plan(tmp_path / "in", tmp_path / "out")
+        for job in first.jobs:
+            image(job.target)
+        with pytest.warns(UserWarning, match=r"a\.gif-2\.png"):
+            assert folder.plan(tmp_path / "in", tmp_path / "out").jobs == ()
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
     def test_a_pipe_is_not_waited_for(self, tmp_path) -> None:
