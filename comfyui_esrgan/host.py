@@ -1,4 +1,4 @@
-"""What ComfyUI decides: folders, device, memory, progress and interruption. The only module that
+"""ComfyUI's side: folders, device, memory, progress and interruption. The only module that
 knows its interfaces; without ComfyUI (in tests) it is the CPU, without a bar."""
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Progress:
         return True
 
     def part_done(self, pixels: int) -> None:
-        """What follows counts on from here."""
+        """Begin the next count where this one ended."""
         self._before += pixels
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""What a forked child has to do before it can work; nothing where there is no fork (Windows)."""
+"""Steps that a forked child takes before it can work; none where there is no fork (Windows)."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class InterpolateWidget(RunWidget):
         return Mix(self.model_a.key, self.model_b.key, round(float(self.slider.value()), 4))
 
     def request(self) -> UpscaleRequest:
-        """What the form says now; see `RunWidget.request`."""
+        """The form's request; see `RunWidget.request`."""
         if reason := self.unfit():
             raise ValueError(reason)
         return self.source.request(self.mix, None)

@@ -251,7 +251,7 @@ class UpscaleWidget(RunWidget):
         return None if info is not None and of_size == info.scale else of_size
 
     def request(self) -> UpscaleRequest:
-        """What the form says now; see `RunWidget.request`."""
+        """The form's request; see `RunWidget.request`."""
         request = self.source.request(self.model, self._scale_to_ask(self._scale_of_size()))
         return replace(
             request,

@@ -29,7 +29,7 @@ def write_ome_tiff(path: str, data: Any, attributes: dict[str, Any]) -> list[str
     Returns
     -------
     list of str
-        What was written.
+        Paths of the files that were written.
 
     Raises
     ------

@@ -52,7 +52,7 @@ _models = completion.models("bicubic")
 
 
 def _further_models(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """What may follow: another model, or an image, which is a file."""
+    """Models to complete a name with, where another model may follow."""
     return _models(incomplete) if ctx.meta.get(_LISTING) else []
 
 

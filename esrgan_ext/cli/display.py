@@ -1,4 +1,4 @@
-"""What a user sees of a running job: bars over files and over the pixels of the current one on a
+"""Progress of a running job: bars over files and over the pixels of the current one on a
 terminal, plain lines elsewhere (a log file, a pipe)."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LINE_SECONDS = 30.0
 
 
 class Display(Protocol):
-    """What is told about a job; see `inference.batch.Events`."""
+    """Events of a job that are shown; see `inference.batch.Events`."""
 
     def started(self, job: FileJob, number: int, total: int) -> None: ...
 

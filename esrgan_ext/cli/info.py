@@ -115,7 +115,7 @@ def _devices() -> list[tuple[str, str]]:
 
 
 def _operators() -> list[tuple[str, str]]:
-    """What runs the networks; `esrgan_ext.ops` knows."""
+    """The backend that runs the networks, from `esrgan_ext.ops`."""
     import torch
 
     from esrgan_ext import ops
@@ -147,7 +147,7 @@ def _operators() -> list[tuple[str, str]]:
 
 
 def _checks() -> tuple[list[tuple[str, str]], bool]:
-    """What the self-check says for every device and precision, and whether all is right."""
+    """Results of the self-check for every device and precision, and whether all are right."""
     from esrgan_ext.inference.devices import available_devices
     from esrgan_ext.ops.build import selfcheck
 

@@ -130,7 +130,7 @@ def keep_existing(path: Path, overwrite: bool) -> None:
 
 
 def how_to_continue(overwrite: bool) -> str:
-    """What to do after a run that was interrupted."""
+    """Advice after a run that was interrupted."""
     if overwrite:
         return "with --overwrite the same command starts over"
     return "run the same command again to continue"

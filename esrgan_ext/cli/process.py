@@ -1,4 +1,4 @@
-"""What the console script sets for its own process, before torch is loaded."""
+"""Settings of the console script's own process, made before torch is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user sees of a large run: chunks done, megapixels a second, time left. A bar on a
+"""Progress of a large run on the terminal: chunks done, megapixels a second, time left. A bar on a
 terminal, a line from time to time elsewhere."""
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ _EXPECTED = (EsrganError, MemoryError, OSError)
 
 
 class Events(Protocol):
-    """What a caller may hear while images are evaluated."""
+    """Events that a caller may hear while images are evaluated."""
 
     def started(self, names: Sequence[str], models: Sequence[str], perceptual: str | None) -> None:
         """The images and models that there are."""

@@ -43,7 +43,7 @@ class Picture:
         "source", a model's name, or "reference".
     pixels : ndarray, shape (H, W) or (H, W, 3), uint8
     psnr, ssim : float or None
-        Of the luma against the reference; None without one.
+        PSNR of the luma against the reference; None without one.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Comparison:
     low, high : float
         The values that are shown as 0 and 255.
     dtype : str
-        Of the file's pixels.
+        Type of the file's pixels.
     pictures : tuple of Picture
         The source first, the reference last.
     """

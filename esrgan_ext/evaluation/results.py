@@ -1,4 +1,4 @@
-"""What an evaluation finds: scores of an image, of all images, and their means."""
+"""Results of an evaluation: scores of an image, of all images, and their means."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes
     ----------
     models
         Their names, in the order given.
     scale, border
-        Of the models; pixels cut from each side.
+        The models' scale; pixels cut from each side.
     perceptual
         Name of the perceptual distance, or None.
     results

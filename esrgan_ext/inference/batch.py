@@ -108,7 +108,7 @@ class FileUpscaler:
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """What became of a job; `reason` says why it failed, `note` what was chosen for it."""
+    """The outcome of a file's job; `reason` says why it failed, `note` what was chosen for it."""
 
     job: FileJob
     state: Literal["done", "failed"]
@@ -119,7 +119,7 @@ class FileOutcome:
 
 
 class Events(Protocol):
-    """What the caller hears. All calls come from the thread that called `run`."""
+    """Events for the caller. All calls come from the thread that called `run`."""
 
     def started(self, job: FileJob, number: int, total: int) -> None:
         """Work on the `number`-th of `total` jobs (counted from 1) begins."""
@@ -186,7 +186,7 @@ def run(
 
 @dataclass(frozen=True)
 class _Report:
-    """What a worker tells the thread that called `run`.
+    """Messages of a worker to the thread that called `run`.
 
     A number alone: its job begins. With `work`: pixels done and in all, and where the answer is
     awaited. With `outcome`: what became of the job. No number: the worker is at its end, which an

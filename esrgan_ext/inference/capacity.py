@@ -1,4 +1,4 @@
-"""What each format can hold, and whether a disk has room for it: asked before the network works,
+"""Limits of each format, and whether a disk has room for a result: asked before the network works,
 of a header or of an image that is read, and once more when the file is written."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Facts:
     channels
         1 gray, 2 gray+alpha, 3 RGB, 4 RGBA.
     dtype
-        Of its samples.
+        Type of its samples.
     planes
         Images of a stack.
     """
@@ -44,7 +44,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class _Capacity:
-    """What a format can hold.
+    """Limits of a format.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ def _capacity(suffix: str) -> _Capacity | None:
 
 
 def _reason(suffix: str, facts: Facts) -> str | None:
-    """What of a result a file cannot hold, and which can; None where it can."""
+    """Why a file cannot hold a result, and which format can; None where it can."""
     suffix = suffix.lower()
     if SUFFIXES.get(suffix) == "tiff":
         return None
@@ -176,7 +176,7 @@ def _reason(suffix: str, facts: Facts) -> str | None:
 
 
 def holds_types(format: Format) -> str:
-    """What results of a format hold, for people; empty where none are written."""
+    """Pixel types of a format's results, for people; empty where none are written."""
     if format == "tiff":
         return "every type, alpha, stacks, several images"
     capacity = _CAPACITY.get(format)

@@ -64,7 +64,7 @@ def projected(
     source_window : Rect
         Where they lie in the image.
     size, result_size : (int, int)
-        Of the whole image and of its result.
+        Height and width of the whole image and of its result.
     values : ValueMap
 
     Yields

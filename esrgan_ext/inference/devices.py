@@ -1,4 +1,4 @@
-"""What can run a network on this machine: device, precision, and how much memory is free.
+"""Devices that can run a network: their precisions, and how much of their memory is free.
 
 The one place that knows devices; the rest passes `Device` along.
 """
@@ -31,7 +31,7 @@ class Device:
     device : torch.device
     precision : {'fp32', 'fp16', 'bf16'}
     share : float
-        Of the free memory, where several workers use the device at once.
+        Share of the free memory, where several workers use the device at once.
     """
 
     device: torch.device
@@ -177,7 +177,7 @@ def free_ram() -> int:
 
 
 def _control_group_free() -> int | None:
-    """What a Linux control group (version 2, then 1) still allows; None where none limits."""
+    """Bytes that a Linux control group (version 2, then 1) still allows; None without a limit."""
     for limit_file, usage_file in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         (

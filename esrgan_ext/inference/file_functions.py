@@ -26,7 +26,7 @@ FileProgress = Callable[[Path, int, int], bool | None]
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of a file.
+    """The outcome of one file.
 
     Attributes
     ----------

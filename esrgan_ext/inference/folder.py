@@ -56,7 +56,7 @@ class FileJob:
 
 @dataclass(frozen=True)
 class FilePlan:
-    """What is to be done, and the jobs whose results exist already."""
+    """Jobs to do, and jobs whose results exist already."""
 
     jobs: tuple[FileJob, ...]
     skipped: tuple[FileJob, ...] = ()

@@ -48,7 +48,7 @@ class Mark(Protocol):
 
 
 class Queue(Protocol):
-    """What a runner needs of a device; `CudaQueue` is the real one."""
+    """Operations that a runner needs of a device; `CudaQueue` is the real one."""
 
     def use(self) -> contextlib.AbstractContextManager[object]:
         """Make the device current."""
@@ -114,12 +114,12 @@ class CudaQueue:
 
 @dataclass(frozen=True)
 class BatchKind:
-    """What one set of buffers and one graph are good for.
+    """Key of one set of buffers and one graph.
 
     Attributes
     ----------
     shape, strides : tuple of int
-        Of the batch, (N, C, h, w); strides in elements.
+        Shape of the batch, (N, C, h, w); strides in elements.
     dtype, out_dtype : torch.dtype
     pixels : PixelMap
     """
@@ -233,7 +233,7 @@ class BatchRunner:
 
     @property
     def kept(self) -> list[BatchKind]:
-        """What there are buffers for, the one used last at the end."""
+        """Keys that have buffers, the one used last at the end."""
         return list(self._kept)
 
     def _buffers(self, kind: BatchKind, source: Tensor) -> _Buffers:

@@ -1,4 +1,4 @@
-"""What an image file says about itself before its pixels are decoded: format, size, alpha,
+"""Headers of image files, read before any pixel is decoded: format, size, alpha,
 depth. A folder job is planned with it, and a header that claims 10^10 pixels is turned down with
 it before any memory is asked for."""
 
@@ -80,7 +80,7 @@ _HEAD_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the header says.
+    """Header of an image file.
 
     Attributes
     ----------

@@ -49,9 +49,9 @@ class HotPixels:
     image, channel, row, column : ndarray of int64, shape (K,)
         Rows and columns are the window's.
     filled : ndarray, shape (K,), float64
-        What stands there for the network, in the window's values.
+        Values that stand there for the network, in the window's values.
     excess : ndarray, shape (K,), float64
-        What is to be added again, as a share of the range.
+        Height to be added again, as a share of the range.
     """
 
     image: np.ndarray

@@ -42,7 +42,7 @@ class ImageJob:
 
     @property
     def reserved_bytes(self) -> int:
-        """What the results take, which fill their memory only as they are written."""
+        """Bytes of the results, which fill their memory only as they are written."""
         return self.out.nbytes + (0 if self.std is None else self.std.nbytes)
 
     def read(self, members: list[tuple[int, ...]], rect: Rect) -> np.ndarray:

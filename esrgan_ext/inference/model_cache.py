@@ -57,7 +57,7 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines how a window is computed.
+    """Settings that determine how a window is computed.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Settings:
 
     @classmethod
     def of(cls, reference: ModelReference, options: UpscaleOptions, overlap: int) -> Settings:
-        """What windows need of a caller's options."""
+        """The settings in a caller's options."""
         return cls(
             reference,
             replace(
@@ -214,8 +214,8 @@ def load(
 
 
 def _state_of(path: Path | None) -> tuple[object, ...] | None:
-    """What differs once a model's file has changed, or one that belongs to it: the numbers beside
-    an ncnn graph, the weights beside a description."""
+    """A stamp that differs once a model's file has changed, or one that belongs to it: the numbers
+    beside an ncnn graph, the weights beside a description."""
     if path is None:
         return None
     path = path.resolve()

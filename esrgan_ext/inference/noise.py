@@ -143,7 +143,7 @@ def denoise_strength(estimate: NoiseEstimate) -> float:
 
 @dataclass(frozen=True)
 class _Plane:
-    """What one plane tells: mean and noise variance of each block that is not of one value,
+    """Statistics of one plane: mean and noise variance of each block that is not of one value,
     variance and mean squared detail of all, and the noise by its median second difference."""
 
     means: np.ndarray

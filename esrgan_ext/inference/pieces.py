@@ -32,7 +32,7 @@ def finished_pieces(
     source_window : Rect
         The window, in pixels of the image.
     result_rect : Rect
-        What is handed out, in pixels of the result.
+        The rectangle to hand out, in pixels of the image's result.
     scale : int
         The network's.
     size, result_size : (int, int)

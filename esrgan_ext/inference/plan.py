@@ -1,4 +1,4 @@
-"""What a run will take: work, memory, and how fast a device does it, for estimates beforehand."""
+"""Cost of a run beforehand: work, memory, and how fast a device does it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROBE_RUNS = 2
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What an `Upscaler` would do for one array.
+    """Cost of one array for an `Upscaler`.
 
     Attributes
     ----------

@@ -256,7 +256,7 @@ def value_map(array: np.ndarray, data_range: DataRange, layout: Layout | None = 
 
 
 def part_range(part: np.ndarray) -> RobustRange:
-    """What one part of an image says of its values."""
+    """Values of one part of an image, for the range of the whole."""
     found = RobustRange()
     found.add(part)
     return found

@@ -50,7 +50,7 @@ class _Work:
             return self._again.pop() if self._again else next(self._fresh, None)
 
     def give_back(self, parts: list[tuple[Members, Rect]]) -> None:
-        """What has to be done in smaller parts; they are next."""
+        """Put back a tile to be done in smaller parts; they are next."""
         with self._lock:
             self._again += reversed(parts)
 
@@ -172,7 +172,7 @@ class TileLoop:
             work.give_back([item])
 
     def window(self, core: Rect, layout: Layout) -> Rect:
-        """What the network sees for a tile."""
+        """The source window of a tile."""
         alignment = self._engine.network.alignment
         return window(core, self._overlap, layout.height, layout.width, alignment)
 

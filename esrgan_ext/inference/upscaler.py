@@ -363,7 +363,7 @@ class Upscaler:
         *,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
     ) -> RunPlan:
-        """What a run on an array of that shape and dtype would take, without running it.
+        """Cost of a run on an array of that shape and dtype, without running it.
 
         Raises
         ------

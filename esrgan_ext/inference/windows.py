@@ -34,7 +34,7 @@ class WindowGeometry:
     source_window : Rect
         The window, in pixels of the image.
     result_rect : Rect
-        What is computed of it, in pixels of the image's result.
+        The rectangle that is computed, in pixels of the image's result.
     size, result_size : (int, int)
         Height and width of the whole image and of its result.
     """

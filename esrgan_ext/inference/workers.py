@@ -98,7 +98,7 @@ def _is_small(path: Path) -> bool:
 
 
 def file_upscalers(upscalers: Sequence[Upscaler]) -> list[Upscale]:
-    """What does the jobs of a folder, one a worker."""
+    """Workers that do the jobs of a folder, one job each."""
     return sharing_threads([FileUpscaler(upscaler) for upscaler in upscalers], upscalers)
 
 

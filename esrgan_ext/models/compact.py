@@ -100,7 +100,7 @@ class CompactConfig:
 
     @property
     def nb(self) -> int:
-        """What tables show as blocks."""
+        """The figure that tables show as blocks."""
         return self.num_conv
 
     @property

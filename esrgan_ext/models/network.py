@@ -1,4 +1,4 @@
-"""What every super-resolution network here has in common.
+"""The base class of every super-resolution network here.
 
 A network maps N,C,H,W to N,C,scale*H,scale*W. Inference asks for the result as strips of
 finished rows, so that a large image needs no second copy and a caller can show what is done.
@@ -35,7 +35,7 @@ class SRNetwork(nn.Module, ABC):
         Where a window is cut out of an image, its top left corner must be a multiple of this
         (the pixel-unshuffle factor; what tiles of the kernels need to equal the whole image).
     config : dataclass
-        What the network was built from; None for one that does not say.
+        The configuration that the network was built from; None for one that does not say.
     info : ModelInfo or None
         Where it was loaded from; None for one made in memory.
 

@@ -26,7 +26,7 @@ _CANCEL, _DONE, _ROWS, _TOTAL, _THREADS = range(5)
 
 
 class Shape(Protocol):
-    """What the kernels need to know of a network, and their operators for it."""
+    """Shape of a network as the kernels need it, and their operators for it."""
 
     @property
     def out_channels(self) -> int: ...

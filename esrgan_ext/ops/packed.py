@@ -1,4 +1,4 @@
-"""What is made of tensors for kernels, kept until they change: the one place that judges it."""
+"""Tensors packed for kernels, kept until the originals change: the one place that judges it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Kept(Generic[Made]):
         make: Callable[[], Made],
         again: Callable[[Made], None] = lambda made: None,
     ) -> Made:
-        """What was made last if the key is the same, else `make()`; safe to call from any thread.
+        """The value made last if the key is the same, else `make()`; safe to call from any thread.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class Kept(Generic[Made]):
 
 
 def versions(tensors: Sequence[Tensor]) -> tuple[object, ...]:
-    """What differs once a tensor was replaced or written to, as far as torch's versions tell.
+    """A stamp that differs once a tensor was replaced or written to, by torch's version counters.
 
     Nothing is read, which would wait for a device, but samples of inference tensors, which keep no
     version. A write through `parameter.data` is therefore not seen.
@@ -79,7 +79,7 @@ def _sampled(tensor: Tensor) -> tuple[float, ...]:
 def state(
     tensors: Sequence[Tensor], fingerprint: Callable[[list[tuple[int, int]]], int]
 ) -> tuple[object, ...]:
-    """What differs once a tensor was replaced or written to.
+    """A stamp that differs once a tensor was replaced or written to.
 
     Addresses and versions, and samples of the values, where something wrote around the versions
     (`parameter.data`, inference tensors).

@@ -1,4 +1,4 @@
-"""What torch needs to know of the compiled operators beside their kernels.
+"""Fake kernels and gradients of the compiled operators, for torch.
 
 Fake kernels (shapes without data, for torch.compile and torch.export) and gradients. The
 kernels themselves are in `cpu_operators` (csrc/cpu) and `csrc/torch/cuda_ops.cpp`.

@@ -33,6 +33,6 @@ def downscale(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def crop_to_multiple(image: np.ndarray, scale: int) -> np.ndarray:
-    """What is left when rows below and columns at the right are cut to a multiple (modcrop)."""
+    """The image without the last rows and columns beyond a multiple (modcrop)."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]

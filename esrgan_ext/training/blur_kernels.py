@@ -16,7 +16,7 @@ _KINDS = ("gaussian", "generalized", "plateau")
 
 @dataclass(frozen=True)
 class BlurOptions:
-    """What is drawn, and how often.
+    """Kinds of kernels that are drawn, and how often.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def blur_kernel(
     sigma : (float, float)
         Standard deviations along the two axes of the ellipse, in pixels.
     angle : float
-        Of the first axis, in radians.
+        Angle of the first axis, in radians.
     beta : float
         1 is the Gaussian.
     plateau : bool

@@ -1,4 +1,4 @@
-"""What a recipe minimises: the generator's losses and, where there is one, the discriminator's."""
+"""Objectives of a recipe: the generator's losses and, where there is one, the discriminator's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run does, as frozen dataclasses read from small TOML files.
+"""Recipes of training runs: frozen dataclasses read from small TOML files.
 
 The recipes of the papers and scaled-down ones lie in `recipes/`; a user's own file may name one of
 them as its `base` and state the differences only. What a run is given beside that (folders,
@@ -33,7 +33,7 @@ class GeneratorOptions:
     scale
         Output pixels per input pixel along each axis.
     channels
-        Of the image: 3, or 1 (RRDBNet on exposures only).
+        Channels of the image: 3, or 1 (RRDBNet on exposures only).
     batch_norm
         SRResNet only.
     """
@@ -49,7 +49,7 @@ class GeneratorOptions:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What a batch holds.
+    """Contents of a batch.
 
     Attributes
     ----------

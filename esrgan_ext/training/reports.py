@@ -1,4 +1,4 @@
-"""What a run says of itself: lines on the screen, a log of JSON lines, TensorBoard."""
+"""Reports of a run: lines on the screen, a log of JSON lines, TensorBoard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepReport:
     losses
         By name: of this process's share of the batch, and where steps are summed up, their means.
     gradient_norm
-        Of the generator, before clipping.
+        Norm of the generator's gradient, before clipping.
     """
 
     step: int

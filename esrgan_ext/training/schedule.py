@@ -16,7 +16,7 @@ def learning_rate(options: ScheduleOptions, step: int, steps: int) -> float:
     step : int
         Counted from 0.
     steps : int
-        Of the whole run; "steps" does not depend on it.
+        Steps of the whole run; "steps" does not depend on it.
     """
     rate = options.learning_rate
     if step < options.warmup:

@@ -15,7 +15,7 @@ FIRST_STEPS = 4
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """What a step computed: the losses by name, and each network's gradient norm."""
+    """Result of a step: the losses by name, and each network's gradient norm."""
 
     losses: dict[str, Tensor]
     norms: list[Tensor]
@@ -74,7 +74,7 @@ class ResidentSteps:
         Parameters
         ----------
         seed : int
-            Of all random numbers of this step.
+            Seed of all random numbers of this step.
         rate : float
             The optimizers' learning rate.
         decay : float

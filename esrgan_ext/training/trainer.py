@@ -47,7 +47,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run is given beside its recipe.
+    """Options of a run beside its recipe.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class RunOptions:
     precision : {'fp32', 'fp16', 'bf16'}
         fp16 and bf16: mixed precision, the weights stay float32.
     seed : int
-        Of the initial weights and the patches.
+        Seed of the initial weights and the patches.
     workers : int
         Loader processes; 0 loads between the steps, which costs next to nothing on packed files.
     checkpoint_every, validate_every, log_every : int
@@ -157,7 +157,7 @@ class Trainer:
 
     @property
     def best_network(self) -> SRNetwork:
-        """What is validated and exported: the average, or the network without one."""
+        """The network to validate and export: the average, or the network without one."""
         network = self.generator if self.ema is None else self.ema.network
         assert isinstance(network, SRNetwork)
         return network
@@ -441,7 +441,7 @@ class Trainer:
 
 @contextlib.contextmanager
 def _modes_of_torch(options: RunOptions) -> Iterator[None]:
-    """What a run sets for the whole process, until the run's end."""
+    """Settings of the whole process, until the run's end."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
     flushing = bool(torch.tensor(1e-310, dtype=torch.float64) * 1 == 0)  # torch does not tell

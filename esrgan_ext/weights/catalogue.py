@@ -52,7 +52,7 @@ class Entry:
         return {self.name, *(alias.lower() for alias in self.aliases)}
 
     def info(self, source: Source) -> ModelInfo:
-        """What is known of it as it comes from one of its sources, before a file is looked at."""
+        """Its `ModelInfo` as it comes from one of its sources, before a file is looked at."""
         return ModelInfo(
             name=self.name,
             scale=self.scale,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Role = Literal["faithful", "photo", "drawing"]
-"""What a model is for: measuring (trained for the smallest error, it invents nothing), photos and
+"""A model's role: measuring (trained for the smallest error, it invents nothing), photos and
 drawings (trained to look right, it draws detail)."""
 
 # Context that a tile needs on each side where nobody has measured it: what the largest

@@ -49,7 +49,7 @@ def read_ncnn(param: Path, binary: Path) -> tuple[dict[str, Tensor], dict[str, A
 
 
 def read_shapes(param: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `read_ncnn` would return, on the meta device: no numbers are read."""
+    """The result of `read_ncnn` on the meta device: no numbers are read."""
     records, config = _records(param)
     state: dict[str, Tensor] = {}
     for name, shape in records:

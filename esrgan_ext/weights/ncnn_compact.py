@@ -25,7 +25,7 @@ _NEAREST, _BICUBIC = 1, 3
 
 @dataclass(frozen=True)
 class Value:
-    """What a blob is: the image, features after layer `index`, or a stage of the result."""
+    """The role of a blob: the image, features after layer `index`, or a stage of the result."""
 
     kind: str
     index: int = 0

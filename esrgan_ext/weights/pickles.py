@@ -77,7 +77,7 @@ _PICKLE = SimpleNamespace(__name__="esrgan_ext.weights.pickles", Unpickler=_Unpi
 
 
 def load_with_inert_objects(path: Path, *, mmap: bool) -> object:
-    """What `torch.load` gives, with an `Inert` in place of every object that is no tensor.
+    """The result of `torch.load`, with an `Inert` in place of every object that is no tensor.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ def _is_ncnn(path: Path) -> bool:
 
 
 def describe(found: Found) -> ModelInfo:
-    """What is known about a located model; reads shapes out of a user's own file.
+    """The `ModelInfo` of a located model; reads shapes out of a user's own file.
 
     Raises
     ------

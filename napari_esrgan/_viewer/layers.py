@@ -23,7 +23,7 @@ class RegionError(ValueError):
 
 
 def provenance(layer: Any) -> dict[str, Any] | None:
-    """What made a layer, where it is a finished result of this plugin."""
+    """Provenance of a layer that is a finished result of this plugin."""
     found = layer.metadata.get(METADATA_KEY, {})
     return found if "parameters" in found else None
 
@@ -96,7 +96,7 @@ def shown_plane(viewer: Any, layer: Any, axes: Axes) -> tuple[int, ...]:
 
 
 def view_region(viewer: Any, layer: Any, axes: Axes) -> Rect:
-    """What the canvas shows of a layer.
+    """The part of a layer that the canvas shows.
 
     Raises
     ------

@@ -14,7 +14,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Preferences:
-    """What the user set in napari's Preferences, or the manifest's defaults.
+    """The user's settings in napari's Preferences, or the manifest's defaults.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ def contrast_limits(layer: Any) -> tuple[float, float]:
 
 
 def default_request(viewer: Any, layer: Any, wanted: Preferences) -> UpscaleRequest:
-    """What a user who chooses nothing gets: the whole layer, axes and range guessed."""
+    """The default request: the whole layer, axes and range guessed."""
     data, axes = layers.finest(layer), layers.guessed_axes(layer)
     kind = default_kind(np.dtype(data.dtype), is_lazy(data))
     request = UpscaleRequest(

@@ -27,7 +27,7 @@ class Canvas:
         self._inner._scene_canvas.update()
 
     def visual(self, layer: Any) -> Any | None:
-        """What draws a layer; None where it is not in the viewer."""
+        """The visual that draws a layer; None where it is not in the viewer."""
         unique_id = str(layer.unique_id)
         found = self._inner.layer_to_visual.items()
         return next((visual for key, visual in found if str(key.unique_id) == unique_id), None)

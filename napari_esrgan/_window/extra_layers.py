@@ -44,7 +44,7 @@ class _Made:
 
 
 def _how_made(viewer: Any, result: Any) -> _Made | None:
-    """What the provenance of a result says; None, with the reason told, where it does not hold."""
+    """A result's provenance; None, with the reason told, where it does not hold."""
     provenance = layers.provenance(result)
     if provenance is None or "sweep" in provenance:
         notices.show_error("select a layer that this plugin has upscaled")

@@ -106,7 +106,7 @@ _ROLE_LABELS = {"y": "Y", "x": "X", "channel": "channels", "plane": "planes"}
 
 
 class AxesEditor(QWidget):
-    """What each axis of a layer is: one small combo box an axis."""
+    """Roles of a layer's axes: one small combo box each."""
 
     axes_changed = Signal()
 
@@ -176,7 +176,7 @@ class AxesEditor(QWidget):
 
     @property
     def question(self) -> str:
-        """What is asked, where a choice is open."""
+        """The question, where a choice is open."""
         for combo, name in zip(self._combos, self._names, strict=True):
             if combo.currentIndex() < 0:
                 return f"say under Axes whether {name} is channels or planes"

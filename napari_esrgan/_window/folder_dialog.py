@@ -31,7 +31,7 @@ from napari_esrgan._work.messages import Cancelled, FileDone, FolderOutcome, Rep
 from napari_esrgan._work.request import FolderRequest
 
 Settings = Callable[[], dict[str, Any]]
-"""What the form says: a `FolderRequest`'s fields beyond this window's; ValueError says why not."""
+"""The form's settings: a `FolderRequest`'s fields beyond this window's; ValueError says why not."""
 
 FolderJob = Callable[[FolderRequest, Report, Cancelled], FolderOutcome]
 

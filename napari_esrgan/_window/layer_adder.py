@@ -129,7 +129,7 @@ class LayerAdder(QObject):
 
 
 def selected(viewer: Any) -> Selected:
-    """What is selected now."""
+    """The layers that are selected now."""
     selection = viewer.layers.selection
     active = selection.active
     return Selected(

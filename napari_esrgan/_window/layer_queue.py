@@ -30,7 +30,7 @@ class LayerQueue(QObject):
     changed(str)
         Which of the layers is worked on ("Layer 2 of 3"); empty at the end.
     ended(str)
-        What became of them, in words.
+        Their outcome, in words.
     """
 
     changed = Signal(str)

@@ -34,7 +34,7 @@ def model_label(model: str) -> str:
 
 
 def model_tip(info: ModelInfo) -> str:
-    """What a model's tooltip says: purpose, scale, size, license."""
+    """Text of a model's tooltip: purpose, scale, size, license."""
     size = "size unknown" if info.size_bytes is None else f"{info.size_bytes / 1e6:.0f} MB"
     where = "" if info.path is not None else ", downloaded on first use"
     return (
@@ -89,12 +89,12 @@ class ModelCombo(QWidget):
 
     @property
     def key(self) -> str:
-        """What `load_model` takes: a name or a path."""
+        """The chosen model as `load_model` takes it: a name or a path."""
         return str(self.combo.currentData())
 
     @property
     def info(self) -> ModelInfo | None:
-        """What is known of the chosen model; None before the list has arrived."""
+        """The chosen model's `ModelInfo`; None before the list has arrived."""
         return next((info for info in self._infos if info.name == self.key), None)
 
     @property

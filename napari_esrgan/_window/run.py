@@ -30,7 +30,7 @@ Work = Callable[[UpscaleRequest, Callable[[Any], None], Callable[[], bool]], Lay
 
 @dataclass(frozen=True)
 class _Before:
-    """What a cancel puts back."""
+    """State that a cancel restores."""
 
     selection: Selected
     point: tuple[float, ...]

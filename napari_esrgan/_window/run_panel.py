@@ -58,7 +58,7 @@ class RunPanel(QWidget):
         self.status_label.setText(text)
 
     def set_prefix(self, text: str) -> None:
-        """What progress begins with, where a run is one of several."""
+        """Prefix of the progress text, where a run is one of several."""
         self._prefix = f"{text}: " if text else ""
 
     def _on_report(self, message: Any) -> None:

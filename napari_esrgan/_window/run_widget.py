@@ -49,7 +49,7 @@ class RunWidget(DockedWidget):
         self._inventory_runner.start_soon(models.take_inventory, "esrgan-inventory")
 
     def request(self) -> UpscaleRequest:
-        """What the form says now.
+        """The form's request.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class RunWidget(DockedWidget):
         raise NotImplementedError
 
     def checked_request(self) -> UpscaleRequest | None:
-        """What the form says; None, with the reason told, where that cannot be run."""
+        """The form's request; None, with the reason told, where it cannot be run."""
         try:
             return self.request()
         except ValueError as error:

@@ -55,7 +55,7 @@ class SourceForm(QObject):
         self.range_editor = RangeEditor()
         self.device_combo = shrinkable(QComboBox())
         self.device_combo.addItem("Automatic", "auto")
-        self.device_combo.setToolTip("What this machine has; automatic is the first GPU, if any")
+        self.device_combo.setToolTip("Devices of this computer; automatic is the first GPU, if any")
         self.tile_spin = QSpinBox()
         guard_wheel(self.tile_spin)
         self.tile_spin.setRange(0, 16384)
@@ -63,7 +63,9 @@ class SourceForm(QObject):
         self.tile_spin.setSpecialValueText("automatic")
         self.tile_spin.setToolTip("Side of a tile in input pixels; less memory, more work")
         self.precision_combo = shrinkable(QComboBox())
-        self.precision_combo.setToolTip("Of the network's arithmetic; automatic is fp32 on a CPU")
+        self.precision_combo.setToolTip(
+            "Precision of the network's arithmetic; automatic is fp32 on a CPU"
+        )
         for precision in ("auto", "fp32", "fp16", "bf16"):
             self.precision_combo.addItem(
                 "automatic" if precision == "auto" else precision, precision
@@ -105,7 +107,7 @@ class SourceForm(QObject):
         return self.layer_combo.layer
 
     def request(self, model: str | Mix, outscale: float | None) -> UpscaleRequest:
-        """What the form says now.
+        """The form's request.
 
         Raises
         ------
@@ -143,7 +145,7 @@ class SourceForm(QObject):
         return layers.guessed_axes(layer)
 
     def request_for(self, layer: Any, model: str | Mix, outscale: float | None) -> UpscaleRequest:
-        """What the form says, for another layer than the chosen one.
+        """The form's request for another layer than the chosen one.
 
         Its axes are those of `axes_of`, and its range is what suits it unless another was chosen.
 
@@ -256,6 +258,6 @@ class SourceForm(QObject):
 
 
 def _first_range(layer: Any) -> RangeKind:
-    """What a layer's range is until another is chosen."""
+    """A layer's range until another is chosen."""
     data = layers.finest(layer)
     return default_kind(np.dtype(data.dtype), is_lazy(data))

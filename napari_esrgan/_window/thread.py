@@ -27,7 +27,7 @@ Function = Callable[[Callable[[Any], None], Callable[[], bool]], Any]
 
 
 class _Mailbox:
-    """What goes between one run's thread and the window."""
+    """Messages between one run's thread and the window."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What a model is good for, in a line for the form."""
+"""Advice on a model, in a line for the form."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def role_of(model: str) -> Role | None:
 
 
 def advice(models: tuple[str, ...], own_choice: bool) -> Advice:
-    """What to know before these models are used, one alone or several mixed.
+    """Warnings before these models are used, one alone or several mixed.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def compare(
     Parameters
     ----------
     source, result : array-like
-        Of the same axes; the result's planes are larger.
+        Arrays of the same axes; the result's planes are larger.
     axes : Axes
     region : Rect
         The part of the source.

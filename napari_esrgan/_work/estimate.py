@@ -1,4 +1,4 @@
-"""What a run would take, before it starts. For worker threads: it may load or measure."""
+"""Time and memory of a run, before it starts. For worker threads: it may load or measure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_esrgan._work.request import Mix, UpscaleRequest
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would take.
+    """Time and memory that a run would take.
 
     Attributes
     ----------

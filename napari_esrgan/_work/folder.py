@@ -197,7 +197,7 @@ def _upscaled(
 
 
 def _guesses(image: ImageFile) -> list[str]:
-    """What a file does not say and was guessed."""
+    """Notes on axes that a file does not name and were guessed."""
     labels, _, _ = _axes_of(image)
     shape = image.pixels.shape[: len(labels)]
     axis = doubtful_axis(shape, image.channel_axis is not False, labels)
@@ -224,7 +224,7 @@ def _axes_of(image: ImageFile) -> tuple[list[str], list[float], list[str]]:
 
 
 def _details(image: ImageFile) -> dict[str, Any]:
-    """What an OME-TIFF says beside its pixels; nothing of other files."""
+    """Metadata of an OME-TIFF; empty for other files."""
     return image.tiff.details if image.tiff is not None and image.tiff.kind == "ome" else {}
 
 

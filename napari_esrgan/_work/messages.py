@@ -1,4 +1,4 @@
-"""What a worker thread tells the window, and how it hears that it shall stop.
+"""Messages of a worker thread to the window, and how it learns that it shall stop.
 
 Frozen dataclasses and enums; nothing else crosses over.
 """
@@ -66,7 +66,7 @@ class Progress:
     pieces : int
         How many pieces of the result are in place; the layer needs a refresh when it grows.
     text : str
-        What is being done.
+        The work that is being done, in words.
     """
 
     done: int
@@ -102,7 +102,7 @@ class LayerOutcome:
     ----------
     result : Result
     provenance : dict
-        What made it, in plain JSON types: for `layer.metadata` and for `script`.
+        Its provenance, in plain JSON types: for `layer.metadata` and for `script`.
     notes : tuple of str
         Warnings of the run, each once.
     """

@@ -34,7 +34,7 @@ class DeviceChoice:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What this machine has."""
+    """Models and devices of this machine."""
 
     models: tuple[ModelInfo, ...]
     devices: tuple[DeviceChoice, ...]

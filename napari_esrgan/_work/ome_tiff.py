@@ -56,7 +56,7 @@ class OmeImage:
     channel_colours : tuple of (float, float, float)
         Red, green and blue from 0 to 1, one a channel, or none.
     provenance : dict or None
-        What made it, in JSON types.
+        Its provenance, in JSON types.
     details : dict
         More of the OME-XML, as tifffile takes it: "AcquisitionDate", and "Channel" with a list of
         one value a channel for each of its attributes.
@@ -218,7 +218,7 @@ def _samples(image: OmeImage) -> dict[str, Any]:
 
 
 def _metadata(image: OmeImage, written: str) -> dict[str, Any]:
-    """What tifffile puts into the OME-XML; it escapes text itself."""
+    """Metadata that tifffile puts into the OME-XML; it escapes text itself."""
     creator = f"esrgan-ext {__version__}"
     found: dict[str, Any] = {**image.details, "axes": written, "Creator": creator}
     if image.name:

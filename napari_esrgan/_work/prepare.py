@@ -1,4 +1,4 @@
-"""What follows from a request: network, upscaler, ranges, shape; for worker threads."""
+"""From a request to network, upscaler, ranges and shape; for worker threads."""
 
 from __future__ import annotations
 

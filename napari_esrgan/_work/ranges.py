@@ -37,7 +37,7 @@ class RangeChoice:
 
 
 def default_kind(dtype: np.dtype, lazy: bool) -> RangeKind:
-    """What suits a layer: microscopes rarely fill 16 bits, and lazy data is costly to scan."""
+    """A layer's default range: microscopes rarely fill 16 bits, lazy data is costly to scan."""
     if dtype.kind == "b" or dtype == np.uint8:
         return "type"
     return "limits" if lazy else "data"

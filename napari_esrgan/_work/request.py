@@ -1,4 +1,4 @@
-"""What is to be upscaled and how: all that a worker thread needs, taken on the GUI thread."""
+"""Requests: all that a worker thread needs to upscale, taken on the GUI thread."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Result(Protocol):
 
     @property
     def levels(self) -> Any:
-        """What a layer shows: an array, or a list of arrays from fine to coarse."""
+        """Data of a layer: an array, or a list of arrays from fine to coarse."""
 
     def view(self, index: Index) -> np.ndarray | None:
         """Memory to write into directly; None where pieces must go through `write`."""

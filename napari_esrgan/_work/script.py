@@ -71,7 +71,7 @@ _IMPORTS = {
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a script needs of a provenance; the fields are those of its "parameters"."""
+    """The part of a provenance that a script needs; the fields are those of its "parameters"."""
 
     axes: Axes
     region: tuple[int, int, int, int]

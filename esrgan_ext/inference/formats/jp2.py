@@ -28,7 +28,7 @@ _METRES_IN_INCH = 0.0254
 
 @dataclass(frozen=True)
 class Jp2Info:
-    """What boxes and codestream say.
+    """Header of a JPEG 2000 file, from its boxes and codestream.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Jp2Info:
 
     @property
     def metadata(self) -> Metadata:
-        """What is to be carried over."""
+        """Metadata to carry over."""
         return Metadata(exif=self.exif, icc=self.icc, xmp=self.xmp, dpi=self.dpi)
 
 

@@ -29,7 +29,7 @@ _SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 
 @dataclass(frozen=True)
 class JpegInfo:
-    """What the segments say: size in pixels, bits a sample (8 or 12), components (1, 3, 4)."""
+    """Header of a JPEG: size in pixels, bits a sample (8 or 12), components (1, 3, 4)."""
 
     width: int
     height: int

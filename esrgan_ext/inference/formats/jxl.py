@@ -72,7 +72,7 @@ class _Bits:
         return None if floats else bits
 
     def is_srgb(self) -> bool | None:
-        """What follows BitDepth, as far as ColourEncoding; None where extra channels that are no
+        """Fields after BitDepth, as far as ColourEncoding; None where extra channels that are no
         plain alpha lie between."""
         try:
             self.take(1)  # whether 16-bit buffers suffice

@@ -1,4 +1,4 @@
-"""What travels with the pixels from one image file to the next. Reading and writing it is the
+"""Metadata that travels with the pixels from file to file. Reading and writing it is the
 work of the format modules; nothing here knows a file."""
 
 from __future__ import annotations

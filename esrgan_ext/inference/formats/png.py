@@ -41,7 +41,7 @@ _AT_ONCE = 1 << 29
 
 @dataclass(frozen=True)
 class PngInfo:
-    """What the chunks say.
+    """Header of a PNG, from its chunks.
 
     Attributes
     ----------

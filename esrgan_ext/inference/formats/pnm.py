@@ -20,7 +20,7 @@ _MAX_DIGITS = 10
 
 @dataclass(frozen=True)
 class PnmInfo:
-    """What the header says.
+    """Header of a PNM file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a TIFF's samples mean: from stored numbers of any depth, palette, colour space and extra
+"""Meaning of a TIFF's samples: from stored numbers of any depth, palette, colour space and extra
 samples to gray, RGB and alpha. Reference: TIFF 6.0, Adobe's technical notes; libtiff (palettes)."""
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def scaled_imagej(details: dict[str, Any], factor: tuple[float, float]) -> dict[
 def ome_details(
     tif: tifffile.TiffFile, series: tifffile.TiffPageSeries
 ) -> tuple[dict[str, Any], list[str]]:
-    """What OME-XML says about the image of a series, as tifffile's writer takes it."""
+    """Metadata in OME-XML about the image of a series, as tifffile's writer takes it."""
     try:
         root = tifffile.xml2dict(tif.ome_metadata or "<OME/>").get("OME", {})
     except Exception:  # damaged XML: tifffile found pixels all the same

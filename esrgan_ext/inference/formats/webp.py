@@ -13,7 +13,7 @@ MAX_SIDE = 16383  # 14 bits a side
 
 @dataclass(frozen=True)
 class WebpInfo:
-    """What the container says."""
+    """Header of a WebP, from its container."""
 
     width: int
     height: int

@@ -45,15 +45,15 @@ class Grid:
     Attributes
     ----------
     layout : Layout
-        Of the whole source.
+        Axes and size of the whole source.
     result_size : (int, int)
         Height and width of the result of the whole source.
     result_region : Rect
         The part of that result which is wanted.
     side : int
-        Of a chunk, in pixels of the result; the last ones may be smaller.
+        Side of a chunk, in pixels of the result; the last ones may be smaller.
     scale, overlap, alignment : int
-        Of the network; overlap in pixels of the source.
+        The network's; overlap in pixels of the source.
     """
 
     layout: Layout
@@ -137,7 +137,7 @@ def chunk_side(result_region: Rect, largest: int, multiple: int) -> tuple[int, i
     Parameters
     ----------
     result_region : Rect
-        What is to be covered, in pixels of the result.
+        The rectangle to cover, in pixels of the result.
     largest : int
         The largest side.
     multiple : int

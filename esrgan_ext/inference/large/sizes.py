@@ -37,18 +37,18 @@ LARGEST_TILE = 1024
 
 @dataclass(frozen=True)
 class Needs:
-    """What a worker says of a network on its device.
+    """Memory needs of a network on a worker's device.
 
     Attributes
     ----------
     bytes_per_pixel : int
-        Of a window, at its peak.
+        Bytes for each pixel of a window, at the peak.
     weight_bytes : int
     scale, alignment, overlap : int
     precision, device : str
         As resolved there; the device's name is for people.
     memory : int or None
-        Of the device, where it has its own (a GPU).
+        Memory of the device, where it has its own (a GPU).
     """
 
     bytes_per_pixel: int

@@ -38,7 +38,7 @@ class Encoding:
     crf : int or None
         Constant quality: 0 is best. None for codecs that have none.
     width, height : int
-        Of the encoded picture.
+        Width and height of the encoded picture.
     time_base, rate, aspect : Fraction
     colour : tuple of int
         Matrix, full range, primaries, transfer.
@@ -149,7 +149,7 @@ def encoding_for(
 
 
 def container_of(suffix: str) -> str:
-    """What ffmpeg calls the container of a suffix."""
+    """ffmpeg's name of the container of a suffix."""
     names = {".mkv": "matroska", ".m4v": "mp4"}
     return names.get(suffix.lower(), suffix.lower().lstrip("."))
 
@@ -199,7 +199,7 @@ class Segment:
 
     @classmethod
     def load(cls, path: Path) -> Segment:
-        """What `save` wrote."""
+        """The file that `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             data, sizes, times = bytes(stored["data"]), stored["sizes"], stored["times"]
             frames = int(stored["frames"])

@@ -59,7 +59,7 @@ class Colour:
 
 @dataclass(frozen=True)
 class Clip:
-    """What holds for all frames of a clip.
+    """Properties of all frames of a clip.
 
     Attributes
     ----------

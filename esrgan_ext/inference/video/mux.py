@@ -53,7 +53,7 @@ def join(
     Returns
     -------
     list of str
-        What could not be copied.
+        Streams that could not be copied.
 
     Raises
     ------

@@ -20,7 +20,7 @@ _SAMPLE = 1 << 20
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """What tells a file from a changed one: its size, and a hash of its first and last megabyte."""
+    """Identity of a file: its size, and a hash of its first and last megabyte."""
     size = path.stat().st_size
     digest = hashlib.sha256()
     with path.open("rb") as file:

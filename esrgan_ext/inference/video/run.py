@@ -55,22 +55,22 @@ FrameProgress = Callable[[int, int | None], bool | None]
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What a run made.
+    """The result of `upscale_video`.
 
     Attributes
     ----------
     path : Path
     frames : int
-        In the file.
+        Number of frames in the file.
     computed : int
         Frames that went through the network in this run: neither duplicates of the one before
         nor finished by an earlier run.
     seconds : float
-        Of this run.
+        Duration of this run.
     size : (int, int)
         Width and height.
     notes : tuple of str
-        What was not carried over, or otherwise than it was.
+        Notes on what was not carried over, or was changed.
 
     Examples
     --------

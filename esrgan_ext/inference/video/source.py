@@ -38,7 +38,7 @@ class Source(Protocol):
     path : Path
     clip : Clip
     notes : list of str
-        What of the file is not carried over.
+        Notes on what is not carried over.
     shift : Fraction
         Seconds of the file's clock that are zero in the result, known once `frames` has given the
         first.

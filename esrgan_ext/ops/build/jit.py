@@ -201,7 +201,7 @@ def _import(name: str, library: Path) -> ModuleType:
 
 
 def under_way() -> str | None:
-    """What is being compiled at this moment, for windows to show; None where nothing is."""
+    """Notice of the build that runs at this moment, for windows to show; None where none does."""
     return _under_way
 
 

@@ -53,7 +53,7 @@ class Check:
     difference : float or None
         The largest, by the largest value of the reference; None where nothing came out.
     reason : str
-        What went wrong, else "".
+        The fault, else "".
     """
 
     device: str
@@ -142,7 +142,7 @@ def check_all(device: torch.device) -> list[Check]:
 
 
 def timings(device: torch.device) -> object:
-    """What `paths.report` printed in the process that checked a GPU, now or in an earlier run.
+    """The output of `paths.report` in the process that checked a GPU, now or in an earlier run.
 
     None where no process of its own checked the device, or it ended before.
     """
@@ -278,7 +278,7 @@ def _compiled_network(
 
 
 def _isolated(device: torch.device) -> list[Check]:
-    """What a process of its own found out about a GPU, now or in an earlier run."""
+    """Findings of a process of its own about a GPU, now or in an earlier run."""
     if device.type != "cuda":
         return []
     if device not in _children:

@@ -1,4 +1,4 @@
-"""What the compiled operators are made from and with: sources, flags, nvcc, GPU architectures.
+"""The inputs and tools of the compiled operators: sources, flags, nvcc, GPU architectures.
 
 Compiles into the folder it is given; `jit` says when and where. Uses the standard library alone,
 because setup.py loads this file by itself, before the package can be imported.
@@ -398,7 +398,7 @@ def _output(command: Sequence[str]) -> str:
 def architectures_for(
     capabilities: Iterable[tuple[int, int]], known: Sequence[str]
 ) -> tuple[str, ...]:
-    """What to compile for, so that the code runs on these devices.
+    """Architectures to compile for, so that the code runs on these devices.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ _AFTER = (*_BEFORE, "scale_mean_variance")
 
 @dataclass(frozen=True)
 class Package:
-    """What a package says and holds of one network.
+    """One network of a package: its description and its files.
 
     Attributes
     ----------

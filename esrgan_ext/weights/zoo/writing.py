@@ -121,7 +121,7 @@ def _test_image(channels: int, side: int, measured: bool) -> np.ndarray:
 
 
 def _run(plain: nn.Module, raw: np.ndarray, measured: bool) -> np.ndarray:
-    """What a host computes, with the steps that the description states."""
+    """The result of a host, which takes the steps that the description states."""
     image = raw.astype(np.float64)
     if measured:
         low, high = np.percentile(image, PERCENTILES)
@@ -367,7 +367,7 @@ def _linear_step(gain: float) -> dict[str, Any]:
 
 
 def _alone(info: ModelInfo) -> str:
-    """What a package lacks of a model that is mixed with another by the noise of an image."""
+    """A note on what a package lacks of a model that is mixed with another by the image's noise."""
     return "" if info.denoise is None else " (in this package: one network, one strength)"
 
 

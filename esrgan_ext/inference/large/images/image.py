@@ -1,4 +1,4 @@
-"""What a large image is, beside its pixels: axes, pixel sizes, levels, channels.
+"""Description of a large image, beside its pixels: axes, pixel sizes, levels, channels.
 
 Read from OME-Zarr 0.4 and 0.5 or from a TIFF, and carried over to the result.
 """

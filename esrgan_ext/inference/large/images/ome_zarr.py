@@ -24,7 +24,7 @@ VERSIONS = ("0.4", "0.5")
 
 
 def read_scene(path: Path) -> Scene:
-    """What an OME-Zarr store says about its image.
+    """Description of the image in an OME-Zarr store.
 
     Raises
     ------

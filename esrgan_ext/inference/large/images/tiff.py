@@ -46,7 +46,7 @@ def count(path: Path) -> int:
 
 
 def read_scene(path: Path, number: int = 0) -> Scene:
-    """What a TIFF says about one of its images, the first by default.
+    """Description of one image of a TIFF, the first by default.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a caller may choose about a large run, and the reading of regions."""
+"""Options of a large run, and the reading of regions."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class StoreOptions(UpscaleOptions):
     model : str, path or SRNetwork
         See `Upscaler`; 'auto' takes the model that is true to the data.
     level : int
-        Of the source's pyramid; 0 is the finest.
+        Level of the source's pyramid; 0 is the finest.
     series : int or None
-        Of a TIFF that holds several images: the one to upscale, from 0; None: all of them, each
+        Image of a TIFF that holds several, counted from 0; None: all of them, each
         into a group of its own ("0", "1", ...), as bioformats2raw lays them out.
     region : Rect or None
         The part of that level to upscale, in its pixels. The network sees what lies around it.
     channels : {'auto', 'rgb', 'separate'}
         Whether three or four channels are the colours of one image, or images of their own.
     version : {'0.4', '0.5'} or None
-        Of OME-Zarr for the result; the source's by default, 0.5 for a TIFF.
+        OME-Zarr version of the result; the source's by default, 0.5 for a TIFF.
     scheduler : str
         'threads', 'processes', or the address of a dask scheduler (tcp://host:port).
     workers : int or None

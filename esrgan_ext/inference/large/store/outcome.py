@@ -1,4 +1,4 @@
-"""What a task of a store answers, and the sign at which tasks of this process leave theirs."""
+"""The answer of a store's task, and the event at which tasks of this process end early."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esrgan_ext.inference.ranges import RobustRange
 
 @dataclass(frozen=True)
 class ChunkOutcome:
-    """What became of a task.
+    """The outcome of a task.
 
     Attributes
     ----------
@@ -18,7 +18,7 @@ class ChunkOutcome:
     place : str
         For people.
     pixels : int
-        Of the result that were written.
+        Pixels of the result that were written.
     seconds : float
     error : str or None
         Why it failed.

@@ -43,22 +43,22 @@ _COARSER_SIDE = 2048
 
 @dataclass(frozen=True)
 class StoreRequest:
-    """What is to be done, checked, before anything is known of workers.
+    """A checked order to upscale a store, before anything is known of workers.
 
     Attributes
     ----------
     scene : Scene
     level : Level
     level_number : int
-        Of the source.
+        The level's number in the source.
     layout : Layout
-        Of the whole level.
+        Axes and size of the whole level.
     result_region : Rect
-        What is wanted of the result.
+        The result of the region, in pixels of the whole level's result.
     region : Rect
-        The same in pixels of the source.
+        The region, in pixels of the source's level.
     result_size : (int, int)
-        Of the result of the whole level.
+        Height and width of the whole level's result.
     network : SRNetwork
     model_name : str
     settings : Settings
@@ -233,7 +233,7 @@ def resumed(
 
 
 def identity(request: StoreRequest) -> dict[str, Any]:
-    """What a result depends on, as JSON gives it back."""
+    """Everything that a result depends on, as JSON gives it back."""
     source, settings = request.source, request.settings
     region = request.region
     data_range = request.data_range

@@ -1,4 +1,4 @@
-"""What an unfinished result remembers: its plan, and which chunks are on disk.
+"""The record in an unfinished result: its plan, and which chunks are on disk.
 
 Both lie beside the pixels in a folder that is named as unfinished. The plan is one JSON file;
 the record of chunks is one log a process, a line a chunk, written and flushed after the chunk's

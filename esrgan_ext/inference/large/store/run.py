@@ -33,7 +33,7 @@ from esrgan_ext.inference.large.store.tasks import StoreJob
 
 
 class Events(Protocol):
-    """What is told about a run, in the thread that called it."""
+    """Events of a run, in the thread that called it."""
 
     def note(self, text: str) -> None:
         """Something to know: where it runs, what was found."""
@@ -55,17 +55,17 @@ class Report:
     target : Path
         The store.
     shape : tuple of int
-        Of the finest level.
+        Shape of the finest level.
     chunks : int
-        Of the finest level.
+        Number of chunks of the finest level.
     earlier : int
         How many of them an earlier run had written.
     failures : tuple of ChunkOutcome
         Chunks that could not be done; the result is then left unfinished.
     seconds : float
-        Of this run.
+        Duration of this run.
     images : int
-        Of a file that holds several: how many are in the result; shape is the first one's.
+        Images in the result, where the file holds several; `shape` is the first one's.
     """
 
     target: Path

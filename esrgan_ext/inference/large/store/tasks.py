@@ -1,4 +1,4 @@
-"""What workers do: compute a chunk and write it, halve a level, look for the range of values.
+"""Tasks of workers: compute a chunk and write it, halve a level, find the range of values.
 
 A task is a `StoreJob` of a kilobyte and a number. It answers with a `ChunkOutcome` and never
 raises: one chunk that fails must not end the others.
@@ -30,18 +30,18 @@ _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES,
 
 @dataclass(frozen=True)
 class StoreJob:
-    """What every task of a run is told.
+    """The part of a run that all its tasks share.
 
     Attributes
     ----------
     folder : str
-        Of the unfinished result, see `manifest`.
+        Folder of the unfinished result, see `resume`.
     source : Source
     settings : Settings
     grid : Grid
-        Of the finest level.
+        Grid of the finest level.
     coarser : tuple of Grid
-        Of the others; their `side` alone matters, and their layout.
+        Grids of the others; their `side` alone matters, and their layout.
     values : ValueMap
     """
 
