@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <thread>
 #include <vector>
 
@@ -111,12 +112,12 @@ void test_dense_block(const DenseBlockShape& s, int height, int width) {
 }
 
 // Few threads cut wide images into stripes, many take the same ones whole: the same to the bit.
-void test_stripes(const NetworkShape& s, int height, int width) {
+void test_stripes(const NetworkShape& s, int height, int width, std::initializer_list<int> few) {
   const std::vector<float> weights = packed(s, network_layers(s), 2);
   std::vector<float> in = normal(static_cast<std::size_t>(s.in_channels) * height * width, 1);
   constexpr int kManyThreads = 16;
   const std::vector<float> expected = run_network(s, weights, in, height, width, kManyThreads);
-  for (const int threads : {1, 2, 4})
+  for (const int threads : few)
     if (run_network(s, weights, in, height, width, threads) != expected)
       fail("stripes change the result", height, width, threads);
 }
@@ -175,11 +176,12 @@ int main() {
   test_dense_block({32, 32, 0.1f, 1.0f}, 47, 5);
   test_dense_block({64, 16, -0.5f, 0.0f}, 5, 43);
   test_dense_block({32, 16, 1.5f, -0.2f}, 13, 13);
-  // 2 stripes, 5, and partial tiles; 16 groups (61 rows) are the fewest that are cut.
-  test_stripes({3, 3, 32, 16, 2, 0}, 61, 200);
-  test_stripes({3, 3, 64, 32, 1, 0}, 62, 199);
-  test_stripes({3, 3, 32, 16, 1, 1}, 67, 669);
-  test_stripes({1, 1, 64, 16, 2, 0}, 73, 257);
+  // 2 stripes, and partial tiles; 16 groups (61 rows) are the fewest that are cut. More threads
+  // take these widths whole; of the widest 2 make 5 stripes, 4 make 3.
+  test_stripes({3, 3, 32, 16, 2, 0}, 61, 200, {1, 2});
+  test_stripes({3, 3, 64, 32, 1, 0}, 62, 199, {1, 2});
+  test_stripes({3, 3, 32, 16, 1, 1}, 67, 669, {2, 4});
+  test_stripes({1, 1, 64, 16, 1, 0}, 73, 257, {1, 2});
   test_dense_block({32, 16, 0.2f, 0.2f}, 61, 203);
   test_cancel();
   test_callers_in_parallel();

@@ -5,25 +5,51 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CPU = ROOT / "csrc" / "cpu"
 COMPILER = os.environ.get("CXX", "c++")
+
+LIMIT = 900
+"""Seconds for one file's compilation or one run: half a minute, on cores that others use."""
+
+pytestmark = pytest.mark.timeout(2 * LIMIT)
+
+FLAGS = ["-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{CPU}"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+COMMAND = [*COMPILER.split(), *FLAGS, *SANITIZERS]
+
+
+def compile_one(source: Path, folder: Path) -> Path:
+    target = folder / f"{source.stem}.o"
+    command = [*COMMAND, "-c", str(source), "-o", str(target)]
+    subprocess.run(command, check=True, timeout=LIMIT)
+    return target
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The objects of csrc/cpu, which all programs are linked with."""
+    if shutil.which(COMPILER.split()[0]) is None:
+        pytest.skip("no C++ compiler")
+    folder = tmp_path_factory.mktemp("kernels")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda source: compile_one(source, folder), CPU.glob("*.cpp")))
 
 
 @pytest.fixture(scope="module", params=["test_network", "test_compact"])
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which(COMPILER.split()[0]) is None:
-        pytest.skip("no C++ compiler")
-    path = tmp_path_factory.mktemp("csrc") / request.param
-    test = ROOT / "tests" / "csrc" / f"{request.param}.cpp"
-    sources = [test, *(ROOT / "csrc" / "cpu").glob("*.cpp")]
-    flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = [*COMPILER.split(), *flags, *sanitizers, f"-I{ROOT / 'csrc' / 'cpu'}"]
-    subprocess.run([*command, *map(str, sources), "-o", str(path)], check=True, timeout=240)
+def program(
+    request: pytest.FixtureRequest, kernels: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("csrc")
+    test = compile_one(ROOT / "tests" / "csrc" / f"{request.param}.cpp", folder)
+    path = folder / request.param
+    command = [*COMMAND, *map(str, [test, *kernels]), "-o", str(path)]
+    subprocess.run(command, check=True, timeout=LIMIT)
     return path
 
 
@@ -34,7 +60,7 @@ def test_every_shape_is_right_and_clean(program: Path, isa: str) -> None:
         env={**os.environ, "ESRGAN_CPU_ISA": isa},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LIMIT,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -42,6 +68,6 @@ def test_every_shape_is_right_and_clean(program: Path, isa: str) -> None:
 def test_compiles_as_cpp20(tmp_path: Path) -> None:
     if shutil.which(COMPILER.split()[0]) is None:
         pytest.skip("no C++ compiler")
-    source = ROOT / "csrc" / "cpu" / "network.cpp"
+    source = CPU / "network.cpp"
     command = [*COMPILER.split(), "-std=c++20", "-Wall", "-Wextra", "-Werror", "-c", str(source)]
-    subprocess.run([*command, "-o", str(tmp_path / "network.o")], check=True, timeout=120)
+    subprocess.run([*command, "-o", str(tmp_path / "network.o")], check=True, timeout=LIMIT)
