@@ -157,7 +157,7 @@ class InterpolateModels:
     RETURN_TYPES = (MODEL,)
     RETURN_NAMES = ("model",)
     FUNCTION = "mix"
-    DESCRIPTION = "0 is the first model, 1 the second; between them detail against artifacts."
+    DESCRIPTION = "0 is the first model, 1 the second; between them detail against artefacts."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

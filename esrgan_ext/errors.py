@@ -64,3 +64,10 @@ class UpscaleCancelled(EsrganError):
 
 class TrainingError(EsrganError):
     """Training cannot start or go on: its data, its checkpoint or its losses are at fault."""
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of what an error says, for a message of one line; its type where it says
+    nothing."""
+    lines = str(error or "").strip().splitlines()
+    return lines[0] if lines else type(error).__name__

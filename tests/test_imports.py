@@ -14,7 +14,7 @@ ARROWS = graph(MODULES)
 
 # From the ground up; what stands in one row does not know of one another.
 LAYERS = (
-    {"errors", "forks", "literal", "openmp"},
+    {"errors", "forks", "lazy", "literal", "openmp", "wording"},
     {"ops"},
     {"models"},
     {"weights"},

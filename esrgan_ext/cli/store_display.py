@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn
 
+from esrgan_ext.wording import duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -64,7 +66,7 @@ class StoreProgress:
         if self._pixels:
             text += f", {self._pixels / self._factor / 1e6 / seconds:.2f} MP/s"
         left = seconds / fresh * (self.total - self.done)
-        return f"{text}, {_duration(left)} left"
+        return f"{text}, {duration(left)} left"
 
     def _show(self) -> None:
         if time.monotonic() - self._last >= _LINE_SECONDS:
@@ -94,11 +96,3 @@ def shown(out: Console) -> Iterator[StoreProgress]:
         BarColumn(), TextColumn("{task.description}"), console=out, transient=True
     ) as bars:
         yield _Bar(out, bars)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

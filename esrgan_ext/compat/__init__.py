@@ -6,8 +6,9 @@ place of Real-ESRGAN's class of that name. The names load on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from esrgan_ext.lazy import lazy_names
 
 if TYPE_CHECKING:
     from esrgan_ext.compat.acceleration import accelerate
@@ -20,8 +21,4 @@ _HOME = {
     "accelerate": "esrgan_ext.compat.acceleration",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = lazy_names(__name__, _HOME)

@@ -5,7 +5,9 @@ The public names load on first use, so that help texts need no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from esrgan_ext.lazy import lazy_names
 
 if TYPE_CHECKING:
     from esrgan_ext.evaluation.benchmark import evaluate
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "evaluate"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from esrgan_ext.evaluation import benchmark  # which knows both
-
-    return getattr(benchmark, name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Evaluation": "esrgan_ext.evaluation.results",
+        "evaluate": "esrgan_ext.evaluation.benchmark",
+    },
+)

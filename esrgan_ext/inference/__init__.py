@@ -10,17 +10,13 @@ its overlap, all that the network sees; a *result rect* lies in the result of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from esrgan_ext.lazy import lazy_names
 
 if TYPE_CHECKING:
     from esrgan_ext.inference.upscaler import Upscaler, upscale
 
 __all__ = ["Upscaler", "upscale"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from esrgan_ext.inference import upscaler
-
-    return getattr(upscaler, name)
+__getattr__ = lazy_names(__name__, dict.fromkeys(__all__, "esrgan_ext.inference.upscaler"))

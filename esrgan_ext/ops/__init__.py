@@ -67,8 +67,10 @@ def dense_block(
 ) -> Tensor:
     """Residual dense block of the RRDB generator, in the fastest implementation there is.
 
-    Differentiable; one opaque operator for torch.compile and torch.export. See
-    `reference.dense_block` for the parameters.
+    A building block for networks of your own: differentiable, and one opaque operator for
+    torch.compile and torch.export. `RRDBNet` does not call it, since whole networks run faster: as
+    one operator for inference, as grouped convolutions in training. See `reference.dense_block`
+    for the parameters.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from esrgan_ext.errors import TrainingError
+from esrgan_ext.errors import TrainingError, first_line
 from esrgan_ext.inference.files import replacing
 
 FORMAT = 1
@@ -37,7 +37,7 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise TrainingError(f"{path}: no such checkpoint") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise TrainingError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+        raise TrainingError(f"{path}: cannot be read: {first_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TrainingError(f"{path} is not a training checkpoint (a model? use --init for those)")
     return content

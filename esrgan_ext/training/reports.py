@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from esrgan_ext.training.validation import ValidationPair
+from esrgan_ext.wording import duration
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class Lines(Report):
         left = (report.steps - report.step) / max(steps_per_second, 1e-9)
         self._say(
             f"step {report.step}/{report.steps}  {losses}  lr {report.learning_rate:.2e}  "
-            f"{steps_per_second:.2f} steps/s  {_duration(left)} left{self._psnr}"
+            f"{steps_per_second:.2f} steps/s  {duration(left)} left{self._psnr}"
         )
 
     def validated(
@@ -139,8 +140,3 @@ class Several(Report):
     def close(self) -> None:
         for r in self._reports:
             r.close()
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

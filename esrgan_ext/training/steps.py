@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from esrgan_ext.errors import first_line
+
 #: Steps done one by one before one is captured: cuDNN chooses its algorithms, Adam makes its state.
 FIRST_STEPS = 4
 
@@ -110,7 +112,7 @@ class ResidentSteps:
                 self._step()
         except RuntimeError as error:
             self._one_by_one = True
-            self._say(f"no CUDA graph, steps one by one: {str(error).splitlines()[0]}")
+            self._say(f"no CUDA graph, steps one by one: {first_line(error)}")
             torch.cuda.synchronize(self._device)
             torch.cuda.manual_seed(seed)
         else:

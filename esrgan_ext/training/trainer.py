@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esrgan_ext.errors import OptionError, TrainingError
+from esrgan_ext.errors import OptionError, TrainingError, first_line
 from esrgan_ext.inference.devices import PRECISIONS
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.training import checkpoint
@@ -429,7 +429,7 @@ class Trainer:
                 scaler.load_state_dict(content)
         except (RuntimeError, ValueError) as error:
             raise TrainingError(
-                f"the checkpoint does not fit this recipe: {str(error).splitlines()[0]}"
+                f"the checkpoint does not fit this recipe: {first_line(error)}"
             ) from error
         if state["seed"] != self.options.seed:
             warnings.warn(

@@ -10,8 +10,9 @@ checkpoint is the state of a training run and belongs to `esrgan_ext.training`.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from esrgan_ext.lazy import lazy_names
 
 if TYPE_CHECKING:
     from esrgan_ext.weights.denoise import load_denoising
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
     from esrgan_ext.weights.search import find_model, list_models
 
 _HOME = {
-    "InterpolatedModel": "interpolation",
-    "ModelInfo": "info",
-    "export_model": "export",
-    "find_model": "search",
-    "info_of": "loading",
-    "interpolate": "interpolation",
-    "interpolate_many": "interpolation",
-    "list_models": "search",
-    "load_denoising": "denoise",
-    "load_model": "loading",
-    "save_model": "export",
+    "InterpolatedModel": "esrgan_ext.weights.interpolation",
+    "ModelInfo": "esrgan_ext.weights.info",
+    "export_model": "esrgan_ext.weights.export",
+    "find_model": "esrgan_ext.weights.search",
+    "info_of": "esrgan_ext.weights.loading",
+    "interpolate": "esrgan_ext.weights.interpolation",
+    "interpolate_many": "esrgan_ext.weights.interpolation",
+    "list_models": "esrgan_ext.weights.search",
+    "load_denoising": "esrgan_ext.weights.denoise",
+    "load_model": "esrgan_ext.weights.loading",
+    "save_model": "esrgan_ext.weights.export",
 }
 
 __all__ = [
@@ -53,10 +54,4 @@ __all__ = [
     "save_model",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _HOME)

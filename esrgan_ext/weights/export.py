@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from esrgan_ext.errors import ModelError, OptionError
+from esrgan_ext.errors import ModelError, OptionError, first_line
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights.files import METADATA_KEY
 from esrgan_ext.weights.layouts import build_network
@@ -177,7 +177,7 @@ def _write(target: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o666 & ~_umask())  # mkstemp's files are for their owner only
         temporary.replace(target)
     except (OSError, RuntimeError) as error:  # torch and safetensors wrap OSError in their own
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ModelError(f"{target}: cannot be written: {reason}") from error
     finally:
         if temporary is not None:

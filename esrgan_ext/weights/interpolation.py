@@ -2,7 +2,7 @@
 of networks that share one architecture.
 
 ``(1 - alpha) * a + alpha * b`` blends a PSNR-oriented network a into a GAN-trained b without the
-artifacts that blending their output images has.
+artefacts that blending their output images has.
 """
 
 from __future__ import annotations

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from esrgan_ext.wording import duration
 from napari_esrgan._work.messages import Progress, Status
 
 if TYPE_CHECKING:
     from napari_esrgan._work.estimate import Estimate
 
 ENDINGS = {"finished": "Done.", "cancelled": "Cancelled.", "failed": "Failed; see the message."}
-
-
-def duration(seconds: float) -> str:
-    """ "8 s", "3 min", "1 h 20 min": as exact as an estimate is."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def size(count: float) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from esrgan_ext.errors import ImageFileError
+from esrgan_ext.errors import ImageFileError, first_line
 from esrgan_ext.inference.formats import (
     avif,
     bmp,
@@ -181,7 +181,7 @@ def decode(data: bytes, format: str) -> Decoded:
                 np.frombuffer(to_decode, np.uint8), cv2.IMREAD_UNCHANGED
             )
     except cv2.error as error:
-        raise ImageFileError(f"OpenCV cannot decode it: {_first_line(str(error))}") from error
+        raise ImageFileError(f"OpenCV cannot decode it: {first_line(error)}") from error
     if any("CV_IO_MAX_IMAGE" in message for message in messages):
         raise ImageFileError(
             "the image is larger than OpenCV's own limit; raise it with the environment variable "
@@ -363,7 +363,7 @@ def _encode(
                 )
         except cv2.error as error:
             raise ImageFileError(
-                f"OpenCV cannot encode a {suffix} file: {_first_line(str(error))}"
+                f"OpenCV cannot encode a {suffix} file: {first_line(error)}"
             ) from error
         if done:
             return buffer.tobytes(), bool(blocks) and not attempt
@@ -424,11 +424,6 @@ def _bgr(pixels: np.ndarray) -> np.ndarray:
         return pixels
     code = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     return cv2.cvtColor(pixels, code)
-
-
-def _first_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[0] if lines else "no reason given"
 
 
 def _reason(messages: list[str]) -> str:

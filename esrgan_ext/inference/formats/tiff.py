@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import tifffile
 
-from esrgan_ext.errors import ImageFileError
+from esrgan_ext.errors import ImageFileError, first_line
 from esrgan_ext.inference.formats import exif, tiff_chain, tiff_colour
 from esrgan_ext.inference.formats.metadata import Metadata
 from esrgan_ext.inference.formats.tiff_details import geo_tags, imagej_details, ome_details
@@ -113,7 +113,7 @@ def read(path: Path, *, series: int | None = None, max_pixels: int) -> list[Tiff
     except OSError as error:
         raise ImageFileError(f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # tifffile raises whatever its parsing of a damaged file meets
-        raise ImageFileError(f"the TIFF is damaged: {_first_line(error)}") from error
+        raise ImageFileError(f"the TIFF is damaged: {first_line(error)}") from error
 
 
 def images_of(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
@@ -433,8 +433,3 @@ def _bytes(page: Any, tag: int) -> bytes | None:
     found = page.tags.get(tag)
     value = found.value if found is not None else None
     return bytes(value) if isinstance(value, (bytes, bytearray)) and value else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

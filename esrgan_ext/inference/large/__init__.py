@@ -10,26 +10,24 @@ region is upscaled, whose result is the *result region*.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from esrgan_ext.lazy import lazy_names
 
 if TYPE_CHECKING:
     from esrgan_ext.inference.large.array import upscale_lazy
     from esrgan_ext.inference.large.store.run import upscale_store
 
-_HOME = {"upscale_lazy": "array", "upscale_store": "store.run"}
+_HOME = {
+    "upscale_lazy": "esrgan_ext.inference.large.array",
+    "upscale_store": "esrgan_ext.inference.large.store.run",
+}
 
 __all__ = ["upscale_lazy", "upscale_store"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("dask", "distributed", "zarr", "ome_zarr"):
-            raise
-        raise ModuleNotFoundError(
-            f"{error.name} is missing: pip install 'esrgan-ext[distributed]'", name=error.name
-        ) from error
+__getattr__ = lazy_names(
+    __name__,
+    _HOME,
+    requirements=("dask", "distributed", "zarr", "ome_zarr"),
+    extra="distributed",
+)

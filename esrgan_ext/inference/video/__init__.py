@@ -7,23 +7,18 @@ drives it. A *segment* is a number of consecutive frames that are encoded by the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from esrgan_ext.lazy import lazy_names
 
 if TYPE_CHECKING:
     from esrgan_ext.inference.video.run import VideoResult, upscale_frames, upscale_video
 
 __all__ = ["VideoResult", "upscale_frames", "upscale_video"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        from esrgan_ext.inference.video import run
-    except ModuleNotFoundError as error:
-        if error.name not in ("av", "PIL"):
-            raise
-        raise ModuleNotFoundError(
-            f"{error.name} is missing: pip install 'esrgan-ext[video]'", name=error.name
-        ) from error
-    return getattr(run, name)
+__getattr__ = lazy_names(
+    __name__,
+    dict.fromkeys(__all__, "esrgan_ext.inference.video.run"),
+    requirements=("av", "PIL"),
+    extra="video",
+)

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from esrgan_ext.errors import first_line
 from esrgan_ext.ops import reference
 from esrgan_ext.ops.build import jit, library
 
@@ -181,8 +182,8 @@ def check(
                 return Check(str(device), precision, False, difference, reason)
             worst = max(worst, difference)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Check(str(device), precision, False, None, f"{type(error).__name__}: {reason}")
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        return Check(str(device), precision, False, None, reason)
     return Check(str(device), precision, True, worst, "")
 
 

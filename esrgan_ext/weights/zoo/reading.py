@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from esrgan_ext.errors import ModelError
+from esrgan_ext.errors import ModelError, first_line
 
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 """Names that the file with a package's description has; the first is the usual one."""
@@ -237,7 +237,7 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     try:
         found = yaml.load(content, Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise ModelError(f"{path}: its description cannot be read ({reason})") from error
     if not isinstance(found, dict) or found.get("type") != "model":
         raise ModelError(f"{path}: its description is not that of a model")

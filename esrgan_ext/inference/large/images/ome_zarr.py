@@ -16,7 +16,7 @@ from ome_zarr.format import format_from_version
 from ome_zarr.io import parse_url
 from ome_zarr.writer import write_multiscales_metadata
 
-from esrgan_ext.errors import ImageError, ImageFileError
+from esrgan_ext.errors import ImageError, ImageFileError, first_line
 from esrgan_ext.inference.large.images.image import Level, Scene, check_names, check_shape
 from esrgan_ext.inference.large.images.source import Source
 
@@ -84,7 +84,7 @@ def _attributes(path: Path) -> tuple[dict[str, Any], str]:
         location = parse_url(path)
     except Exception as error:  # damaged JSON, an array instead of a group, ...
         location = None
-        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        reason = f" ({first_line(error)})"
     else:
         reason = ""
     if location is None:

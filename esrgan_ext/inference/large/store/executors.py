@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import dask
 from dask.callbacks import Callback
 
-from esrgan_ext.errors import EsrganError, OptionError, SchedulerError
+from esrgan_ext.errors import EsrganError, OptionError, SchedulerError, first_line
 from esrgan_ext.inference.large.store.outcome import ChunkOutcome, stop
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.openmp import waiting_settings
@@ -130,7 +130,7 @@ class Cluster:
         except EsrganError:
             raise
         except Exception as error:
-            raise SchedulerError(f"the workers cannot do the work: {_first_line(error)}") from error
+            raise SchedulerError(f"the workers cannot do the work: {first_line(error)}") from error
 
 
 def _outcome(future: Any, number: int) -> ChunkOutcome:
@@ -148,7 +148,7 @@ def _outcome(future: Any, number: int) -> ChunkOutcome:
             "each worker that took it was killed; perhaps it lacks memory: a smaller tile helps"
         )
     else:
-        reason = _first_line(error)
+        reason = first_line(error)
     return ChunkOutcome(number, f"chunk {number}", error=reason)
 
 
@@ -244,7 +244,7 @@ def _cluster(address: str, network: SRNetwork, digest: str) -> Iterator[Cluster]
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise SchedulerError(
-            f"no dask scheduler answers at {address}: {_first_line(error)}"
+            f"no dask scheduler answers at {address}: {first_line(error)}"
         ) from error
     with client:
         try:
@@ -262,7 +262,7 @@ def _cluster(address: str, network: SRNetwork, digest: str) -> Iterator[Cluster]
         except Exception as error:
             raise SchedulerError(
                 f"the workers at {address} cannot take the model; they need this version of "
-                f"esrgan-ext: {_first_line(error)}"
+                f"esrgan-ext: {first_line(error)}"
             ) from error
         yield Cluster(client, f"{address}, {count} worker{'s' if count > 1 else ''}")
 
@@ -272,8 +272,3 @@ def _weights(network: SRNetwork) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         return save_model(network, Path(folder) / "model.safetensors").read_bytes()
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
