@@ -30,9 +30,9 @@ import numpy as np
 import torch
 
 import esrgan_ext as esr
+from comfyui_esrgan.__main__ import link
 
 ROOT = Path(__file__).resolve().parent.parent
-PACK = ROOT / "comfyui_esrgan"
 
 # `main.py` imports modules that lie beside it, and torchvision.
 _START = """
@@ -69,8 +69,7 @@ class ComfyUI:
         self.base = base
         for folder in ("custom_nodes", "input", "output", "models/upscale_models", "user"):
             (base / folder).mkdir(parents=True, exist_ok=True)
-        if not (base / "custom_nodes" / PACK.name).exists():
-            (base / "custom_nodes" / PACK.name).symlink_to(PACK)
+        link(base)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

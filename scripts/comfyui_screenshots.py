@@ -19,7 +19,8 @@ import cv2
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.comfyui import PACK, ComfyUI, save_for_comfyui  # noqa: E402
+from benchmarks.comfyui import ComfyUI, save_for_comfyui  # noqa: E402
+from comfyui_esrgan.__main__ import PACK  # noqa: E402
 from tests.evaluation.chromium import Chromium, find_chromium  # noqa: E402
 
 WORKFLOWS = PACK / "example_workflows"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,16 +19,124 @@ from comfyui_esrgan import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from comfyui_esrgan.__main__ import main as command
 from esrgan_ext.errors import OptionError
 
+# The types that ComfyUI has widgets or wires for, with the options of each that its documentation
+# of a node's inputs lists, and the one type that is these nodes' own.
+OPTIONS = {
+    "FLOAT": {"default", "min", "max", "step", "round", "display", "tooltip"},
+    "BOOLEAN": {"default", "label_on", "label_off", "tooltip"},
+    "IMAGE": {"tooltip"},
+    "MASK": {"tooltip"},
+    "UPSCALE_MODEL": {"tooltip"},
+    "ESRGAN_MODEL": {"tooltip"},
+}
 
-def test_every_node_keeps_comfyuis_contract():
+
+@pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)
+def test_every_node_keeps_comfyuis_contract(name):
+    node = NODE_CLASS_MAPPINGS[name]
+    assert NODE_DISPLAY_NAME_MAPPINGS[name]
+    assert isinstance(node.CATEGORY, str)
+    assert isinstance(node.DESCRIPTION, str)
+    groups = node.INPUT_TYPES()
+    assert "required" in groups
+    assert set(groups) <= {"required", "optional"}
+    for group in groups.values():
+        for kind, *rest in group.values():
+            (options,) = rest or [{}]
+            if isinstance(kind, list):  # a choice
+                assert kind
+                assert all(isinstance(choice, str) for choice in kind)
+            else:
+                assert set(options) <= OPTIONS[kind]
+            if kind == "FLOAT":
+                assert options["min"] <= options["default"] <= options["max"]
+    # ComfyUI calls the function with the inputs as keywords, optional ones only where wired.
+    parameters = inspect.signature(getattr(node(), node.FUNCTION)).parameters
+    assert set(parameters) == {input for group in groups.values() for input in group}
+    for input in groups.get("optional", {}):
+        assert parameters[input].default is not inspect.Parameter.empty
+    assert isinstance(node.RETURN_TYPES, tuple)
+    assert set(node.RETURN_TYPES) <= OPTIONS.keys()
+    assert len(getattr(node, "RETURN_NAMES", node.RETURN_TYPES)) == len(node.RETURN_TYPES)
+
+
+def test_no_more_and_no_fewer():
     assert len(NODE_CLASS_MAPPINGS) == 4
     assert NODE_CLASS_MAPPINGS.keys() == NODE_DISPLAY_NAME_MAPPINGS.keys()
-    for node in NODE_CLASS_MAPPINGS.values():
-        inputs = node.INPUT_TYPES()
-        assert set(inputs) <= {"required", "optional"}
-        assert all(isinstance(kind, tuple) for group in inputs.values() for kind in group.values())
-        assert isinstance(node.RETURN_TYPES, tuple)
-        assert callable(getattr(node(), node.FUNCTION))
+
+
+class Interrupted(Exception):
+    """ComfyUI's InterruptProcessingException."""
+
+
+@pytest.fixture
+def comfyui(monkeypatch, tmp_path):
+    """Stand-ins for the functions of ComfyUI's modules that the nodes call, and what they saw."""
+    seen = SimpleNamespace(bar=[], freed=[], stop_at=None)
+
+    class ProgressBar:
+        def __init__(self, total):
+            seen.bar.append((0, total))
+
+        def update_absolute(self, value, total=None):
+            seen.bar.append((value, total))
+
+    def throw_exception_if_processing_interrupted():
+        if len(seen.bar) == seen.stop_at:
+            raise Interrupted
+
+    modules = {
+        "comfy": SimpleNamespace(),
+        "comfy.utils": SimpleNamespace(ProgressBar=ProgressBar),
+        "comfy.model_management": SimpleNamespace(
+            get_torch_device=lambda: torch.device("cpu"),
+            free_memory=lambda wanted, device: seen.freed.append((wanted, device)),
+            throw_exception_if_processing_interrupted=throw_exception_if_processing_interrupted,
+        ),
+        "folder_paths": SimpleNamespace(
+            get_filename_list=lambda folder: ["own.pth"] if folder == "upscale_models" else [],
+            get_full_path_or_raise=lambda folder, name: str(tmp_path / folder / name),
+        ),
+    }
+    modules["comfy"].model_management = modules["comfy.model_management"]
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return seen
+
+
+def test_the_bar_covers_image_and_mask_and_memory_is_asked_for(comfyui, tiny_network):
+    image, mask = torch.rand(2, 8, 10, 3), torch.rand(2, 8, 10)
+    NODE_CLASS_MAPPINGS["EsrganUpscaleImage"]().upscale(tiny_network, image, mask=mask)
+    values, totals = zip(*comfyui.bar, strict=True)
+    assert set(totals) == {2 * 8 * 10 * 2}
+    assert list(values) == sorted(values)
+    assert 2 * 8 * 10 in values  # the images are done
+    assert values[-1] == totals[-1]
+    ((wanted, device),) = comfyui.freed
+    assert device == torch.device("cpu")
+    assert wanted > image.nelement() * 4 * 16  # more than the result alone
+
+
+def test_an_interruption_comes_out_as_comfyuis_own(comfyui, tiny_network):
+    comfyui.stop_at = 2
+    with pytest.raises(Interrupted):
+        NODE_CLASS_MAPPINGS["EsrganUpscaleImage"]().upscale(tiny_network, torch.rand(3, 8, 10, 3))
+    assert comfyui.bar[-1][0] < 3 * 8 * 10
+
+
+def test_files_of_comfyuis_folder_are_offered_and_loaded(comfyui, tiny_network, tmp_path):
+    node = NODE_CLASS_MAPPINGS["EsrganLoadModel"]
+    (names,) = node.INPUT_TYPES()["required"]["model"]
+    assert names[-1] == "own.pth"
+    assert "realesrgan-x4plus" in names
+    (tmp_path / "upscale_models").mkdir()
+    esrgan_ext.save_model(tiny_network, tmp_path / "upscale_models" / "own.pth")
+    (loaded,) = node().load("own.pth")
+    x = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(loaded(x), tiny_network(x))
+    (known,) = node().load("lite-psnr-x4")
+    assert known.info.name == "lite-psnr-x4"
 
 
 def test_images_and_masks_equal_the_arrays(tiny_network):
