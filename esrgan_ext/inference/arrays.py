@@ -306,14 +306,30 @@ def from_nearest(planes: np.ndarray, mask: np.ndarray) -> np.ndarray:
     mask : ndarray of bool, shape (H, W)
         True somewhere, but not everywhere.
     """
+    return planes.reshape(len(planes), -1)[:, nearest_places(mask)]
+
+
+def nearest_places(mask: np.ndarray) -> np.ndarray:
+    """For each pixel, the nearest one that a mask does not cover; itself where that is so.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (H, W)
+        True somewhere, but not everywhere.
+
+    Returns
+    -------
+    ndarray of int64, shape (H, W)
+        Places in the flattened plane.
+    """
     # Each valid pixel is a zero of the distance transform with a label of its own; every
     # other pixel gets the label of the nearest one.
     _, labels = cv2.distanceTransformWithLabels(
         mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    value_of = np.zeros((len(planes), labels.max() + 1), planes.dtype)
-    value_of[:, labels[~mask]] = planes[:, ~mask]
-    return value_of[:, labels]
+    place_of = np.zeros(labels.max() + 1, np.int64)
+    place_of[labels[~mask]] = np.flatnonzero(~mask)
+    return place_of[labels]
 
 
 def nearest_mask(
@@ -323,24 +339,42 @@ def nearest_mask(
     size: tuple[int, int] | None = None,
     origin: tuple[int, int] = (0, 0),
 ) -> np.ndarray:
-    """A rectangle of a boolean mask resized to `target_size` by the nearest pixel.
+    """A rectangle of a boolean mask resized to `target_size` by the nearest pixel; for the
+    parameters see `nearest_indices`.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (H, W)
-    target_size : (int, int)
-        Height and width of the whole resized mask.
-    rect : Rect
-        The part of it that is wanted.
-    size, origin : (int, int)
-        Where `mask` is a window of a larger one: the height and width of that, and the row and
-        column at which the window begins.
 
     Returns
     -------
     ndarray of bool, shape (rect.height, rect.width)
     """
-    height, width = mask.shape if size is None else size
-    rows = ((np.arange(rect.y0, rect.y1) + 0.5) * height / target_size[0]).astype(np.intp)
-    columns = ((np.arange(rect.x0, rect.x1) + 0.5) * width / target_size[1]).astype(np.intp)
-    return mask[np.ix_(rows - origin[0], columns - origin[1])]
+    rows, columns = nearest_indices(size or mask.shape, target_size, rect, origin)
+    return mask[np.ix_(rows, columns)]
+
+
+def nearest_indices(
+    size: tuple[int, ...],
+    target_size: tuple[int, int],
+    rect: Rect,
+    origin: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of a window that are nearest to those of a rectangle of the result.
+
+    Parameters
+    ----------
+    size, target_size : (int, int)
+        Height and width of the whole image and of its result.
+    rect : Rect
+        In pixels of the result.
+    origin : (int, int)
+        Row and column of the image at which the window begins.
+
+    Returns
+    -------
+    rows, columns : ndarray of int
+    """
+    rows = ((np.arange(rect.y0, rect.y1) + 0.5) * size[0] / target_size[0]).astype(np.intp)
+    columns = ((np.arange(rect.x0, rect.x1) + 0.5) * size[1] / target_size[1]).astype(np.intp)
+    return rows - origin[0], columns - origin[1]

@@ -10,6 +10,7 @@ import copy
 import gc
 import warnings
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.devices import Device
 from esrgan_ext.inference.graphs import BatchRunner, CudaQueue, KernelFailure, Queue
+from esrgan_ext.inference.tensor_values import normalise, restore
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.ops.cuda import PixelMap
 from esrgan_ext.ops.eager import OnWork
@@ -31,6 +33,8 @@ GPU_SYNC_MACS = 500_000_000_000
 
 # What the operator for GPUs reads and writes as it is stored.
 _CONVERTED = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
+
+Pixels = TypeVar("Pixels", np.ndarray, Tensor)
 
 _NOT_FINITE = (
     "the network's result is not finite: the image's values lie far outside its range "
@@ -154,6 +158,37 @@ class Engine:
             below = top + rows.shape[2]
             yield top, np.concatenate([*(f[:, :, top:below] for f in finished), rows], 1)
 
+    def tensor_rows(self, window: Tensor, on_work: OnWork) -> Iterator[tuple[int, Tensor]]:
+        """`rows` for a window that is on the device already; so are the results."""
+        parts = [window[:, g[0] : g[-1] + 1].contiguous() for g in self.groups(window.shape[1])]
+        *earlier, last = parts
+        finished = [
+            torch.cat([rows for _, rows in self._collapsed_tensors(planes, on_work)], 2)
+            for planes in earlier
+        ]
+        for top, rows in self._collapsed_tensors(last, on_work):
+            below = top + rows.shape[2]
+            yield top, torch.cat([*(f[:, :, top:below] for f in finished), rows], 1)
+
+    def tensor_spread(self, window: Tensor, on_work: OnWork) -> Iterator[tuple[int, Tensor]]:
+        """`spread_rows` for a window that is on the device already; so are the results."""
+        total: Tensor | None = None
+        squares: Tensor | None = None
+        for flipped in (False, True):
+            for turns in range(4):
+                variant = window.flip(3) if flipped else window
+                variant = torch.rot90(variant, turns, (2, 3)).contiguous()
+                result = torch.cat([rows for _, rows in self.tensor_rows(variant, on_work)], 2)
+                result = torch.rot90(result, -turns, (2, 3))
+                result = (result.flip(3) if flipped else result).double()
+                total = result if total is None else total + result
+                squares = result * result if squares is None else squares + result * result
+        assert total is not None
+        assert squares is not None
+        mean = total / 8
+        std = (squares / 8 - mean * mean).clamp_(min=0).sqrt_()
+        yield 0, torch.cat((mean, std), 1).float()
+
     def spread_rows(self, window: np.ndarray, on_work: OnWork) -> Iterator[tuple[int, np.ndarray]]:
         """Mean and standard deviation of the results of the 8 flips and rotations.
 
@@ -193,19 +228,28 @@ class Engine:
         )
 
     def converted_rows(
-        self, window: np.ndarray, values: ValueMap, on_work: OnWork
-    ) -> Iterator[tuple[int, np.ndarray]]:
+        self, window: Pixels, values: ValueMap, on_work: OnWork
+    ) -> Iterator[tuple[int, Pixels]]:
         """`rows` for pixels as they are stored; the result is of their type and range too.
 
         Parameters
         ----------
-        window : ndarray, shape (N, C, h, w), uint8 or uint16
+        window : ndarray, or tensor on the device, shape (N, C, h, w), uint8 or uint16
             See `converts`.
         values : ValueMap
         on_work : callable
         """
         span = values.high - values.low
         pixels = PixelMap(1 / (span or 1.0), -values.low / (span or 1.0), span, values.low)
+        if isinstance(window, Tensor):
+            dense = window.contiguous()
+            fused = self._fused(dense, window.dtype, pixels, on_work)
+            if fused is not None:
+                yield 0, fused
+                return
+            for top, strip in self.tensor_rows(normalise(window, values), on_work):
+                yield top, restore(strip, values)
+            return
         result = self._fused(window, _CONVERTED[window.dtype], pixels, on_work)
         if result is not None:
             yield 0, result
@@ -221,8 +265,8 @@ class Engine:
         release_memory(self.device)
 
     def _fused(
-        self, batch: np.ndarray, out_dtype: torch.dtype, pixels: PixelMap, on_work: OnWork
-    ) -> np.ndarray | None:
+        self, batch: Pixels, out_dtype: torch.dtype, pixels: PixelMap, on_work: OnWork
+    ) -> Pixels | None:
         """The result of the GPU's operator; None where there is none, or none any more."""
         if self._runner is None or self.ensemble:
             return None
@@ -276,17 +320,27 @@ class Engine:
         if fused is not None:
             yield 0, fused
             return
+        for top, rows in self._repeated(torch.from_numpy(np.ascontiguousarray(planes)), on_work):
+            yield top, rows.cpu().numpy()
+
+    def _collapsed_tensors(self, planes: Tensor, on_work: OnWork) -> Iterator[tuple[int, Tensor]]:
+        """`_collapsed` on the device."""
+        fused = self._fused(planes, torch.float32, PixelMap(), on_work)
+        if fused is not None:
+            yield 0, fused
+            return
+        yield from self._repeated(planes, on_work)
+
+    def _repeated(self, planes: Tensor, on_work: OnWork) -> Iterator[tuple[int, Tensor]]:
         wanted = self.network.in_channels
         repeated = planes.shape[1] < wanted
         if repeated:
-            planes = np.repeat(planes, wanted, axis=1)
+            planes = planes.expand(-1, wanted, -1, -1).contiguous()
         for top, rows in self._checked(planes, on_work):
             values = rows.to(torch.float32)
-            if repeated:
-                values = values.mean(1, keepdim=True)
-            yield top, values.cpu().numpy()
+            yield top, values.mean(1, keepdim=True) if repeated else values
 
-    def _checked(self, planes: np.ndarray, on_work: OnWork) -> Iterator[tuple[int, Tensor]]:
+    def _checked(self, planes: Tensor, on_work: OnWork) -> Iterator[tuple[int, Tensor]]:
         """Run in the chosen precision; what overflows there is done again in float32."""
         if self.device.precision == "fp32":
             for top, rows in self._run(self._ready, planes, on_work):
@@ -299,11 +353,10 @@ class Engine:
         yield 0, _finite(whole)
 
     def _run(
-        self, network: SRNetwork, planes: np.ndarray, on_work: OnWork
+        self, network: SRNetwork, planes: Tensor, on_work: OnWork
     ) -> Iterator[tuple[int, Tensor]]:
         with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(planes))
-            x = x.to(self.device.device, next(network.parameters()).dtype)
+            x = planes.to(self.device.device, next(network.parameters()).dtype)
         if self.device.device.type == "cuda":
             on_work = _Synchronised(on_work, self.device.device)
         if self.ensemble:

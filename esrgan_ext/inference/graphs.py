@@ -14,7 +14,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from torch import Tensor
 
 from esrgan_ext.ops.cuda import FusedNetwork, PixelMap
 from esrgan_ext.ops.eager import OnWork
+
+Pixels = TypeVar("Pixels", np.ndarray, Tensor)
 
 # The windows of a tiled image have at most nine shapes (corners, edges, inside). Buffers of whole
 # large images are worth keeping only while little memory is tied up in them.
@@ -165,17 +167,17 @@ class BatchRunner:
 
     def run(
         self,
-        batch: np.ndarray,
+        batch: Pixels,
         out_dtype: torch.dtype,
         pixels: PixelMap,
         on_work: OnWork,
         macs: int,
-    ) -> tuple[np.ndarray, bool]:
+    ) -> tuple[Pixels, bool]:
         """Run one batch and wait for it.
 
         Parameters
         ----------
-        batch : ndarray, shape (N, C, h, w)
+        batch : ndarray, or tensor on a GPU, shape (N, C, h, w)
             uint8, uint16 or float32, dense in any order of axes. C is what the network takes, or
             1: the same plane for each of the network's channels, and the mean of their results.
         out_dtype : torch.dtype
@@ -188,7 +190,7 @@ class BatchRunner:
 
         Returns
         -------
-        ndarray, shape (N, C, zoom * h, zoom * w)
+        ndarray, or tensor on the GPU, shape (N, C, zoom * h, zoom * w)
         bool
             Whether a value of the network's output was not finite.
 
@@ -204,7 +206,7 @@ class BatchRunner:
             if packed is not self._packed:  # graphs hold the address of the old one
                 self._kept.clear()
                 self._packed = packed
-            source = torch.from_numpy(batch)
+            source = batch if isinstance(batch, Tensor) else torch.from_numpy(batch)
             kind = BatchKind(
                 tuple(source.shape), tuple(source.stride()), source.dtype, out_dtype, pixels
             )
@@ -214,9 +216,12 @@ class BatchRunner:
                 buffers.x.copy_(source)
                 self._enqueue(buffers)
                 # New ones each time, out of torch's cache of such memory: they are the caller's.
-                result = self._queue.staging(buffers.result)
+                if isinstance(batch, Tensor):
+                    result = buffers.result.clone()
+                else:
+                    result = self._queue.staging(buffers.result)
+                    result.copy_(buffers.result, non_blocking=True)
                 nonfinite = self._queue.staging(buffers.nonfinite)
-                result.copy_(buffers.result, non_blocking=True)
                 nonfinite.copy_(buffers.nonfinite, non_blocking=True)
                 mark = self._queue.mark()
             except RuntimeError as error:
@@ -224,6 +229,8 @@ class BatchRunner:
             self._unfinished = mark
             self._wait(mark, start, on_work, macs)
             self._unfinished = None
+            if isinstance(batch, Tensor):
+                return result, bool(nonfinite.item())
             return result.numpy(), bool(nonfinite.item())
 
     def clear(self) -> None:

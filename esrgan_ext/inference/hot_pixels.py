@@ -9,6 +9,7 @@ find the same ones. Real spots of light are wider than a pixel, and pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +25,10 @@ BEYOND = 2.0
 #: Of eight neighbours so many may be hot too; a neighbour is, that has this share of the
 #: pixel's height above the median of 5x5. Of a spot of light that a lens draws (standard deviation
 #: of 0.85 pixels, sampled at the limit) all four nearest have half of it.
-_HOT_NEIGHBOURS, _SHARE = 2, 0.25
+HOT_NEIGHBOURS, SHARE = 2, 0.25
 
 # With a larger share of pixels beyond the range all are looked at quickly first.
-_MANY = 0.01
+MANY = 0.01
 
 # Neighbourhoods looked at together: some 10 MB.
 _TOGETHER = 1 << 16
@@ -36,8 +37,8 @@ _TOGETHER = 1 << 16
 # a pixel among them, are taken as they are.
 _ROWS, _SMALLEST = 256, 5
 
-_OFFSETS = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx]
-_NEAR = [k for k, (dy, dx) in enumerate(_OFFSETS) if max(abs(dy), abs(dx)) == 1]
+OFFSETS = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx]
+NEAR = [k for k, (dy, dx) in enumerate(OFFSETS) if max(abs(dy), abs(dx)) == 1]
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,34 @@ class HotPixels:
             In pixels of the result.
         piece : ndarray, shape (N, C or more, rect.height, rect.width)
             As shares of the range; changed in place.
+        source_window, size, result_size
+            See `spreads`.
+        """
+        for where, spread in self.spreads(rect, source_window, size, result_size):
+            piece[where] += spread.astype(piece.dtype)
+
+    def spreads(
+        self,
+        rect: Rect,
+        source_window: Rect,
+        size: tuple[int, int],
+        result_size: tuple[int, int],
+    ) -> Iterator[tuple[tuple[int, int, slice, slice], np.ndarray]]:
+        """What was taken off, spread over pixels of a piece of the result.
+
+        Parameters
+        ----------
+        rect : Rect
+            The piece, in pixels of the result.
         source_window : Rect
             Where the window lies in the image.
         size, result_size : (int, int)
             Height and width of the whole image and of its result.
+
+        Yields
+        ------
+        (index, ndarray of float64)
+            Where in the piece, and what is to be added there, as shares of the range.
         """
         tops = (self.row + source_window.y0 + 0.5) * result_size[0] / size[0]
         reach = 2 * max(1.0, result_size[0] / size[0])
@@ -104,8 +129,7 @@ class HotPixels:
             if y.size and x.size:
                 down, across = slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
                 spread = np.outer(along_y[down], along_x[across]) * self.excess[k]
-                where = (self.image[k], self.channel[k], down, across)
-                piece[where] += spread.astype(piece.dtype)
+                yield (int(self.image[k]), int(self.channel[k]), down, across), spread
 
 
 def lone_pixels(planes: np.ndarray) -> np.ndarray:
@@ -138,8 +162,9 @@ def lone_pixels(planes: np.ndarray) -> np.ndarray:
         places = np.argwhere((plane > high + height) | (plane < low - height))
         if len(places):
             zeros = np.zeros((len(places), 2), np.int64)
-            alone = _alone(plane[None, None], np.concatenate((zeros, places), 1), height)
-            places = places[alone]
+            at, grid = np.concatenate((zeros, places), 1), plane[None, None]
+            own = plane[tuple(places.T)].astype(np.float64)
+            places = places[_alone(own, _around(grid, at, np.nan), height)]
             where = np.broadcast_to(np.array(index, np.int64), (len(places), len(index)))
             found.append(np.concatenate((where, places), 1))
     return np.concatenate(found)
@@ -166,14 +191,10 @@ def find_hot_pixels(window: np.ndarray, values: ValueMap) -> HotPixels | None:
         Pixels as they are stored, without NaN; each channel is looked at by itself.
     values : ValueMap
     """
-    span = values.high - values.low
-    if window.dtype.kind == "b" or not span > 0 or not window.size:
+    limits = limits_of(values)
+    if limits is None or not window.size:
         return None
-    low, high = values.low - BEYOND * span, values.high + BEYOND * span
-    if window.dtype.kind in "iu":
-        limits = np.iinfo(window.dtype)
-        if low <= limits.min and high >= limits.max:  # 8 bits: nothing can lie beyond
-            return None
+    span, (low, high) = values.high - values.low, limits
     smallest, largest = float(window.min()), float(window.max())
     if largest <= high and smallest >= low:
         return None
@@ -182,30 +203,71 @@ def find_hot_pixels(window: np.ndarray, values: ValueMap) -> HotPixels | None:
         beyond |= window > high
     if smallest < low:
         beyond |= window < low
-    if beyond.mean() > _MANY:
+    if beyond.mean() > MANY:
         beyond &= _steep(window, BEYOND * span)
-    found = np.argwhere(beyond)
-    if not len(found):
+    return hot_among(
+        np.argwhere(beyond),
+        lambda places: (
+            window[tuple(places.T)].astype(np.float64),
+            _around(window, places, np.nan),
+        ),
+        window.shape,
+        span,
+    )
+
+
+def limits_of(values: ValueMap) -> tuple[float, float] | None:
+    """Below and above which a pixel may be hot; None where nothing can lie there."""
+    span = values.high - values.low
+    if values.dtype.kind == "b" or not span > 0:
         return None
-    parts = [
-        _alone(window, found[k : k + _TOGETHER], BEYOND * span)
-        for k in range(0, len(found), _TOGETHER)
-    ]
-    hot = found[np.concatenate(parts)]
-    if not len(hot):
+    low, high = values.low - BEYOND * span, values.high + BEYOND * span
+    if values.dtype.kind in "iu":
+        limits = np.iinfo(values.dtype)
+        if low <= limits.min and high >= limits.max:  # 8 bits
+            return None
+    return low, high
+
+
+def hot_among(
+    found: np.ndarray,
+    look_at: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    shape: tuple[int, ...],
+    span: float,
+) -> HotPixels | None:
+    """Those of the pixels far beyond a range that stand alone.
+
+    Parameters
+    ----------
+    found : ndarray of int64, shape (K, 4)
+        Their places in a window.
+    look_at : callable
+        The values at some places, shape (K,), and the 24 around each (`OFFSETS`), shape (K, 24),
+        NaN beyond the window's edge; float64.
+    shape : tuple of int
+        The window's.
+    span : float
+        The range's.
+    """
+    kept = []
+    for k in range(0, len(found), _TOGETHER):
+        places = found[k : k + _TOGETHER]
+        own, around = look_at(places)
+        alone = _alone(own, around, BEYOND * span)
+        kept.append((places[alone], own[alone], around[alone]))
+    if not any(len(places) for places, _, _ in kept):
         return None
-    mask = np.zeros(window.shape, bool)
+    hot, own, around = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    mask = np.zeros(shape, bool)
     mask[tuple(hot.T)] = True
-    around = np.where(_around(mask, hot, True), np.nan, _around(window, hot, np.nan))
-    near = around[:, _NEAR]
+    near = np.where(_around(mask, hot, True), np.nan, around)[:, NEAR]
     told = np.isfinite(near).any(1)
-    hot, around, near = hot[told], around[told], near[told]
+    hot, own, near = hot[told], own[told], near[told]
     if not len(hot):
         return None
     filled = np.nanmean(near, 1)
-    excess = (window[tuple(hot.T)].astype(np.float64) - filled) / span
     image, channel, row, column = hot.T
-    return HotPixels(image, channel, row, column, filled, excess)
+    return HotPixels(image, channel, row, column, filled, (own - filled) / span)
 
 
 def _steep(window: np.ndarray, height: float) -> np.ndarray:
@@ -216,29 +278,27 @@ def _steep(window: np.ndarray, height: float) -> np.ndarray:
     inner = np.zeros((1, 1, rows + 2, columns + 2), bool)
     inner[..., 1:-1, 1:-1] = True
     own = values[..., 1:-1, 1:-1]
-    least = np.float32((1 - _SHARE) * height)
+    least = np.float32((1 - SHARE) * height)
     below, above = np.zeros(window.shape, np.int8), np.zeros(window.shape, np.int8)
-    for dy, dx in (_OFFSETS[k] for k in _NEAR):
+    for dy, dx in (OFFSETS[k] for k in NEAR):
         where = (..., slice(1 + dy, 1 + dy + rows), slice(1 + dx, 1 + dx + columns))
         step, outside = own - values[where], ~inner[where]
         below += (step > least) | outside
         above += (step < -least) | outside
-    return np.asarray(np.maximum(below, above) >= 8 - _HOT_NEIGHBOURS)
+    return np.asarray(np.maximum(below, above) >= 8 - HOT_NEIGHBOURS)
 
 
-def _alone(window: np.ndarray, places: np.ndarray, height: float) -> np.ndarray:
+def _alone(own: np.ndarray, around: np.ndarray, height: float) -> np.ndarray:
     """Which of these pixels stand alone, more than `height` above or below all around."""
-    own = window[tuple(places.T)].astype(np.float64)
-    around = _around(window, places, np.nan)
     if not around.size:
         return np.zeros(0, bool)
-    median = np.full(len(places), np.nan)
+    median = np.full(len(own), np.nan)
     some = np.isfinite(around).any(1)
     median[some] = np.nanmedian(around[some], 1)
     above = own - median
-    as_high = (around[:, _NEAR] - median[:, None]) * np.sign(above)[:, None]
-    hot = (as_high > _SHARE * np.abs(above)[:, None]).sum(1)
-    few = 8 * hot <= _HOT_NEIGHBOURS * np.isfinite(as_high).sum(1)  # fewer at the border
+    as_high = (around[:, NEAR] - median[:, None]) * np.sign(above)[:, None]
+    hot = (as_high > SHARE * np.abs(above)[:, None]).sum(1)
+    few = 8 * hot <= HOT_NEIGHBOURS * np.isfinite(as_high).sum(1)  # fewer at the border
     return np.asarray((np.abs(above) > height) & few)
 
 
@@ -247,8 +307,8 @@ def _around(window: np.ndarray, places: np.ndarray, outside: float | bool) -> np
     height, width = window.shape[2:]
     image, channel, row, column = places.T
     kind = bool if window.dtype == bool else np.float64
-    around = np.full((len(places), len(_OFFSETS)), outside, kind)
-    for k, (dy, dx) in enumerate(_OFFSETS):
+    around = np.full((len(places), len(OFFSETS)), outside, kind)
+    for k, (dy, dx) in enumerate(OFFSETS):
         y, x = row + dy, column + dx
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         around[inside, k] = window[image[inside], channel[inside], y[inside], x[inside]]

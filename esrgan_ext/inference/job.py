@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from esrgan_ext.inference.arrays import Layout, ValueMap
+from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.progress import Meter
 from esrgan_ext.inference.tiles import Rect
-from esrgan_ext.inference.windows import Piece
+from esrgan_ext.inference.windows import Piece, WindowGeometry, window_pieces
+from esrgan_ext.ops.eager import OnWork
 
 OnTile = Callable[[np.ndarray, tuple[int | slice, ...]], None]
 """Called as on_tile(piece, slices): ``result[slices]`` is now ``piece``."""
@@ -56,6 +58,21 @@ class ImageJob:
             return window
         return planes[0][None] if len(planes) == 1 else np.stack(planes)
 
+    def pieces(
+        self, engine: Engine, window: np.ndarray, geometry: WindowGeometry, on_work: OnWork
+    ) -> Iterator[Piece]:
+        """What is wanted of a window that was read, see `window_pieces`."""
+        return window_pieces(
+            engine,
+            window,
+            geometry,
+            self.values,
+            on_work,
+            converted=self.converted,
+            consistent=self.consistent,
+            spread=self.std is not None,
+        )
+
     def write(self, members: list[tuple[int, ...]], piece: Piece) -> None:
         """Put a finished piece of some images into the result and hand it out."""
         result_region = self.region.scaled(
@@ -64,9 +81,13 @@ class ImageJob:
         rect = piece.rect.shifted(-result_region.y0, -result_region.x0)
         for number, index in enumerate(members):
             slices = self.result_layout.slices(index, rect)
-            arranged = self.result_layout.arrange(piece.pixels[number])
+            arranged = self._arranged(piece.pixels[number])
             self.out[slices] = arranged
             if self.std is not None and piece.std is not None:
-                self.std[slices] = self.result_layout.arrange(piece.std[number])
+                self.std[slices] = self._arranged(piece.std[number])
             if self.on_tile is not None:
                 self.on_tile(arranged, slices)
+
+    def _arranged(self, channels: np.ndarray) -> np.ndarray:
+        """Channels first to the axes of the result."""
+        return self.result_layout.arrange(channels)

@@ -79,7 +79,16 @@ def unwrap(image: Any, channel_axis: int | bool | None) -> Unwrapped | None:
     return None
 
 
-def _of_tensor(image: Tensor, channel_axis: int | bool | None) -> Unwrapped:
+def tensor_axis(image: Tensor, channel_axis: int | bool | None) -> int:
+    """The axis of a tensor's channels.
+
+    Raises
+    ------
+    OptionError
+        A `channel_axis` is given.
+    ImageError
+        Rank, channels or layout cannot be upscaled.
+    """
     if channel_axis is not None:
         raise OptionError(
             "a tensor is C, H, W or N, C, H, W: leave channel_axis out, or pass an array"
@@ -96,6 +105,11 @@ def _of_tensor(image: Tensor, channel_axis: int | bool | None) -> Unwrapped:
         )
     if image.is_complex() or image.is_sparse or image.is_quantized or image.is_meta:
         raise ImageError(f"cannot upscale a tensor of {image.dtype}, {image.layout}")
+    return axis
+
+
+def _of_tensor(image: Tensor, channel_axis: int | bool | None) -> Unwrapped:
+    axis = tensor_axis(image, channel_axis)
     dtype, device = image.dtype, image.device
     values = image.detach()
     if dtype == torch.bfloat16:  # NumPy has none

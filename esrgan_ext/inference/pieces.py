@@ -21,6 +21,7 @@ def finished_pieces(
     scale: int,
     size: tuple[int, int],
     result_size: tuple[int, int],
+    resampler_class: type[PieceResampler] = PieceResampler,
 ) -> Iterator[tuple[Rect, np.ndarray]]:
     """Cut the wanted part out of a window's rows.
 
@@ -38,6 +39,8 @@ def finished_pieces(
     size, result_size : (int, int)
         Height and width of the whole image and of its result. Where the result is not `scale`
         times the image, the rows are resampled.
+    resampler_class : type
+        For rows that are no NumPy arrays, one that takes them.
 
     Yields
     ------
@@ -64,7 +67,7 @@ def finished_pieces(
         source_window.x0 * scale,
         source_window.x1 * scale,
     )
-    resampler = PieceResampler(network_size, result_size, available, result_rect)
+    resampler = resampler_class(network_size, result_size, available, result_rect)
     for _, strip in rows:
         n, channels = strip.shape[:2]
         for rect, piece in resampler.feed(strip.reshape(n * channels, *strip.shape[2:])):

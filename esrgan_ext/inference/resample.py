@@ -163,18 +163,18 @@ class PieceResampler:
         ------
         (Rect, ndarray of shape (C, n, wanted.width), float32)
         """
-        narrowed = _weighted_sum(rows, self._columns, self._column_weights, axis=2)
+        narrowed = self._weighted_sum(rows, self._columns, self._column_weights, 2)
         if self._buffer is None:
             self._buffer = narrowed
         else:
-            self._buffer = np.concatenate((self._buffer, narrowed), 1)
+            self._buffer = self._joined(self._buffer, narrowed)
         held = self._buffer_top + self._buffer.shape[1]
         ready = int(np.searchsorted(self._last_needed, held, side="left"))
         if ready <= self._next:
             return
         chosen = slice(self._next, ready)
-        piece = _weighted_sum(
-            self._buffer, self._rows[chosen] - self._buffer_top, self._row_weights[chosen], axis=1
+        piece = self._weighted_sum(
+            self._buffer, self._rows[chosen] - self._buffer_top, self._row_weights[chosen], 1
         )
         where = Rect(
             self._wanted.y0 + self._next, self._wanted.y0 + ready, self._wanted.x0, self._wanted.x1
@@ -186,6 +186,14 @@ class PieceResampler:
                 self._buffer = self._buffer[:, drop:]
                 self._buffer_top += drop
         yield where, piece
+
+    def _weighted_sum(
+        self, values: np.ndarray, positions: np.ndarray, weights: np.ndarray, axis: int
+    ) -> np.ndarray:
+        return _weighted_sum(values, positions, weights, axis)
+
+    def _joined(self, above: np.ndarray, below: np.ndarray) -> np.ndarray:
+        return np.concatenate((above, below), 1)
 
 
 def _weighted_sum(

@@ -14,7 +14,7 @@ from esrgan_ext.inference.arrays import Layout
 from esrgan_ext.inference.engine import Engine, is_out_of_memory
 from esrgan_ext.inference.job import ImageJob
 from esrgan_ext.inference.tiles import Rect, even_tile, nearest_first, split, window
-from esrgan_ext.inference.windows import WindowGeometry, window_pieces
+from esrgan_ext.inference.windows import WindowGeometry
 
 # Below this a tile is nearly all overlap; if it does not fit, nothing useful will.
 SMALLEST_TILE = 16
@@ -232,17 +232,8 @@ class TileLoop:
         geometry = WindowGeometry(
             source_window, core.scaled(size, job.result_size), size, job.result_size
         )
-        pieces = window_pieces(
-            engine,
-            job.read(members, source_window),
-            geometry,
-            job.values,
-            on_work,
-            converted=job.converted,
-            consistent=job.consistent,
-            spread=job.std is not None,
-        )
-        for piece in pieces:
+        window = job.read(members, source_window)
+        for piece in job.pieces(engine, window, geometry, on_work):
             with work.writing:
                 job.write(members, piece)
 

@@ -15,12 +15,13 @@ from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from esrgan_ext.errors import OptionError, OutOfMemory
-from esrgan_ext.inference import arrays, kinds, ranges
+from esrgan_ext.inference import arrays, device_tensors, kinds, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.denoising import channel_strengths, follows_noise
+from esrgan_ext.inference.device_tensors import TensorJob
 from esrgan_ext.inference.devices import Device, choose_devices
 from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.job import ImageJob, OnTile
@@ -42,6 +43,9 @@ Model = str | os.PathLike[str] | nn.Module
 
 Image = TypeVar("Image")
 """An array, or an image of another library: the result is of the same kind."""
+
+
+_OUT_IS_FOR_ARRAYS = "out is for NumPy arrays; other images get a new result"
 
 
 class _AsMade:
@@ -190,7 +194,7 @@ class Upscaler:
         dtype: np.dtype,
         *,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
-        image: np.ndarray | None = None,
+        image: np.ndarray | Tensor | None = None,
     ) -> Choice | None:
         """Which model 'auto' takes for such an array, and why; None where a model was given.
 
@@ -200,7 +204,10 @@ class Upscaler:
         if self._network is not None:
             return None
         layout = arrays.layout_of(shape, self._axis(channel_axis))
-        empty = image is not None and has_empty_channel(image, layout)
+        if isinstance(image, Tensor):
+            empty = device_tensors.has_empty_channel(image, layout)
+        else:
+            empty = image is not None and has_empty_channel(image, layout)
         return choose_model(np.dtype(dtype), layout.channels_per_image, empty_channel=empty)
 
     def for_image(
@@ -209,7 +216,7 @@ class Upscaler:
         dtype: np.dtype,
         *,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
-        image: np.ndarray | None = None,
+        image: np.ndarray | Tensor | None = None,
     ) -> Upscaler:
         """The upscaler of the model that is chosen for such an array; itself where it was given."""
         choice = self.choice(shape, dtype, channel_axis=channel_axis, image=image)
@@ -495,6 +502,15 @@ class Upscaler:
             If not even the smallest tile fits into memory.
         """
         axis = self._axis(channel_axis)
+        if isinstance(image, Tensor) and device_tensors.stays(image, self.devices):
+            if out is not None:
+                raise OptionError(_OUT_IS_FOR_ARRAYS)
+            found = self._on_device(
+                image, axis, data_range=data_range, progress=progress, on_tile=on_tile,
+                start=start, region=region, return_std=return_std,
+            )  # fmt: skip
+            if found is not None:
+                return found
         if (given := kinds.unwrap(image, axis)) is not None:
             return self._rewrapped(
                 given, data_range=data_range, progress=progress, on_tile=on_tile, out=out,
@@ -532,13 +548,71 @@ class Upscaler:
         nan_count = sum(
             arrays.check_finite(layout.read(pixels, index, everything)) for index in layout.images()
         )
+        return self._upscaled(
+            pixels, layout, values, nan_count, progress=progress, on_tile=on_tile, out=out,
+            start=start, region=region, return_std=return_std,
+        )  # fmt: skip
+
+    def _on_device(
+        self,
+        image: Tensor,
+        axis: int | bool | None,
+        *,
+        data_range: DataRange | _AsMade,
+        progress: Progress | None,
+        on_tile: OnTile | None,
+        start: tuple[float, float] | None,
+        region: Rect | None,
+        return_std: bool,
+    ) -> Any:
+        """A call with a tensor whose pixels stay on their GPU; None where they cannot."""
+        axis = kinds.tensor_axis(image, axis)
+        pixels = image.detach()
+        if pixels.dtype == torch.bfloat16:
+            pixels = pixels.float()
+        shape, dtype = tuple(pixels.shape), device_tensors.NUMPY_DTYPES[pixels.dtype]
+        one = self.for_image(shape, dtype, channel_axis=axis, image=pixels)
+        chosen = one.options.data_range if isinstance(data_range, _AsMade) else data_range
+        if chosen == "auto" or one._follows_noise or one.options.consistent:
+            return None
+        layout = arrays.layout_of(shape, axis)
+        # Autocast, if it is on, is meant for the caller's own operations.
+        with torch.autocast("cuda", enabled=False):
+            values = device_tensors.value_map(pixels, chosen or "type", layout)
+            one._engine.groups(layout.channels_per_image)
+            found = one._upscaled(
+                pixels, layout, values, device_tensors.check_finite(pixels), progress=progress,
+                on_tile=on_tile, out=None, start=start, region=region, return_std=return_std,
+            )  # fmt: skip
+        if image.dtype != torch.bfloat16:
+            return found
+        return (found[0].to(image.dtype), found[1]) if return_std else found.to(image.dtype)
+
+    def _upscaled(
+        self,
+        pixels: Any,
+        layout: Layout,
+        values: ValueMap,
+        nan_count: int,
+        *,
+        progress: Progress | None,
+        on_tile: OnTile | None,
+        out: np.ndarray | None,
+        start: tuple[float, float] | None,
+        region: Rect | None,
+        return_std: bool,
+    ) -> Any:
+        """What is left of a call once the values of an array, or of a tensor that stays on its
+        GPU, are known."""
         if nan_count:
             warnings.warn(
                 f"the image has {nan_count} NaN pixels; they are filled from their neighbours "
                 "for the network and are NaN in the result",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
+        everything = Rect(0, layout.height, 0, layout.width)
+        on_device = isinstance(pixels, Tensor)
         if region is None:
             region = everything
         elif region.clipped(layout.height, layout.width) != region:
@@ -547,22 +621,25 @@ class Upscaler:
         result_region = region.scaled((layout.height, layout.width), result_size)
         result_layout = layout.resized(result_region.height, result_region.width)
         if out is None:
-            out = _allocated(result_layout.shape, pixels.dtype)
+            out = _allocated(result_layout.shape, pixels.dtype, pixels)
         elif out.shape != result_layout.shape or out.dtype != pixels.dtype:
             raise OptionError(
                 f"out must have shape {result_layout.shape} and dtype {pixels.dtype}, "
                 f"not {out.shape} and {out.dtype}"
             )
-        std = _allocated(result_layout.shape, np.dtype(np.float32)) if return_std else None
+        std = None
+        if return_std:
+            float32: Any = torch.float32 if on_device else np.dtype(np.float32)
+            std = _allocated(result_layout.shape, float32, pixels)
         meter = Meter(progress, len(layout.images()) * region.pixels)
         # A GPU converts pixels itself; where results are resampled, that comes after.
         native_size = result_size == (layout.height * self.scale, layout.width * self.scale)
         converted = (
             native_size
             and not (return_std or self.options.consistent)
-            and self._engine.converts(pixels.dtype, layout.channels_per_image)
+            and self._engine.converts(values.dtype, layout.channels_per_image)
         )
-        job = ImageJob(
+        job = (TensorJob if on_device else ImageJob)(
             image=pixels,
             out=out,
             layout=layout,
@@ -586,7 +663,7 @@ class Upscaler:
     ) -> Any:
         """A call with an image of another library."""
         if call["out"] is not None:
-            raise OptionError("out is for NumPy arrays; other images get a new result")
+            raise OptionError(_OUT_IS_FOR_ARRAYS)
         chosen = self.options.data_range if isinstance(data_range, _AsMade) else data_range
         if chosen is None and given.type_range:
             chosen = "type"
@@ -680,7 +757,9 @@ def upscale(
     return result
 
 
-def _allocated(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def _allocated(shape: tuple[int, ...], dtype: Any, like: Any = None) -> Any:
+    if isinstance(like, Tensor):
+        return device_tensors.allocated(shape, dtype, like.device)
     try:
         return np.empty(shape, dtype)
     except MemoryError as error:
