@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from esrgan_ext.inference.folder import FileJob
 
 
+_DEFAULT_INPUT = Path("LR")
+
 EXAMPLES = """
 # one image; the result is results/photo.png
 esrgan upscale photo.png
@@ -44,7 +46,7 @@ def command(
             metavar="INPUT",
             help="An image, a folder, a clip or an OME-Zarr store; - is standard input.",
         ),
-    ] = Path("LR"),
+    ] = _DEFAULT_INPUT,
     target: Annotated[
         Path | None,
         typer.Argument(
@@ -194,6 +196,11 @@ def command(
     some failed, 2 bad arguments, 130 interrupted.
     """
     target = options.output(target, output)
+    if source == _DEFAULT_INPUT and not source.exists():
+        raise OptionError(
+            "give INPUT, an image or a folder; by default it is the folder LR, which is not here "
+            "(esrgan upscale --help shows examples)"
+        )
     if target is None:
         target = pipes.STANDARD if source == pipes.STANDARD else Path("results")
     tile_side = options.number_or_auto("tile", tile)

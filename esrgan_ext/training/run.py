@@ -133,7 +133,7 @@ def _train(
     trainer = Trainer(recipe, options, generator, objective, images, pairs, group, report)
     if state is not None:
         trainer.restore(state)
-        say(f"going on from step {trainer.step} of {stopped}")
+        say(f"continuing from step {trainer.step} of {stopped}")
     try:
         trainer.run()
     finally:

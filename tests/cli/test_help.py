@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from esrgan_ext.cli import app
+from tests.conftest import ROOT as REPOSITORY
 
 ROOT = typer.main.get_command(app)
 COMMANDS = sorted(ROOT.commands)  # type: ignore[attr-defined]
@@ -21,7 +22,7 @@ def examples(text: str) -> list[list[str]]:
         words = shlex.split(line.partition(" #")[0], comments=True)
         while "|" in words and "esrgan" not in words[: words.index("|")]:
             words = words[words.index("|") + 1 :]
-        words = words[: next((k for k, word in enumerate(words) if word in (">", "|")), None)]
+        words = words[: next((k for k, word in enumerate(words) if word in {*"<>|&"}), None)]
         if words[:1] == ["esrgan"]:
             found.append(words[1:])
         elif "esrgan_ext.cli" in words:
@@ -47,6 +48,20 @@ def test_the_examples_of_the_front_page_parse(run) -> None:
     assert len(found) == 3
     for words in found[:2]:
         ROOT.commands[words[0]].make_context(words[0], words[1:])  # type: ignore[attr-defined]
+
+
+PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_in_the_documentation_parse(page) -> None:
+    """Options that are renamed or dropped are so everywhere."""
+    blocks = re.findall(r"^```(?:sh|bash|shell)\n(.*?)^```", page.read_text(), re.M | re.S)
+    for words in examples("\n".join(blocks).replace("\\\n", " ")):
+        if words[0] in COMMANDS and "..." not in words:
+            ROOT.commands[words[0]].make_context(words[0], words[1:])  # type: ignore[attr-defined]
+        else:
+            assert words[0].startswith("--"), words
 
 
 def test_the_parser_of_examples_sees_pipes_and_mistakes() -> None:

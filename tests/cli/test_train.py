@@ -36,7 +36,7 @@ def test_a_run_is_told_of_goes_on_and_gives_a_model(photos, photo, tmp_path):
     assert "step 2/2  l1 " in done.output
     assert "step 1: PSNR-Y " in done.output
     done = esrgan(*run, *SMALL, "--steps", 3)
-    assert "going on from step 2" in done.output
+    assert "continuing from step 2" in done.output
     assert "step 3/3" in done.output
     model = tmp_path / "run" / "model.safetensors"
     assert str(model) in done.output

@@ -49,6 +49,13 @@ def test_arguments_default_to_lr_and_results(upscale, photos, tmp_path, monkeypa
     assert names(tmp_path / "results") == ["a.png", "b.jpg"]
 
 
+def test_without_an_input_and_without_lr(upscale, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = upscale()
+    assert result.exit_code == 2
+    assert "give INPUT, an image or a folder" in result.stderr
+
+
 def test_a_folder_on_two_devices_and_the_effort_of_png(upscale, photos, tmp_path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert upscale(photos, one, "-r", "-f", "png", "--png-level", "0").exit_code == 0

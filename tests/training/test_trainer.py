@@ -84,7 +84,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(photos, tmp_path):
     done = subprocess.run(
         train_command(photos, tmp_path / "killed"), env=environment, capture_output=True, check=True
     )
-    assert b"going on from step" in done.stdout
+    assert b"continuing from step" in done.stdout
     whole, killed = losses_of(tmp_path / "whole"), losses_of(tmp_path / "killed")
     assert len(whole) == 40
     assert killed == whole

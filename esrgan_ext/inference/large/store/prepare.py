@@ -225,7 +225,7 @@ def resumed(
     if different:
         raise ResumeError(
             f"{folder}: an unfinished result is there, made differently: {'; '.join(different)}. "
-            "Give the same options to go on with it, or overwrite it"
+            "Give the same options to continue it, or overwrite it"
         )
     low, high = plan["values"]
     values = ValueMap(request.dtype, low, high)

@@ -40,7 +40,7 @@ def begin(target: Path, identities: list[dict[str, Any]], overwrite: bool) -> Pa
         if found != asked:
             raise ResumeError(
                 f"{folder}: an unfinished result is there, made by another model, from another "
-                "source or with other options. Give the same to go on with it, or overwrite it"
+                "source or with other options. Give the same to continue it, or overwrite it"
             )
     with replacing(plan) as part:
         part.write_text(json.dumps(asked))
