@@ -46,8 +46,8 @@ constexpr int kMmaOutputs = 8;  // N
 // read from shared memory once for the up to three taps of a column: 6 rows read for 12 uses. With
 // 32 outputs that is 64 accumulators a thread, half the registers two resident blocks leave it.
 // Shared memory read a tap column, k-step and warp: 6 x 512 bytes of pixels and 3 x 1 KB of weights
-// for 48 mma = 393 kFLOP-equivalents halved, 32 FLOP a byte. compute capability 8.0 needs 16
-// (2048 FLOP and 128 bytes a cycle), 9.0 with mma.sync about 20, 8.6 and later 8.
+// for 48 mma: 197 kFLOP over 6144 bytes, 32 FLOP a byte. Compute capability 8.0 needs 16 (2048 FLOP
+// and 128 bytes a cycle), 9.0 with mma.sync about 20, 8.6 and later 8.
 template <int WarpRows, int WarpColumns, int WarpOutputs, int OutputTiles, int TapRows,
           int TapColumns>
 struct Tile {

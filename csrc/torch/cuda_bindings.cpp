@@ -60,17 +60,11 @@ std::vector<std::string> paths(int device, const std::string& compute, int nf, i
   return names;
 }
 
-// Scratch memory of one forward pass, and the size of the packed weights.
+// Scratch memory of one forward pass.
 std::size_t workspace_bytes(const std::vector<std::int64_t>& shape, const std::string& compute,
                             int device, int batch, int height, int width) {
   const auto plan = esrgan::network_plan(shape, esrgan::compute_named(compute), device);
   return esrgan::cuda::workspace_bytes(plan, batch, height, width);
-}
-
-std::size_t packed_bytes(const std::vector<std::int64_t>& shape, const std::string& compute,
-                         int device) {
-  return esrgan::cuda::packed_bytes(
-      esrgan::network_plan(shape, esrgan::compute_named(compute), device));
 }
 
 }  // namespace
@@ -83,5 +77,4 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         py::arg("gc") = 32);
   m.def("workspace_bytes", &workspace_bytes, py::arg("shape"), py::arg("compute"),
         py::arg("device"), py::arg("batch"), py::arg("height"), py::arg("width"));
-  m.def("packed_bytes", &packed_bytes, py::arg("shape"), py::arg("compute"), py::arg("device"));
 }
