@@ -127,7 +127,9 @@ class UpscaleWidget(RunWidget):
         self.live_button = QPushButton("Live layer")
         self.live_button.setToolTip("A layer that is upscaled where you look, when you look")
         self.folder_button = QPushButton("Folder…")
-        self.folder_button.setToolTip("Upscale the image files of a folder with what the form says")
+        self.folder_button.setToolTip(
+            "Upscale the image files of a folder with the form's settings"
+        )
         self.folder_dialog = FolderDialog(run_folder, self._folder_settings, self)
         self.labels_button = QPushButton("Labels")
         self.labels_button.setToolTip(

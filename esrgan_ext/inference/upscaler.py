@@ -633,9 +633,9 @@ class Upscaler:
             std = _allocated(result_layout.shape, float32, pixels)
         meter = Meter(progress, len(layout.images()) * region.pixels)
         # A GPU converts pixels itself; where results are resampled, that comes after.
-        native_size = result_size == (layout.height * self.scale, layout.width * self.scale)
+        is_network_size = result_size == (layout.height * self.scale, layout.width * self.scale)
         converted = (
-            native_size
+            is_network_size
             and not (return_std or self.options.consistent)
             and self._engine.converts(values.dtype, layout.channels_per_image)
         )
