@@ -1,4 +1,7 @@
-"""Every `esrgan` command that the documentation shows exists, with every option it is given."""
+"""Every `esrgan` command in the documentation's sentences exists, with every option it is given.
+
+Those in blocks of code are parsed by `tests.cli.test_help`.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,16 @@ from tests.docs.test_site import PAGES
 
 
 def commands(page: Path) -> list[str]:
-    """In code blocks line by line (a backslash continues one), and between backticks."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    rest = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", rest)]
-    return [line.strip() for line in [*lines, *spans] if line.strip().startswith("esrgan ")]
+    """Commands between backticks."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text)]
+    return [span for span in spans if span.startswith("esrgan ")]
 
 
 def unknown(command: str) -> list[str]:
     """The words of a command that the command line does not know."""
     group: Any = typer.main.get_command(app)
     words = shlex.split(command, comments=True)[1:]
-    words = words[: next((i for i, word in enumerate(words) if word in ("|", ">", "&")), None)]
     if words[0].startswith("-") or words[0].isupper():  # COMMAND stands for any
         found = group
     elif (found := group.commands.get(words[0])) is None:
@@ -47,4 +47,4 @@ def test_commands_of_a_page_exist(page: Path) -> None:
 def test_a_wrong_command_would_be_found() -> None:
     assert unknown("esrgan upscal a.png") == ["upscal"]
     assert unknown("esrgan upscale a.png --outscal 3 -m x  # one") == ["--outscal"]
-    assert len(commands(ROOT / "README.md")) >= 6
+    assert len(commands(ROOT / "README.md")) >= 2
