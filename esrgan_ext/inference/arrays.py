@@ -99,6 +99,15 @@ class Layout:
         assert self.channel_axis is not None
         return sum(axis < self.channel_axis for axis in (self.y_axis, self.x_axis))
 
+    def by_channel(self) -> Layout:
+        """The same array, each of its channels an image of its own."""
+        return replace(self, channels_per_image=1)
+
+    def channel_of(self, image: tuple[int, ...]) -> int:
+        """Which channel an image of `images` is; 0 where it holds all of them."""
+        axis = self.channel_axis
+        return image[self.stack_axes.index(axis)] if axis in self.stack_axes else 0
+
     def resized(self, height: int, width: int) -> Layout:
         """The layout of the result."""
         shape = list(self.shape)

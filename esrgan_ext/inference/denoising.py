@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,12 @@ def channel_strengths(array: Any, layout: Layout) -> list[float]:
     return strengths
 
 
-def strength_for(array: Any, layout: Layout) -> float:
-    """One strength for all of an array: the largest that a channel asks for."""
-    return max(channel_strengths(array, layout))
+def by_strength(layout: Layout, strengths: Sequence[Any]) -> tuple[Layout, tuple[Any, ...]]:
+    """The layout that goes through the network: channels of different strengths are images of their
+    own, with a strength each; what is of one strength stays together and has one."""
+    if len(set(strengths)) > 1:
+        return layout.by_channel(), tuple(strengths)
+    return layout, (strengths[0],)
 
 
 class _Channel:

@@ -38,6 +38,11 @@ from esrgan_ext.weights.zoo.reading import DESCRIPTIONS
 # largest take 67 MB, 0.3 GB packed.
 _KEPT = 2
 
+# Small ones stay too, up to so many and so many bytes of weights together: the channels of an image
+# may each have a network of their own, mixed from two of 1 MB.
+_KEPT_SMALL = 16
+_SMALL_BYTES = 32_000_000
+
 
 @dataclass(frozen=True)
 class ModelReference:
@@ -173,7 +178,7 @@ def upscaler(settings: Settings) -> Upscaler:
         made = Upscaler(_network(settings.model), **values)
         with _guard:
             _upscalers[settings] = made
-            while len(_upscalers) > _KEPT:
+            for _ in range(_too_many([each.network for each in _upscalers.values()])):
                 _upscalers.popitem(last=False)
         return made
 
@@ -290,7 +295,19 @@ def _keep(
     with _guard:
         kept = next((kept for kept in _networks if kept.network is network), _Kept(network))
         kept.file, kept.digest = file or kept.file, digest or kept.digest
-        _networks[:] = [*(other for other in _networks if other is not kept), kept][-_KEPT:]
+        _networks[:] = [*(other for other in _networks if other is not kept), kept]
+        del _networks[: _too_many([each.network for each in _networks])]
+
+
+def _too_many(networks: list[SRNetwork]) -> int:
+    """How many of the first ones are not kept."""
+    sizes = [sum(p.numel() * p.element_size() for p in each.parameters()) for each in networks]
+    first = 0
+    while len(sizes) - first > _KEPT and (
+        len(sizes) - first > _KEPT_SMALL or sum(sizes[first:]) > _SMALL_BYTES
+    ):
+        first += 1
+    return first
 
 
 def _device(wanted: str) -> str:

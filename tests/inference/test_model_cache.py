@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -107,7 +108,8 @@ def test_a_store_and_a_viewer_share_a_network(tmp_path):
     assert model_cache.load(path) is network
 
 
-def test_as_many_networks_are_kept_as_an_interpolation_takes(tmp_path):
+def test_as_many_networks_are_kept_as_an_interpolation_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_cache, "_SMALL_BYTES", 0)
     paths = [save_model(make_network(k), tmp_path / f"{k}.safetensors") for k in (14, 15, 16)]
     first, second, third = (model_cache.load(path) for path in paths)
     assert model_cache.load(paths[1]) is second
@@ -131,3 +133,31 @@ def test_whoever_waits_for_a_device_can_leave():
             pass  # another device
     with model_cache.inference(device):
         pass
+
+
+def test_many_small_networks_stay_and_two_large_ones(monkeypatch):
+    read: list[str] = []
+    load = model_cache.load_model
+
+    def loading(place: str, **options: object) -> object:
+        read.append(place)
+        return load(place, **options)
+
+    monkeypatch.setattr(model_cache, "load_model", loading)
+
+    def reads(count: int) -> int:
+        """How often a file is read when so many networks are used in turn for the second time."""
+        monkeypatch.setattr(model_cache, "_upscalers", OrderedDict())
+        monkeypatch.setattr(model_cache, "_networks", [])
+        used = [settings(model_cache.refer(make_network(seed))[0]) for seed in range(count)]
+        for each in used:
+            model_cache.upscaler(each)
+        read.clear()
+        for each in used:
+            model_cache.upscaler(each)
+        return len(read)
+
+    assert reads(5) == 0
+    monkeypatch.setattr(model_cache, "_SMALL_BYTES", 0)
+    assert reads(2) == 0
+    assert reads(3) == 3

@@ -18,7 +18,7 @@ from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
-from esrgan_ext.inference.denoising import channel_strengths, follows_noise
+from esrgan_ext.inference.denoising import by_strength, channel_strengths, follows_noise
 from esrgan_ext.inference.large import sizes as planning
 from esrgan_ext.inference.large.compute import compute_chunk
 from esrgan_ext.inference.large.grid import Chunk, Grid
@@ -86,20 +86,20 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
             np.dtype(array.dtype), layout.channels_per_image, empty_channel=empty
         ).model
     side = chosen.tile_side
-    denoise = chosen.denoise
-    if not chosen.consistent and follows_noise(str(model), denoise):
+    strengths: Sequence[Any] = [chosen.denoise]
+    if not chosen.consistent and follows_noise(str(model), chosen.denoise):
         strengths = channel_strengths(array, layout)
-        if len(set(strengths)) > 1:
-            return _by_channel(array, str(model), strengths, layout, chosen, options)
-        denoise = strengths[0]
-    reference, network = model_cache.refer(model, denoise)
+    layout, strengths = by_strength(layout, strengths)
+    references, networks = zip(*(model_cache.refer(model, s) for s in strengths), strict=True)
     values: Any = {**options, "denoise": None}
-    first = Upscaler(network, **values)
-    settings = Settings.of(reference, chosen, first.overlap)
-    settings = settings.with_precision(first.device.precision)
+    first = Upscaler(networks[0], **values)
+    settings = tuple(
+        Settings.of(reference, chosen, first.overlap).with_precision(first.device.precision)
+        for reference in references
+    )
     if chosen.consistent:
         block_factor((layout.height, layout.width), first.output_size(layout.height, layout.width))
-    needs = planning.needs_of(settings, layout.channels_per_image)
+    needs = planning.needs_of(settings[0], layout.channels_per_image)
     if side is None:
         side = planning.tile_for(needs, planning.MEMORY_LIMIT)
     result_size = first.output_size(layout.height, layout.width)
@@ -130,33 +130,8 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     return da.Array(graph, name, _result_chunks(grid), meta=meta)
 
 
-def _by_channel(
-    array: Any,
-    model: str,
-    strengths: list[float],
-    layout: Layout,
-    chosen: UpscaleOptions,
-    options: OptionValues,
-) -> da.Array:
-    """Channels that ask for different strengths of denoising, each by itself with the range of
-    all."""
-    axis = layout.channel_axis
-    assert axis is not None
-    lazily = array if isinstance(array, da.Array) else None
-    values = _value_map(array, lazily, chosen.data_range, layout)
-    source = lazily if lazily is not None else da.from_array(array)
-    parts = []
-    for number, strength in enumerate(strengths):
-        of_channel: Any = {
-            **options, "denoise": strength, "channel_axis": False,
-            "data_range": (values.low, values.high),
-        }  # fmt: skip
-        parts.append(upscale_lazy(da.take(source, number, axis), model, **of_channel))
-    return da.stack(parts, axis)
-
-
 def _from_array(
-    array: Any, settings: Settings, grid: Grid, values: ValueMap, chunk: Chunk
+    array: Any, settings: tuple[Settings, ...], grid: Grid, values: ValueMap, chunk: Chunk
 ) -> np.ndarray:
     """A task on an array that is read in the task."""
     pixels = grid.layout.read(array, chunk.image, grid.source_window(chunk))
@@ -166,7 +141,7 @@ def _from_array(
 def _from_blocks(
     blocks: list,
     origin: tuple[int, int],
-    settings: Settings,
+    settings: tuple[Settings, ...],
     grid: Grid,
     values: ValueMap,
     chunk: Chunk,

@@ -20,7 +20,7 @@ from esrgan_ext.ops.eager import OnWork
 
 def compute_chunk(
     pixels: np.ndarray,
-    settings: Settings,
+    settings: tuple[Settings, ...],
     grid: Grid,
     values: ValueMap,
     chunk: Chunk,
@@ -32,7 +32,8 @@ def compute_chunk(
     ----------
     pixels : ndarray, shape (C, h, w)
         The channels of one image, C as `Engine.groups` takes it.
-    settings : Settings
+    settings : tuple of Settings
+        One, or one for each channel.
     grid : Grid
     values : ValueMap
     chunk : Chunk
@@ -51,7 +52,8 @@ def compute_chunk(
     OutOfMemory
         The window does not fit into the device's memory.
     """
-    upscaler = model_cache.upscaler(settings)
+    own = settings[grid.layout.channel_of(chunk.image) if len(settings) > 1 else 0]
+    upscaler = model_cache.upscaler(own)
     engine = upscaler.engine
     source_window, result_rect = grid.source_window(chunk), grid.result_rect(chunk)
     geometry = WindowGeometry(
@@ -66,7 +68,7 @@ def compute_chunk(
                 geometry,
                 values,
                 on_work,
-                consistent=settings.options.consistent,
+                consistent=own.options.consistent,
             ):
                 top = piece.rect.y0 - result_rect.y0
                 result[:, top : top + piece.rect.height] = piece.pixels[0]

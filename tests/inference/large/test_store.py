@@ -229,6 +229,6 @@ def test_an_imagej_stack(run, in_memory, tmp_path):
 
 def test_a_task_is_small(slide, options):
     request = prepare.prepare(slide, options)
-    needs = needs_of(request.settings, 1)
+    needs = needs_of(request.settings[0], 1)
     job, _ = prepare.planned(request, needs, fixed_map(request.dtype, None), "/tmp/x.unfinished")
     assert len(pickle.dumps(partial(tasks.write_chunk, job))) < 4096

@@ -79,6 +79,12 @@ class Scene:
             )
         return self.levels[number]
 
+    @property
+    def own_channels(self) -> int | None:
+        """The axis of the channels, whether or not they belong together."""
+        names = [axis["name"] for axis in self.axes]
+        return names.index("c") if "c" in names else None
+
     def channel_axis(self, channels: Channels, level: Level) -> int | Literal[False]:
         """The axis whose channels go through the network together, as `Upscaler` takes it.
 
@@ -90,8 +96,7 @@ class Scene:
         OptionError
             'rgb' was asked for, and there are not 3 or 4 channels.
         """
-        names = [axis["name"] for axis in self.axes]
-        axis = names.index("c") if "c" in names else None
+        axis = self.own_channels
         count = 0 if axis is None else level.source.shape[axis]
         if channels == "rgb":
             if axis is None or count not in (3, 4):

@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -154,7 +154,7 @@ def _outcome(future: Any, number: int) -> ChunkOutcome:
 
 @contextmanager
 def opened(
-    scheduler: str, workers: int | None, memory_limit: int, network: SRNetwork, digest: str
+    scheduler: str, workers: int | None, memory_limit: int, networks: Mapping[str, SRNetwork]
 ) -> Iterator[Executor]:
     """Start, or find, what runs the tasks.
 
@@ -167,8 +167,9 @@ def opened(
         writes), and a process for each GPU, else two.
     memory_limit : int
         Bytes of one worker; a process that takes more is ended, and its chunks done again.
-    network, digest
-        Taken to a cluster's workers, once each, so that they need no weights of their own.
+    networks : mapping of str to SRNetwork
+        By their digests. Taken to a cluster's workers, once each, so that they need no weights of
+        their own.
 
     Raises
     ------
@@ -193,7 +194,7 @@ def opened(
             )
         if workers is not None:
             raise OptionError("a cluster has its own workers: leave out the number of workers")
-        yield stack.enter_context(_cluster(scheduler, network, digest))
+        yield stack.enter_context(_cluster(scheduler, networks))
 
 
 def _default_processes() -> int:
@@ -235,7 +236,7 @@ def _processes(workers: int, memory_limit: int) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _cluster(address: str, network: SRNetwork, digest: str) -> Iterator[Cluster]:
+def _cluster(address: str, networks: Mapping[str, SRNetwork]) -> Iterator[Cluster]:
     from distributed import Client
 
     for name in ("distributed", "distributed.client", "distributed.core"):
@@ -256,9 +257,10 @@ def _cluster(address: str, network: SRNetwork, digest: str) -> Iterator[Cluster]
         count = len(client.scheduler_info(n_workers=-1)["workers"])
         from esrgan_ext.inference.large.store.shipping import BringModel
 
-        plugin = BringModel(digest, _weights(network))
         try:
-            client.register_plugin(plugin, name=f"esrgan-{digest[:16]}")
+            for digest, network in networks.items():
+                plugin = BringModel(digest, _weights(network))
+                client.register_plugin(plugin, name=f"esrgan-{digest[:16]}")
         except Exception as error:
             raise SchedulerError(
                 f"the workers at {address} cannot take the model; they need this version of "

@@ -14,7 +14,7 @@ from esrgan_ext.errors import ResumeError
 from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
-from esrgan_ext.inference.denoising import follows_noise, strength_for
+from esrgan_ext.inference.denoising import by_strength, channel_strengths, follows_noise
 from esrgan_ext.inference.large import sizes
 from esrgan_ext.inference.large.grid import Grid
 from esrgan_ext.inference.large.images import ome_zarr, tiff
@@ -59,9 +59,13 @@ class StoreRequest:
         The region, in pixels of the source's level.
     result_size : (int, int)
         Height and width of the whole level's result.
-    network : SRNetwork
+    networks : tuple of SRNetwork
+        One, or one for each channel where they ask for different strengths of denoising.
     model_name : str
-    settings : Settings
+    settings : tuple of Settings
+        One for each network.
+    strengths : tuple of float
+        Of denoising, one for each network; empty where the model runs as it stands.
     tile : int or None
     memory_limit : int
     data_range : as in `StoreOptions`
@@ -76,9 +80,10 @@ class StoreRequest:
     result_region: Rect
     region: Rect
     result_size: tuple[int, int]
-    network: SRNetwork
+    networks: tuple[SRNetwork, ...]
     model_name: str
-    settings: Settings
+    settings: tuple[Settings, ...]
+    strengths: tuple[float, ...]
     tile: int | None
     memory_limit: int
     data_range: DataRange
@@ -103,7 +108,21 @@ class StoreRequest:
 
     def resolved(self, precision: str) -> StoreRequest:
         """With the precision that the workers' device takes."""
-        return replace(self, settings=self.settings.with_precision(precision))
+        settings = tuple(each.with_precision(precision) for each in self.settings)
+        return replace(self, settings=settings)
+
+    @property
+    def denoising(self) -> str | None:
+        """The strengths for people, by channel where they differ."""
+        if not self.strengths:
+            return None
+        if len(self.strengths) == 1:
+            return f"{self.strengths[0]:.2f}"
+        labels = [str(c.get("label") or "") for c in self.scene.omero.get("channels", [])]
+        if len(labels) != len(self.strengths) or not all(labels):
+            labels = [f"channel {number}" for number in range(len(self.strengths))]
+        told = zip(labels, self.strengths, strict=True)
+        return ", ".join(f"{label} {strength:.2f}" for label, strength in told)
 
     def parts(self) -> tuple[tuple[slice, ...], ...]:
         """Indices that cover the region once, in pieces of 2048 x 2048 pyramid."""
@@ -128,8 +147,18 @@ class StoreRequest:
         ]
 
 
-def prepare(source: Path, options: StoreOptions) -> StoreRequest:
+def prepare(
+    source: Path, options: StoreOptions, earlier: dict[str, Any] | None = None
+) -> StoreRequest:
     """Open the source and the model, and check that they and the options go together.
+
+    Parameters
+    ----------
+    source : Path
+    options : StoreOptions
+    earlier : dict, optional
+        The plan of an unfinished result. Strengths of denoising that were found in the same source
+        are taken from there: they are found once.
 
     Raises
     ------
@@ -151,13 +180,19 @@ def prepare(source: Path, options: StoreOptions) -> StoreRequest:
             dtype, layout.channels_per_image, scientific=kind, empty_channel=empty
         )
         model = choice.model
-    denoise = options.denoise
-    if not options.consistent and follows_noise(str(model), denoise):
-        denoise = strength_for(level.source, layout)
-    reference, network = model_cache.refer(model, denoise)
+    strengths: tuple[Any, ...] = (options.denoise,)
+    if not options.consistent and follows_noise(str(model), options.denoise):
+        seen = layout
+        if layout.channel_axis is None and (axis := scene.own_channels) is not None:
+            seen = replace(layout, channel_axis=axis)
+        by_channel, strengths = by_strength(
+            seen, _settled(earlier, level.source, options.level, seen)
+        )
+        layout = by_channel if len(strengths) > 1 else layout
+    references, networks = zip(*(model_cache.refer(model, s) for s in strengths), strict=True)
     # On the CPU, whatever the workers run on: it checks the options and knows sizes.
     upscaler = Upscaler(
-        network,
+        networks[0],
         outscale=options.outscale,
         overlap=options.overlap,
         device="cpu",
@@ -171,12 +206,41 @@ def prepare(source: Path, options: StoreOptions) -> StoreRequest:
     result_region = replace(result_region, y1=max(result_region.y1, 1), x1=max(result_region.x1, 1))
     if options.consistent:
         block_factor(size, result_size)
-    settings = Settings.of(reference, options.upscaling(), upscaler.overlap)
+    settings = tuple(
+        Settings.of(reference, options.upscaling(), upscaler.overlap) for reference in references
+    )
+    name = info_of(networks[0]).name if len(networks) == 1 else str(model)
     return StoreRequest(
-        scene, level, options.level, layout, result_region, region, result_size, network,
-        info_of(network).name, settings, options.tile_side, options.memory_limit,
-        options.data_range, choice,
+        scene, level, options.level, layout, result_region, region, result_size, networks, name,
+        settings, tuple(float(s) for s in strengths if isinstance(s, int | float)),
+        options.tile_side, options.memory_limit, options.data_range, choice,
     )  # fmt: skip
+
+
+def _settled(
+    earlier: dict[str, Any] | None, source: Source, level: int, layout: Layout
+) -> tuple[float, ...]:
+    """The strength that each channel asks for, found once for a result."""
+    looked_at = _looked_at(source, level).items()
+    if earlier is not None and all(earlier.get(key) == value for key, value in looked_at):
+        found = earlier.get("denoise")
+        channels = 1 if layout.channel_axis is None else layout.shape[layout.channel_axis]
+        if isinstance(found, list) and len(found) in (1, channels):
+            return tuple(found)
+    return tuple(channel_strengths(source, layout))
+
+
+def _looked_at(source: Source, level: int) -> dict[str, Any]:
+    """Which pixels a result is made of, as JSON gives it back."""
+    return {
+        "source": source.path,
+        "source_changed": source.modified,
+        "level": level,
+        "array": source.component,
+        "series": source.series,
+        "shape": list(source.shape),
+        "dtype": source.dtype,
+    }
 
 
 def planned(
@@ -234,27 +298,26 @@ def resumed(
 
 def identity(request: StoreRequest) -> dict[str, Any]:
     """Everything that a result depends on, as JSON gives it back."""
-    source, settings = request.source, request.settings
+    settings = request.settings
     region = request.region
     data_range = request.data_range
     return {
         "model": request.model_name,
-        "weights": settings.model.digest,
-        "source": source.path,
-        "source_changed": source.modified,
-        "level": request.level_number,
-        "array": source.component,
-        "series": source.series,
-        "shape": list(source.shape),
-        "dtype": source.dtype,
+        "weights": (
+            settings[0].model.digest
+            if len(settings) == 1
+            else [each.model.digest for each in settings]
+        ),
+        "denoise": list(request.strengths) or None,
+        **_looked_at(request.source, request.level_number),
         "region": [region.y0, region.y1, region.x0, region.x1],
         "colour": request.layout.channels_per_image > 1,
         "result": list(request.result_size),
         "tile": request.tile or "auto",
-        "overlap": settings.options.overlap,
-        "precision": settings.options.precision,
-        "ensemble": settings.options.ensemble,
-        "consistent": settings.options.consistent,
+        "overlap": settings[0].options.overlap,
+        "precision": settings[0].options.precision,
+        "ensemble": settings[0].options.ensemble,
+        "consistent": settings[0].options.consistent,
         "data_range": list(data_range) if isinstance(data_range, tuple) else data_range,
         "ome_zarr": request.scene.version,
     }
@@ -283,5 +346,7 @@ def _job(
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
     text = str(value)
     return f"{text[:12]}..." if len(text) == 64 and text.isalnum() else text

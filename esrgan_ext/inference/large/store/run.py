@@ -65,7 +65,11 @@ class Report:
     seconds : float
         Duration of this run.
     images : int
-        Images in the result, where the file holds several; `shape` is the first one's.
+        Images in the result, where the file holds several; `shape` and `strengths` are the first
+        one's.
+    strengths : tuple of float
+        Strength of denoising: one, or one for each channel where they ask for different ones;
+        empty where the model runs as it stands.
     """
 
     target: Path
@@ -75,6 +79,7 @@ class Report:
     failures: tuple[ChunkOutcome, ...]
     seconds: float
     images: int = 1
+    strengths: tuple[float, ...] = ()
 
 
 def upscale_store(
@@ -143,7 +148,9 @@ def _upscale_several(
     _check_target(source.absolute(), target, options.overwrite)
     each = [replace(options, series=number, overwrite=False) for number in range(images)]
     # All are looked at before the first is begun.
-    requests = [prepare.prepare(source, one) for one in each]
+    known = [] if options.overwrite else several.begun(target)[:images]
+    known += [None] * (images - len(known))
+    requests = [prepare.prepare(source, *one) for one in zip(each, known, strict=True)]
     folder = several.begin(target, [prepare.identity(r) for r in requests], options.overwrite)
     reports = []
     for number, one in enumerate(each):
@@ -152,7 +159,8 @@ def _upscale_several(
             events.note(f"image {number + 1} of {images} is there")
             continue
         events.note(f"image {number + 1} of {images}")
-        reports.append(_upscale_one(source, part, one, events))
+        settled = prepare.identity(requests[number])
+        reports.append(_upscale_one(source, part, one, events, settled))
         if reports[-1].failures:
             break
     failures = reports[-1].failures if reports else ()
@@ -172,14 +180,24 @@ def _upscale_several(
         failures,
         time.monotonic() - start,
         images,
+        requests[0].strengths,
     )
 
 
-def _upscale_one(source: Path, target: Path, options: StoreOptions, events: Events) -> Report:
+def _upscale_one(
+    source: Path,
+    target: Path,
+    options: StoreOptions,
+    events: Events,
+    settled: dict[str, Any] | None = None,
+) -> Report:
+    """One image; `settled` is what it depends on, where that was found before."""
     start = time.monotonic()
     _check_target(source.absolute(), target, options.overwrite)
-    request = prepare.prepare(source, options)
     folder = resume.unfinished(target)
+    if settled is None and not options.overwrite:
+        settled = resume.read_plan(folder)
+    request = prepare.prepare(source, options, settled)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / resume.LOCK)
@@ -217,12 +235,16 @@ class _Run:
             options.scheduler,
             options.workers,
             options.memory_limit,
-            request.network,
-            request.settings.model.digest,
+            {
+                each.model.digest: network
+                for each, network in zip(request.settings, request.networks, strict=True)
+            },
         ) as executor:
             self._events.note(f"runs on {executor.name}")
             if request.choice is not None:
                 self._events.note(f"model: {request.choice}")
+            if request.denoising is not None:
+                self._events.note(f"denoising: {request.denoising}")
             if executor.dashboard:
                 self._events.note(f"dashboard: {executor.dashboard}")
             job, plan = self._begin(executor)
@@ -240,7 +262,15 @@ class _Run:
                 self._finish(job, plan)
         shape = job.grid.result_layout.shape
         seconds = time.monotonic() - start
-        return Report(self._target, shape, len(job.grid), before, tuple(failures), seconds)
+        return Report(
+            self._target,
+            shape,
+            len(job.grid),
+            before,
+            tuple(failures),
+            seconds,
+            strengths=request.strengths,
+        )
 
     def _begin(self, executor: Executor) -> tuple[StoreJob, dict[str, Any]]:
         """The job, with a folder that is made for it or continued."""
@@ -248,7 +278,9 @@ class _Run:
         found = None if anew else resume.read_plan(self._folder)
         try:
             needs = executor.call(
-                sizes.needs_of, self._request.settings, self._request.layout.channels_per_image
+                sizes.needs_of,
+                self._request.settings[0],
+                self._request.layout.channels_per_image,
             )
             request = self._request.resolved(needs.precision)
             if found is not None:

@@ -19,6 +19,15 @@ from esrgan_ext.inference.files import replacing
 _PLAN = "images.json"
 
 
+def begun(target: Path) -> list[Any]:
+    """What the images of an unfinished collection depend on; empty where there is none."""
+    try:
+        found = json.loads((_folder(target) / _PLAN).read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return [one if isinstance(one, dict) else None for one in found] if found else []
+
+
 def begin(target: Path, identities: list[dict[str, Any]], overwrite: bool) -> Path:
     """The folder in which the images grow, made or found as an earlier run left it.
 
@@ -27,7 +36,7 @@ def begin(target: Path, identities: list[dict[str, Any]], overwrite: bool) -> Pa
     ResumeError
         The earlier run was given something else.
     """
-    folder = target.with_name(f"{target.name}.images.unfinished")
+    folder = _folder(target)
     if overwrite and folder.exists():
         shutil.rmtree(folder)
     plan = folder / _PLAN
@@ -45,6 +54,10 @@ def begin(target: Path, identities: list[dict[str, Any]], overwrite: bool) -> Pa
     with replacing(plan) as part:
         part.write_text(json.dumps(asked))
     return folder
+
+
+def _folder(target: Path) -> Path:
+    return target.with_name(f"{target.name}.images.unfinished")
 
 
 def finish(folder: Path, target: Path, images: int, version: str) -> None:

@@ -37,7 +37,8 @@ class StoreJob:
     folder : str
         Folder of the unfinished result, see `resume`.
     source : Source
-    settings : Settings
+    settings : tuple of Settings
+        One, or one for each channel.
     grid : Grid
         Grid of the finest level.
     coarser : tuple of Grid
@@ -47,7 +48,7 @@ class StoreJob:
 
     folder: str
     source: Source
-    settings: Settings
+    settings: tuple[Settings, ...]
     grid: Grid
     coarser: tuple[Grid, ...]
     values: ValueMap
