@@ -53,7 +53,7 @@ from napari_esrgan._work.pixel_size import (
     parse_pixel_size,
     scale_for,
 )
-from napari_esrgan._work.request import Mix, UpscaleRequest
+from napari_esrgan._work.request import Mix, UpscaleRequest, denoising
 from napari_esrgan._work.uncertainty import run_uncertainty
 from napari_esrgan._work.upscale import run_upscale
 from napari_esrgan._work.wording import describe_estimate
@@ -82,6 +82,8 @@ class UpscaleWidget(RunWidget):
         self._pair_member = self._estimated_model = ""
         self._own_strength = False
         self._strength: float | None = None
+        # Where the channels ask for different ones; `_strength` is the largest then.
+        self._by_channel: tuple[float, ...] = ()
         self.model_combo = ModelCombo(self.source.wanted.first_model)
         self.advice_label = wrapped()
         self._own_choice = self.source.wanted.model != AUTO
@@ -259,6 +261,7 @@ class UpscaleWidget(RunWidget):
             request,
             consistent=self.consistent_check.isChecked(),
             denoise_auto=self._strength is None,
+            strengths=() if self.consistent_check.isChecked() else self._by_channel,
         )
 
     def _request_for(self, layer: Any) -> UpscaleRequest:
@@ -276,16 +279,19 @@ class UpscaleWidget(RunWidget):
     def model(self) -> str | Mix:
         """The chosen model, mixed with its partner as far as the denoising says."""
         pair, alpha = self._pair, self._strength
-        if pair is None or alpha is None or self.consistent_check.isChecked():
+        if pair is None or alpha is None or self._by_channel or self.consistent_check.isChecked():
             return self.model_combo.key
-        return {0.0: pair[0], 1.0: pair[1]}.get(float(alpha)) or Mix(*pair, alpha)
+        return denoising(self.model_combo.key, alpha)
 
     @property
     def label(self) -> str:
         """The model in a layer's name."""
         if self._pair is None or self._strength is None or self.consistent_check.isChecked():
             return self.model_combo.label
-        return f"{self.model_combo.label}, denoise {self._strength:.2f}"
+        told = f"{self._strength:.2f}"
+        if self._by_channel:
+            told = f"{min(self._by_channel):.2f} to {told}"
+        return f"{self.model_combo.label}, denoise {told}"
 
     @property
     def _pair(self) -> tuple[str, str] | None:
@@ -294,6 +300,10 @@ class UpscaleWidget(RunWidget):
 
     def _on_model(self) -> None:
         self._show_scale()
+        if self.model_combo.key != self._pair_member:
+            self._by_channel = ()
+            self._denoise_label.setText("Denoise")
+            self._denoise_label.setToolTip("")
         if self._pair is not None and self.model_combo.key != self._pair_member:
             self._own_strength = self.model_combo.key not in FOLLOWS_NOISE
             self._strength = float(self.model_combo.key == self._pair[1])
@@ -314,12 +324,15 @@ class UpscaleWidget(RunWidget):
     def _forget_strength(self) -> None:
         """Another layer, range or model: its noise is looked at anew, unless the user chose."""
         if not self._own_strength:
-            self._strength = None
+            self._strength, self._by_channel = None, ()
             self._denoise_label.setText("Denoise")
+            self._denoise_label.setToolTip("")
 
     def _on_denoise(self, strength: float) -> None:
         self._own_strength, self._strength = True, round(float(strength), 4)
+        self._by_channel = ()
         self._denoise_label.setText("Denoise")
+        self._denoise_label.setToolTip("")
         self._exclude()
         self._want_estimate()
 
@@ -407,10 +420,16 @@ class UpscaleWidget(RunWidget):
         pair = self._pair
         asked = self._estimated_model == self.model_combo.key and self._strength is None
         if pair is not None and asked and not self.consistent_check.isChecked():
-            model = result.model
-            self._strength = model.alpha if isinstance(model, Mix) else float(model == pair[1])
+            model, self._by_channel = result.model, result.strengths
+            if self._by_channel:
+                self._strength = max(self._by_channel)
+                told = ", ".join(f"{strength:.2f}" for strength in self._by_channel)
+                self._denoise_label.setText("Denoise by channel")
+                self._denoise_label.setToolTip(f"As the noise of each channel asks for: {told}")
+            else:
+                self._strength = model.alpha if isinstance(model, Mix) else float(model == pair[1])
+                self._denoise_label.setText("Denoise, auto")
             self._show_strength(self._strength)
-            self._denoise_label.setText("Denoise, auto")
         self.estimate_label.setText(describe_estimate(result))
         self._estimate_again()
 

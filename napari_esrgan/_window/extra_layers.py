@@ -20,7 +20,7 @@ from napari_esrgan._work.consistency import Consistency, compare
 from napari_esrgan._work.labels import enlarge_labels
 from napari_esrgan._work.live import LiveSource
 from napari_esrgan._work.messages import Cancelled, Report
-from napari_esrgan._work.prepare import channel_ranges, denoised, load_model, make_upscaler
+from napari_esrgan._work.prepare import channel_ranges, denoised, load_models, make_upscaler
 from napari_esrgan._work.request import UpscaleRequest
 from napari_esrgan._work.result import Result
 
@@ -182,11 +182,14 @@ def start_live(task: LayerTask, layer: Any, request: UpscaleRequest, model_label
 
     def work(report: Report, cancelled: Cancelled) -> LiveSource:
         ranges = channel_ranges(request, cancelled)
-        network = load_model(denoised(request, ranges, cancelled).model, report, cancelled)
-        upscaler = make_upscaler(request, network, report, cancelled)
+        settled = denoised(request, cancelled)
+        networks = load_models(settled, report, cancelled)
+        upscalers = [
+            make_upscaler(request, networks[model], report, cancelled) for model in settled.models
+        ]
         # Raises here, in words, what would otherwise fail chunk after chunk.
-        upscaler.plan(request.plane_shape, np.dtype(request.data.dtype))
-        return LiveSource(request.data, request.axes, upscaler, ranges, notices.tell)
+        upscalers[0].plan(request.plane_shape, np.dtype(request.data.dtype))
+        return LiveSource(request.data, request.axes, upscalers, ranges, notices.tell)
 
     def build(live: LiveSource) -> NewLayer:
         fine = live.array()

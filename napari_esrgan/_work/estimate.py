@@ -9,7 +9,7 @@ import numpy as np
 from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 from napari_esrgan._work import models
 from napari_esrgan._work.messages import Cancelled, Report
-from napari_esrgan._work.prepare import channel_ranges, denoised, make_upscaler, output_shape
+from napari_esrgan._work.prepare import denoised, make_upscaler, output_shape
 from napari_esrgan._work.request import Mix, UpscaleRequest
 
 
@@ -28,6 +28,8 @@ class Estimate:
         What must be downloaded first; 0 nothing, None unknown.
     model : str or Mix
         The request's, mixed as the noise asks for where that was left to it.
+    strengths : tuple of float
+        Of denoising, where the channels ask for different ones; `model` is then the request's.
     on_disk : bool
         Whether the result is larger than the memory budget.
     """
@@ -40,6 +42,7 @@ class Estimate:
     download_bytes: int | None
     on_disk: bool
     model: str | Mix
+    strengths: tuple[float, ...]
 
 
 def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> Estimate:
@@ -64,9 +67,13 @@ def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> E
     from esrgan_ext.weights import find_model
 
     if request.denoise_auto and request.model in FOLLOWS_NOISE:
-        request = denoised(request, channel_ranges(request, cancelled), cancelled)
-    names = (
-        [request.model.a, request.model.b] if isinstance(request.model, Mix) else [request.model]
+        request = denoised(request, cancelled)
+    names = list(
+        dict.fromkeys(
+            name
+            for model in request.models
+            for name in ([model.a, model.b] if isinstance(model, Mix) else [model])
+        )
     )
     infos = [find_model(name) for name in names]
     absent = [info for info in infos if info.path is None]
@@ -85,4 +92,5 @@ def estimate(request: UpscaleRequest, report: Report, cancelled: Cancelled) -> E
         download_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         on_disk=output_bytes > request.budget_bytes,
         model=request.model,
+        strengths=request.strengths,
     )

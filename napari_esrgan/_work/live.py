@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +25,8 @@ class LiveSource:
     ----------
     data : array-like
     axes : Axes
-    upscaler : Upscaler
-        At the network's own scale.
+    upscalers : sequence of Upscaler
+        One, or one for each channel, at the network's own scale.
     ranges : list
         The value range of each channel.
     on_error : callable
@@ -43,13 +43,13 @@ class LiveSource:
         self,
         data: Any,
         axes: Axes,
-        upscaler: Upscaler,
+        upscalers: Sequence[Upscaler],
         ranges: list[Any],
         on_error: Callable[[Exception], None],
     ) -> None:
         self._data, self._axes, self._on_error = data, axes, on_error
-        self._upscaler, self._ranges = upscaler, ranges
-        self._scale = upscaler.scale
+        self._upscalers, self._ranges = upscalers, ranges
+        self._scale = upscalers[0].scale
         self.computed = 0
 
     def array(self) -> Any:
@@ -78,14 +78,16 @@ class LiveSource:
         from esrgan_ext.inference.model_cache import inference
 
         location = block_info[None]["array-location"]
-        axes, scale, upscaler = self._axes, self._scale, self._upscaler
+        axes, scale = self._axes, self._scale
         plane = tuple(location[axis][0] for axis in axes.outer)
+        channel = axes.channel_of(plane)
+        upscaler = self._upscalers[channel if len(self._upscalers) > 1 else 0]
         core = Rect(*(edge // scale for axis in (axes.y, axes.x) for edge in location[axis]))
         height, width = self._data.shape[axes.y], self._data.shape[axes.x]
         source_window = window(core, upscaler.overlap, height, width, upscaler.network.alignment)
         inside = core.shifted(-source_window.y0, -source_window.x0)
         pixels = axes.read(self._data, plane, source_window)
-        values = self._ranges[axes.channel_of(plane)]
+        values = self._ranges[channel]
         try:
             with inference(upscaler.device.device):  # dask and napari call from several threads
                 result = upscaler(pixels, data_range=values, region=inside)

@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from esrgan_ext.inference.noise import PLANES, denoise_strength, estimate_noise
+from esrgan_ext.inference.arrays import Layout
+from esrgan_ext.inference.denoising import channel_strengths
 from esrgan_ext.inference.ranges import RobustRange
-from esrgan_ext.inference.tiles import Rect
-from esrgan_ext.weights.catalogue import CATALOGUE, FOLLOWS_NOISE
+from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 from napari_esrgan._work.kernels import have_kernels
 from napari_esrgan._work.messages import Cancelled, Progress, Report, Status, stop_if
 from napari_esrgan._work.ranges import data_range
-from napari_esrgan._work.request import Mix, UpscaleRequest
+from napari_esrgan._work.request import Mix, UpscaleRequest, denoising
 
 if TYPE_CHECKING:
     from esrgan_ext import Upscaler
     from esrgan_ext.models import SRNetwork
-
-# Of a large plane the middle is looked at for its noise.
-NOISE_SIDE = 2048
 
 
 def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetwork:
@@ -40,6 +37,14 @@ def load_model(model: str | Mix, report: Report, cancelled: Cancelled) -> SRNetw
         a, b = (model_cache.load(name, downloading) for name in (model.a, model.b))
         return interpolate(a, b, model.alpha)  # type: ignore[return-value]
     return model_cache.load(model, downloading)
+
+
+def load_models(
+    request: UpscaleRequest, report: Report, cancelled: Cancelled
+) -> dict[str | Mix, SRNetwork]:
+    """The networks of a request: of all its channels, or of the one on show."""
+    models = [request.models[request.place(plane)] for plane in request.planes]
+    return {model: load_model(model, report, cancelled) for model in dict.fromkeys(models)}
 
 
 def make_upscaler(
@@ -113,14 +118,12 @@ def channel_ranges(request: UpscaleRequest, cancelled: Cancelled) -> list[Any]:
     ]
 
 
-def denoised(request: UpscaleRequest, ranges: list[Any], cancelled: Cancelled) -> UpscaleRequest:
-    """A request whose model is mixed as the noise of its layer asks for.
+def denoised(request: UpscaleRequest, cancelled: Cancelled) -> UpscaleRequest:
+    """A request whose model is mixed as the noise of its layer asks for, channel by channel.
 
     Parameters
     ----------
     request : UpscaleRequest
-    ranges : list
-        Of `channel_ranges`.
     cancelled : callable
 
     Returns
@@ -132,29 +135,27 @@ def denoised(request: UpscaleRequest, ranges: list[Any], cancelled: Cancelled) -
     if not request.denoise_auto or request.consistent or model not in FOLLOWS_NOISE:
         return request
     assert isinstance(model, str)
-    pair = CATALOGUE[model].denoise
-    assert pair is not None
-    strengths = [0.0]
-    height, width = data.shape[axes.y], data.shape[axes.x]
-    middle = Rect(
-        max(0, (height - NOISE_SIDE) // 2),
-        min(height, (height + NOISE_SIDE) // 2),
-        max(0, (width - NOISE_SIDE) // 2),
-        min(width, (width + NOISE_SIDE) // 2),
-    )
-    for channel, values in enumerate(ranges):
-        planes = [p for p in axes.planes(data.shape) if axes.channel_of(p) == channel]
-        spread = np.linspace(0, len(planes) - 1, min(len(planes), PLANES)).round().astype(int)
-        parts = []
-        for k in spread:
-            stop_if(cancelled)
-            pixels = axes.read(data, planes[k], middle)
-            parts += [*np.moveaxis(pixels, -1, 0)] if axes.rgb else [pixels]
-        if values != "auto":  # constant
-            strengths.append(denoise_strength(estimate_noise(parts)))
-    alpha = max(strengths)
-    mixed = {0.0: pair[0], 1.0: pair[1]}.get(float(alpha)) or Mix(*pair, alpha)
-    return replace(request, model=mixed, denoise_auto=False)
+    shape = tuple(data.shape)
+    colours = shape[-1] if axes.rgb else 1
+    channel_axis = len(shape) - 1 if axes.rgb else axes.channel
+    layout = Layout(shape, axes.y, axes.x, channel_axis, colours)
+    strengths = channel_strengths(_Stoppable(data, cancelled), layout)
+    if axes.rgb:  # the colours go through the network together
+        strengths = [max(strengths)]
+    if len(set(strengths)) > 1:
+        return replace(request, strengths=tuple(strengths), denoise_auto=False)
+    return replace(request, model=denoising(model, strengths[0]), denoise_auto=False)
+
+
+class _Stoppable:
+    """An array that is read until the work is cancelled."""
+
+    def __init__(self, data: Any, cancelled: Cancelled) -> None:
+        self._data, self._cancelled = data, cancelled
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        stop_if(self._cancelled)
+        return np.asarray(self._data[index])
 
 
 def output_shape(request: UpscaleRequest, upscaler: Upscaler) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esrgan_ext.weights.catalogue import CATALOGUE
 from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.pixel_size import PixelSize
 from napari_esrgan._work.ranges import RangeChoice
@@ -26,6 +27,13 @@ class Mix:
     a: str
     b: str
     alpha: float
+
+
+def denoising(model: str, strength: float) -> str | Mix:
+    """A model of a pair (`ModelInfo.denoise`) with so much denoising, from 0 to 1."""
+    pair = CATALOGUE[model].denoise
+    assert pair is not None
+    return {0.0: pair[0], 1.0: pair[1]}.get(float(strength)) or Mix(*pair, float(strength))
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,9 @@ class UpscaleRequest:
         Project the result onto what was measured; see `esrgan_ext.Upscaler`.
     denoise_auto : bool
         Where the model comes in two forms and follows noise, mix them as the layer's noise asks
-        for: once for all planes and channels.
+        for: each channel by itself, once for all its planes.
+    strengths : tuple of float
+        Of denoising, one for each channel, where that was found and they ask for different ones.
     only_shown : bool
         Upscale that plane only; the result keeps its axes, with one entry.
     budget_bytes : float
@@ -78,6 +88,7 @@ class UpscaleRequest:
     only_shown: bool = False
     consistent: bool = False
     denoise_auto: bool = False
+    strengths: tuple[float, ...] = ()
     budget_bytes: float = 4e9
     folder: Path | None = None
     fill_in_seconds: float = FILL_IN_SECONDS
@@ -90,6 +101,18 @@ class UpscaleRequest:
             return [self.shown]
         planes = self.axes.planes(self.data.shape)
         return sorted(planes, key=lambda plane: plane != self.shown)  # stable: the rest in order
+
+    @property
+    def models(self) -> tuple[str | Mix, ...]:
+        """The model of each channel; a single one where all have the same."""
+        if not self.strengths:
+            return (self.model,)
+        assert isinstance(self.model, str)
+        return tuple(denoising(self.model, strength) for strength in self.strengths)
+
+    def place(self, plane: tuple[int, ...]) -> int:
+        """Where in `models` a plane's is."""
+        return self.axes.channel_of(plane) if self.strengths else 0
 
     @property
     def plane_shape(self) -> tuple[int, ...]:

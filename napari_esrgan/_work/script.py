@@ -7,12 +7,14 @@ for its type, and text gets into the script as a literal only.
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.ranges import RangeKind
-from napari_esrgan._work.request import UpscaleRequest
+from napari_esrgan._work.request import Mix, UpscaleRequest
 
 _TEMPLATE = '''"""Upscales an image as napari's ESRGAN plugin does."""
 
@@ -34,15 +36,7 @@ def by_plane(up: esr.Upscaler, stack: np.ndarray, data_range: object) -> np.ndar
 
 def upscale(image: np.ndarray) -> np.ndarray:
     """Return the result for the layer's whole array, shape {axes}."""
-    up = esr.Upscaler(
-        model={model},
-        outscale={outscale!r},
-        tile={tile!r},
-        device={device!r},
-        precision={precision!r},
-        channel_axis={channel_axis!r},
-        consistent={consistent!r},
-    )
+{make}
 {body}
 
 if __name__ == "__main__":
@@ -62,6 +56,16 @@ if __name__ == "__main__":
     np.save(sys.argv[2], upscale(image))
 '''
 
+_UPSCALER = """esr.Upscaler(
+    model={model},
+    outscale={outscale!r},
+    tile={tile!r},
+    device={device!r},
+    precision={precision!r},
+    channel_axis={channel_axis!r},
+    denoise=None,
+    consistent={consistent!r},
+)"""
 
 _IMPORTS = {
     "data": "from esrgan_ext.inference.ranges import robust_range\n",
@@ -82,7 +86,7 @@ class _Facts:
     tile: int | str
     device: str
     precision: str
-    model: str
+    models: tuple[str, ...]
     layer: str
     consistent: bool
 
@@ -125,7 +129,7 @@ class _Facts:
                 tile="auto" if tile == "auto" else int(tile),
                 device=str(p["device"]),
                 precision=str(p["precision"]),
-                model=_model(provenance["model"]),
+                models=_models(provenance["model"], axes, plane),
                 layer=str(provenance.get("source", "a layer")),
                 consistent=bool(p.get("consistent", False)),
             )
@@ -141,6 +145,18 @@ def _finite(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError("no finite number")
     return number
+
+
+def _models(model: dict[str, Any], axes: Axes, plane: tuple[int, ...] | None) -> tuple[str, ...]:
+    """The model as an expression, or that of each channel that is upscaled."""
+    channels = model.get("channels")
+    if channels is None:
+        return (_model(model),)
+    if axes.channel is None or not channels:
+        raise ValueError("no channels")
+    if plane is not None:
+        channels = [channels[axes.channel_of(plane)]]
+    return tuple(_model(channel) for channel in channels)
 
 
 def _model(model: dict[str, Any]) -> str:
@@ -166,15 +182,27 @@ def script(provenance: dict[str, Any]) -> str:
         imports=_IMPORTS.get(facts.range_kind, ""),
         space=-3 if rgb else -2,
         axes="(" + ", ".join([*roles, *(["colour"] if rgb else [])]) + ")",
-        model=facts.model,
+        make=textwrap.indent("\n".join(_upscalers(facts)), "    "),
+        body="\n".join(f"    {line}" for line in _body(facts)) + "\n",
+    )
+
+
+def _upscalers(facts: _Facts) -> list[str]:
+    """The lines that make the upscaler `up`, or `ups`, one for each channel."""
+    several = len(facts.models) > 1
+    made = _UPSCALER.format(
+        model="model" if several else facts.models[0],
         outscale=facts.outscale,
         tile=facts.tile,
         device=facts.device,
         precision=facts.precision,
-        channel_axis=-1 if rgb else False,
+        channel_axis=-1 if facts.axes.rgb else False,
         consistent=facts.consistent,
-        body="\n".join(f"    {line}" for line in _body(facts)) + "\n",
     )
+    if not several:
+        return [f"up = {made}"]
+    models = [f"    {model}," for model in facts.models]
+    return ["models = [", *models, "]  # of each channel", f"ups = [{made} for model in models]"]
 
 
 def _body(facts: _Facts) -> list[str]:
@@ -192,6 +220,8 @@ def _body(facts: _Facts) -> list[str]:
         lines.append("parts = []")
         lines.append(f"for channel in range(image.shape[{axis}]):")
         lines.append(f"    part = image.take([channel], axis={axis})")
+        if len(facts.models) > 1:
+            lines.append("    up = ups[channel]")
         lines += [f"    {line}" for line in _range_lines(facts, "part")]
         if plane is not None:
             index = ", ".join("0:1" if k == axis else f"{v}:{v + 1}" for k, v in enumerate(plane))
@@ -228,16 +258,30 @@ def _range_lines(facts: _Facts, array: str) -> list[str]:
     return [f"values = ({low!r}, {high!r})"]
 
 
+def _as_in_provenance(model: str | Mix) -> dict[str, Any]:
+    return {
+        "key": model if isinstance(model, str) else None,
+        "mix": None if isinstance(model, str) else [model.a, model.b, model.alpha],
+    }
+
+
 def request_script(request: UpscaleRequest, source: str) -> str:
-    """The script for a run that has not been made yet."""
-    model, region = request.model, request.region
+    """The script for a run that has not been made yet.
+
+    Raises
+    ------
+    ValueError
+        Where the strength of denoising has not been found yet.
+    """
+    if request.denoise_auto and not request.consistent and request.model in FOLLOWS_NOISE:
+        raise ValueError("the noise of the layer is still being looked at: try again in a moment")
+    region, model = request.region, _as_in_provenance(request.model)
+    if request.strengths:
+        model["channels"] = [_as_in_provenance(each) for each in request.models]
     return script(
         {
             "source": source,
-            "model": {
-                "key": model if isinstance(model, str) else None,
-                "mix": None if isinstance(model, str) else [model.a, model.b, model.alpha],
-            },
+            "model": model,
             "parameters": {
                 "outscale": request.outscale,
                 "axes": list(request.axes.roles),

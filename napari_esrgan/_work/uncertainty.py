@@ -44,8 +44,9 @@ def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelle
     axes, region = request.axes, request.region
     report(Status("Reading the layer…"))
     ranges = channel_ranges(request, cancelled)
-    request = denoised(request, ranges, cancelled)
-    network = load_model(request.model, report, cancelled)
+    request = denoised(request, cancelled)
+    model = request.models[request.place(request.shown)]
+    network = load_model(model, report, cancelled)
     upscaler = make_upscaler(request, network, report, cancelled)
     shape = output_shape(request, upscaler)[: len(axes.roles)]
     result = MemoryResult(shape, np.dtype(np.float32), axes.y, axes.x)
@@ -65,5 +66,5 @@ def run_uncertainty(request: UpscaleRequest, report: Report, cancelled: Cancelle
     if axes.rgb:
         spread = spread.max(-1)
     result.array[:] = np.expand_dims(axes.turned(spread), axes.outer)
-    about = {"of": "standard deviation over the 8 flips and rotations", "model": str(request.model)}
+    about = {"of": "standard deviation over the 8 flips and rotations", "model": str(model)}
     return LayerOutcome(result, {"uncertainty": about})

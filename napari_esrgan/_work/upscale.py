@@ -29,16 +29,17 @@ from napari_esrgan._work.messages import (
 from napari_esrgan._work.prepare import (
     channel_ranges,
     denoised,
-    load_model,
+    load_models,
     make_upscaler,
     output_shape,
 )
-from napari_esrgan._work.request import UpscaleRequest
+from napari_esrgan._work.request import Mix, UpscaleRequest
 from napari_esrgan._work.result import Index, Result, make_result
 
 if TYPE_CHECKING:
     from esrgan_ext import Upscaler
     from esrgan_ext.models import SRNetwork
+    from esrgan_ext.weights import ModelInfo
 
 # Long enough for a steady estimate of what is left.
 _SECONDS_BEFORE_ESTIMATE = 0.5
@@ -73,11 +74,14 @@ def run_upscale(
     """
     report(Status("Reading the layer…"))
     ranges = channel_ranges(request, cancelled)
-    request = denoised(request, ranges, cancelled)
+    request = denoised(request, cancelled)
     if network is None:
-        network = load_model(request.model, report, cancelled)
+        networks = load_models(request, report, cancelled)
+    else:
+        networks = {request.model: network}
     stop_if(cancelled)
-    upscaler = make_upscaler(request, network, report, cancelled)
+    upscalers = _upscalers(request, networks, report, cancelled)
+    upscaler = next(iter(upscalers.values()))
     dtype = np.dtype(request.data.dtype)
     plan = upscaler.plan(request.plane_shape, dtype)
     seconds = len(request.planes) * plan.macs / models.speed(upscaler.device)
@@ -87,12 +91,13 @@ def run_upscale(
         sides = request.plane_shape[:2]
         tile = min(tile, even_side(sides, smallest=request.fill_in_tile))
     if tile != request.tile:
-        upscaler = make_upscaler(request, network, report, cancelled, tile)
+        upscalers = _upscalers(request, networks, report, cancelled, tile)
+        upscaler = next(iter(upscalers.values()))
         plan = upscaler.plan(request.plane_shape, dtype)
     shape = output_shape(request, upscaler)
     axes = request.axes
     result = make_result(shape, dtype, axes.y, axes.x, request.budget_bytes, request.folder)
-    work = _Work(request, upscaler, result, ranges, plan.tiles, report, cancelled)
+    work = _Work(request, upscalers, result, ranges, plan.tiles, report, cancelled)
     try:
         if fill_in:
             report(Status("Preparing the layer…"))
@@ -111,8 +116,22 @@ def run_upscale(
         raise
     models.learn_speed(upscaler, plan.macs * len(request.planes), work.seconds)
     notes = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RuntimeWarning))
-    provenance = _provenance(request, upscaler, ranges, tile, taken, result)
+    provenance = _provenance(request, upscalers, ranges, tile, taken, result)
     return LayerOutcome(result, provenance, tuple(notes))
+
+
+def _upscalers(
+    request: UpscaleRequest,
+    networks: dict[str | Mix, SRNetwork],
+    report: Report,
+    cancelled: Cancelled,
+    tile: int | str | None = None,
+) -> dict[str | Mix, Upscaler]:
+    """One for each network; they are alike in everything else."""
+    return {
+        model: make_upscaler(request, network, report, cancelled, tile)
+        for model, network in networks.items()
+    }
 
 
 class _Work:
@@ -121,14 +140,15 @@ class _Work:
     def __init__(
         self,
         request: UpscaleRequest,
-        upscaler: Upscaler,
+        upscalers: dict[str | Mix, Upscaler],
         result: Result,
         ranges: list[Any],
         tiles_per_plane: int,
         report: Report,
         cancelled: Cancelled,
     ) -> None:
-        self._request, self._upscaler, self._result = request, upscaler, result
+        self._request, self._upscalers, self._result = request, upscalers, result
+        self._upscaler = next(iter(upscalers.values()))  # for what is the same of all
         self._ranges, self._report, self._cancelled = ranges, report, cancelled
         self._plane_pixels = request.region.height * request.region.width
         self._tiles = tiles_per_plane * len(request.planes)
@@ -213,9 +233,10 @@ class _Work:
                 )
             self._pieces += 1
 
-        with inference(self._upscaler.device.device, self._cancelled):
+        upscaler = self._upscalers[request.models[request.place(planes[0])]]
+        with inference(upscaler.device.device, self._cancelled):
             begin = time.perf_counter()
-            self._upscaler(
+            upscaler(
                 pixels,
                 data_range=self._ranges[request.axes.channel_of(planes[0])],
                 progress=progress,
@@ -244,7 +265,7 @@ def _wait_for(shown: threading.Event, cancelled: Cancelled) -> None:
 
 def _provenance(
     request: UpscaleRequest,
-    upscaler: Upscaler,
+    upscalers: dict[str | Mix, Upscaler],
     ranges: list[Any],
     tile: int,
     seconds: float,
@@ -252,20 +273,20 @@ def _provenance(
 ) -> dict[str, Any]:
     import torch
 
-    from esrgan_ext.weights import info_of
+    from esrgan_ext.weights import find_model, info_of
 
-    info = info_of(upscaler.network)
-    region, mix = request.region, request.model
+    region = request.region
+    about = {model: _about(info_of(made.network), model) for model, made in upscalers.items()}
+    upscaler = next(iter(upscalers.values()))
+    if request.strengths:
+        assert isinstance(request.model, str)
+        model = _about(find_model(request.model), request.model)
+        # Of a channel that was not upscaled nothing is said.
+        model["channels"] = [about.get(each) for each in request.models]
+    else:
+        model = about[request.model]
     return {
-        "model": {
-            "name": info.name,
-            "key": mix if isinstance(mix, str) else None,
-            "mix": None if isinstance(mix, str) else [mix.a, mix.b, mix.alpha],
-            "sha256": info.sha256,
-            "license": info.license,
-            "source": info.source,
-            "scale": info.scale,
-        },
+        "model": model,
         "parameters": {
             "outscale": request.outscale,
             "axes": list(request.axes.roles),
@@ -280,9 +301,22 @@ def _provenance(
             "tile": tile,
             "overlap": upscaler.overlap,
             "consistent": request.consistent,
+            "strengths": list(request.strengths) or None,
         },
         "versions": {"esrgan_ext": __version__, "torch": str(torch.__version__)},
         "device_name": upscaler.device.name,
         "seconds": round(seconds, 3),
         "store": None if result.path is None else str(result.path),
+    }
+
+
+def _about(info: ModelInfo, model: str | Mix) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "key": model if isinstance(model, str) else None,
+        "mix": None if isinstance(model, str) else [model.a, model.b, model.alpha],
+        "sha256": info.sha256,
+        "license": info.license,
+        "source": info.source,
+        "scale": info.scale,
     }

@@ -214,6 +214,30 @@ def test_denoising_mixes_the_pair_and_excludes_consistency(make_widget, viewer):
     assert widget.consistent_check.isEnabled()
 
 
+def test_the_form_says_the_strength_of_each_channel(make_widget, viewer, qtbot):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:48, :48]
+    clean = 2000 * np.exp(-((y - 24) ** 2 + (x - 20) ** 2) / 90) + 100
+    noisy = rng.poisson(clean / 50) * 50.0
+    widget = make_widget()
+    viewer.add_image(np.stack([clean, noisy]).astype(np.uint16), axis_labels=("c", "y", "x"))
+    widget.model_combo.choose("lite-micro-x4")
+    qtbot.waitUntil(lambda: widget.request().strengths != (), timeout=60_000)
+    request = widget.request()
+    assert request.model == "lite-micro-x4"
+    assert request.strengths[0] == 0 < request.strengths[1]
+    assert widget._denoise_label.text() == "Denoise by channel"
+    assert f"0.00, {request.strengths[1]:.2f}" in widget._denoise_label.toolTip()
+    assert widget.denoise_slider.value() == pytest.approx(request.strengths[1], abs=0.01)
+    assert f"denoise 0.00 to {request.strengths[1]:.2f}" in widget.label
+    assert "ups[channel]" in widget.copy_script()
+    widget.denoise_slider.setValue(0.3)  # one's own goes for all
+    assert widget.request().strengths == ()
+    assert widget.request().model == Mix(*CATALOGUE["lite-micro-x4"].denoise, 0.3)
+    widget.model_combo.choose("lite-psnr-x4")
+    assert widget.request().models == ("lite-psnr-x4",)
+
+
 def test_an_uncertainty_layer_lies_on_its_source(make_widget, viewer, qtbot):
     widget = make_widget()
     data = RNG.integers(0, 4000, (3, 12, 14), np.uint16)

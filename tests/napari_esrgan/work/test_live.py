@@ -35,7 +35,7 @@ def live(make_request, monkeypatch, errors):
     network = load_model(request.model, lambda _: None, lambda: False)
     ranges = channel_ranges(request, lambda: False)
     upscaler = make_upscaler(request, network, [].append, lambda: False)
-    return data, live_module.LiveSource(data, STACK, upscaler, ranges, errors.append)
+    return data, live_module.LiveSource(data, STACK, [upscaler], ranges, errors.append)
 
 
 def test_chunks_fit_together_to_the_whole(live, model_file):
@@ -80,9 +80,8 @@ def test_rgb_and_turned_axes(make_request, model_file):
     axes = Axes(("x", "y"), rgb=True)
     request = make_request(image, axes=axes, value_range=RangeChoice("type"))
     network = load_model(request.model, lambda _: None, lambda: False)
-    source = live_module.LiveSource(
-        image, axes, make_upscaler(request, network, [].append, lambda: False), [None], [].append
-    )
+    upscaler = make_upscaler(request, network, [].append, lambda: False)
+    source = live_module.LiveSource(image, axes, [upscaler], [None], [].append)
     expected = esr.upscale(image.swapaxes(0, 1), model_file, device="cpu").swapaxes(0, 1)
     np.testing.assert_array_equal(np.asarray(source.array()), expected)
 
