@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up everything the tests need, in a virtual environment, and runs them.
-#   ./test.sh [arguments of pytest]
+#   ./test.sh [arguments of pytest]      (-n 0: all in one process, for a debugger)
 # ESRGAN_TEST_VENV names the environment (default: .venv-test in this folder).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,4 +16,10 @@ install_torch "$venv" "$here/constraints.txt"
 "$venv/bin/python" -m pip install -q -c "$here/constraints.txt" numpy setuptools wheel ninja pybind11
 "$venv/bin/python" -m pip install -q -c "$here/constraints.txt" --no-build-isolation -e "$here[test]"
 cd "$here"
-exec "$venv/bin/python" -m pytest "$@"
+# A process for each core, four at most for the memory; a file's tests stay together, because they
+# share what they compile. Threads of theirs that wait leave the cores to the others.
+workers=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+if [ "$workers" -gt 4 ]; then workers=4; fi
+if [ "$workers" = 1 ]; then workers=0; fi
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
+exec "$venv/bin/python" -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"

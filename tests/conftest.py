@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,35 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+@contextlib.contextmanager
+def _held(path: Path, how: int) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, how)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # for forked processes too, which would keep it
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """While a test that is marked `alone` runs, the other processes of pytest-xdist wait.
+
+    Others share a lock, it has that lock for itself. All queue at a second one, or those that
+    share would never leave a gap. Outermost, so that no test's time limit counts the waiting.
+    """
+    # The folder of the whole run's temporary files; each worker's own is within.
+    if hasattr(item.config, "workerinput") and not os.environ.get("ESRGAN_TEST_ALONE"):
+        folder = item.config._tmp_path_factory.getbasetemp().parent  # type: ignore[attr-defined]
+        alone = item.get_closest_marker("alone") is not None
+        with contextlib.ExitStack() as locks:
+            with _held(folder / "queue.lock", fcntl.LOCK_EX):
+                how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+                locks.enter_context(_held(folder / "machine.lock", how))
+            return (yield)
+    return (yield)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--random-order-seed", type=int, help="run the tests in an order drawn with this seed"
@@ -85,8 +116,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 _AVOIDABLE_SKIP = re.compile(
-    r"no compiled extension|C\+\+ compiler|Python's headers|no Chromium|bioimageio.core is not"
-    r"|no (?:zsh|fish) here|mkdocs\w* is not|material is not"
+    r"no compiled extension|C\+\+ compiler|Python's headers|no wheels: auditwheel|no Chromium"
+    r"|bioimageio.core is not|no (?:zsh|fish) here|mkdocs\w* is not|material is not"
 )
 
 
