@@ -326,6 +326,9 @@ def command(
                     check=batch.FileUpscaler(upscalers[0]).check,
                 )
         except KeyboardInterrupt:
+            if piped:
+                say_error("interrupted", label="")
+                raise typer.Exit(INTERRUPTED) from None
             done = sum(outcome.state == "done" for outcome in outcomes)
             again = options.how_to_continue(overwrite)
             say_error(f"interrupted: {done} of {len(plan.jobs)} done; {again}", label="")

@@ -306,6 +306,9 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise OptionError(f"the recipes {', '.join(seen)} name each other as base")
     try:
         if name.endswith(".toml"):
+            # Opening a pipe would wait for its writer.
+            if Path(name).exists() and not Path(name).is_file():
+                raise OptionError(f"{name}: is no regular file")
             text = Path(name).read_text("utf-8")
         elif name in recipe_names():
             folder = importlib.resources.files("esrgan_ext.training") / "recipes"

@@ -216,6 +216,54 @@ def test_a_pipe_with_a_name_is_not_waited_for(tmp_path, photos, upscale, model) 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.jpg"]
 
 
+def test_ctrl_c_leaves_nothing(photos, pipe, tmp_path, monkeypatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("esrgan_ext.inference.upscaler.Upscaler.__call__", interrupted)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    done = pipe((photos / "b.jpg").read_bytes(), "-", code=130)
+    assert done.stdout == b""
+    assert done.stderr.splitlines()[-1] == "interrupted"
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+# Every command that reads a file, with a pipe in its place. Here "{pipe}" has the suffix that
+# follows it.
+READERS = [
+    ("upscale", "{pipe}.png", "-o", "{out}.png"),
+    ("upscale", "{pipe}.tif", "-o", "{out}.zarr"),
+    ("upscale", "{pipe}.mp4", "-o", "{out}.mp4"),
+    ("upscale", "{photo}", "-o", "{out}.png", "-m", "{pipe}.pth"),
+    ("export", "{pipe}.safetensors", "{out}.pth"),
+    ("interpolate", "{pipe}.pth", "{model}", "-a", "0.5", "-o", "{out}.pth"),
+    ("interpolate", "{model}", "{model}", "--animate", "{out}.gif", "--image", "{pipe}.png"),
+    ("compare", "{pipe}.png", "-m", "bicubic", "-o", "{out}.html"),
+    ("compare", "{photo}", "-m", "bicubic", "--reference", "{pipe}.png", "-o", "{out}.html"),
+    ("evaluate", "-m", "bicubic", "--hr", "{pipe}.png"),
+    ("evaluate", "-m", "bicubic", "--hr", "{photo}", "--lr", "{pipe}.png"),
+    ("evaluate", "-m", "bicubic", "--hr", "{photo}", "--perceptual", "{pipe}.pth"),
+    ("train", "{pipe}.toml", "--hr", "{folder}", "-o", "{out}"),
+    ("train", "lite-psnr", "--hr", "{folder}", "-o", "{out}", "--init", "{pipe}.pth"),
+]
+
+
+@pytest.mark.parametrize("words", READERS, ids=lambda words: " ".join(words).replace("/", ""))
+@pytest.mark.timeout(60)
+def test_no_command_waits_for_a_pipe_with_a_name(run, photos, models, tmp_path, words) -> None:
+    places = {"{photo}": photos / "b.jpg", "{folder}": photos, "{model}": models / "a.safetensors",
+              "{out}": tmp_path / "out", "{pipe}": tmp_path / "pipe"}  # fmt: skip
+    arguments = list(words)
+    for key, place in places.items():
+        arguments = [word.replace(key, str(place)) for word in arguments]
+    (pipe,) = (word for word in arguments if word.startswith(str(tmp_path / "pipe")))
+    os.mkfifo(pipe)
+    result = run(*arguments)
+    assert result.exit_code in (1, 2)
+    assert Path(pipe).name in result.output
+    assert not any(path.name.startswith("out") and path.is_file() for path in tmp_path.iterdir())
+
+
 def test_a_terminal_is_refused(photos, model) -> None:
     import pty
 
