@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -85,3 +88,114 @@ def test_an_image_smaller_than_its_padding_is_refused():
     up = RealESRGANer(4, "lite-psnr-x4", device="cpu")
     with pytest.raises(ImageError, match="pre_pad"):
         up.enhance(np.zeros((8, 30, 3), np.uint8))
+
+
+def published(module, img, scale, *, tile, tile_pad, pre_pad, outscale, alpha_upsampler):
+    """All of the published class's `enhance`, in float64 where it is not OpenCV's."""
+    full = 65535 if img.max() > 256 else 255
+    values = img.astype(np.float32) / full
+    exact = copy.deepcopy(module).double()
+
+    def run(rgb):
+        h, w = rgb.shape[:2]
+        x = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None].double()
+        x = F.pad(x, (0, pre_pad, 0, pre_pad), "reflect") if pre_pad else x
+        multiple = {1: 4, 2: 2}.get(scale, 1)
+        x = F.pad(x, (0, -x.shape[3] % multiple, 0, -x.shape[2] % multiple), "reflect")
+        height, width = x.shape[2:]
+        y = torch.zeros(1, 3, height * scale, width * scale, dtype=torch.float64)
+        side = tile or max(height, width)
+        for k in range(math.ceil(height / side) * math.ceil(width / side)):
+            row, column = divmod(k, math.ceil(width / side))
+            y0, x0 = row * side, column * side
+            y1, x1 = min(y0 + side, height), min(x0 + side, width)
+            top, left = max(y0 - tile_pad, 0), max(x0 - tile_pad, 0)
+            part = x[:, :, top : min(y1 + tile_pad, height), left : min(x1 + tile_pad, width)]
+            with torch.no_grad():
+                done = exact(part)[:, :, (y0 - top) * scale :, (x0 - left) * scale :]
+            size = ((y1 - y0) * scale, (x1 - x0) * scale)
+            y[:, :, y0 * scale : y1 * scale, x0 * scale : x1 * scale] = done[
+                :, :, : size[0], : size[1]
+            ]
+        return y[0, :, : h * scale, : w * scale].clamp(0, 1).numpy().transpose(1, 2, 0)
+
+    to_gray = np.array([0.299, 0.587, 0.114])
+    if img.ndim == 2:
+        result = run(np.repeat(values[..., None], 3, 2)) @ to_gray
+    else:
+        result = run(values[..., 2::-1])[..., ::-1]
+    if img.ndim == 3 and img.shape[2] == 4:
+        if alpha_upsampler == "realesrgan":
+            alpha = run(np.repeat(values[..., 3:], 3, 2)) @ to_gray
+        else:
+            size = (img.shape[1] * scale, img.shape[0] * scale)
+            alpha = cv2.resize(values[..., 3], size, interpolation=cv2.INTER_LINEAR)
+        result = np.dstack((result, alpha))
+    result = (result * full).round().astype(np.uint16 if full > 255 else np.uint8)
+    if outscale is not None and outscale != scale:
+        size = (int(img.shape[1] * outscale), int(img.shape[0] * outscale))
+        result = cv2.resize(result, size, interpolation=cv2.INTER_LANCZOS4)
+    return result
+
+
+PHOTOS = [f"{name}/LRx4/img_00{k}.png" for name, k in (("Set5", 1), ("Set5", 3), ("Set14", 5))]
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "kind", "arguments", "outscale", "alpha_upsampler"),
+    [
+        (PHOTOS[0], "RGB", {}, None, "realesrgan"),
+        (PHOTOS[1], "RGB", {"tile": 12, "tile_pad": 6, "pre_pad": 0}, 3, "realesrgan"),
+        (PHOTOS[2], "RGB", {"tile": 14, "tile_pad": 0, "pre_pad": 5, "half": True}, None, "x"),
+        (PHOTOS[0], "RGBA", {"tile": 16}, 3.5, "realesrgan"),
+        (PHOTOS[1], "RGBA 16", {}, None, "bicubic"),
+        (PHOTOS[2], "L 16", {"tile": 10, "tile_pad": 4}, None, "realesrgan"),
+    ],
+    ids=str,
+)
+def test_photos_are_those_of_the_published_class(
+    shared_data, module, name, kind, arguments, outscale, alpha_upsampler
+):
+    img = cv2.imread(str(shared_data / "bench" / name))
+    assert img is not None
+    img = img[10:35, 10:37]  # odd sides
+    with torch.no_grad():  # a network that says something of its input, as trained ones do
+        module.conv_last.weight.mul_(6)
+    if kind.startswith("RGBA"):
+        img = np.dstack((img, img[..., 1]))
+    if kind.startswith("L"):
+        img = img[..., 1]
+    if kind.endswith("16"):
+        img = img.astype(np.uint16) * 257
+    up = RealESRGANer(module.scale, None, model=module, device="cpu", **arguments)
+    result, mode = up.enhance(img, outscale, alpha_upsampler)
+    assert mode == kind.split()[0]
+    given = {"tile": 0, "tile_pad": 10, "pre_pad": 10, **arguments}
+    given.pop("half", None)  # float32 on a CPU
+    expected = published(
+        module, img, module.scale, **given, outscale=outscale, alpha_upsampler=alpha_upsampler
+    )
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    assert result.std() > 0.01 * np.iinfo(result.dtype).max  # a picture, not a plane
+    # Float32 against float64, rounded; Lanczos' lobes add to that.
+    most = 1 if result.dtype == np.uint8 else 8
+    assert np.abs(result.astype(int) - expected).max() <= (2 * most if outscale else most)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_script_of_real_esrgans_gets_a_faithful_photo(shared_data, name):
+    """What its inference script does, with a published model: nearer to the photo than bicubic."""
+    img = cv2.imread(str(shared_data / "bench" / name))[:64, :64]
+    truth = cv2.imread(str(shared_data / "bench" / name.replace("LRx4", "HR")))[:256, :256]
+    output, _ = RealESRGANer(
+        scale=4, model_path="lite-psnr-x4", tile=40, tile_pad=10, pre_pad=0, half=True, device="cpu"
+    ).enhance(img, outscale=4)
+    bicubic = cv2.resize(img, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    assert output.shape == truth.shape
+
+    def error(picture):
+        return ((picture.astype(float) - truth) ** 2).mean()
+
+    assert error(output) < 0.9 * error(bicubic)

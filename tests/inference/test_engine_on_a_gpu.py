@@ -176,8 +176,8 @@ def test_progress_ends_at_the_whole_and_may_stop_the_work(gpu, tiny_network, mon
 
 def in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "esrgan_ext.inference.upscaler.choose_device",
-        lambda *_: Device(torch.device("cpu"), "fp16"),
+        "esrgan_ext.inference.upscaler.choose_devices",
+        lambda *_: (Device(torch.device("cpu"), "fp16"),),
     )
 
 

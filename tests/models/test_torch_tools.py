@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import shutil
 import warnings
 
 import pytest
 import torch
+import torch._inductor
 from torch import nn
 
 from esrgan_ext.models import (
@@ -85,6 +87,25 @@ def test_export(network, x):
     with torch.no_grad():
         program = torch.export.export(network, (x,))
         assert same(program.module()(x), network(x))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # inductor compiles C++ for minutes where the machine is busy
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("name", ["RRDBNet", "compact"])
+def test_an_ahead_of_time_package_takes_images_of_any_size(tmp_path, x, name):
+    torch.manual_seed(0)
+    network = NETWORKS[name]().eval().requires_grad_(False)
+    sides = {2: torch.export.Dim("h", min=2, max=512), 3: torch.export.Dim("w", min=2, max=512)}
+    with torch.no_grad():
+        program = torch.export.export(network, (x,), dynamic_shapes=(sides,))
+        assert "esrgan_ext" not in str(program.graph)  # runs where this package is not
+        path = torch._inductor.aoti_compile_and_package(
+            program, package_path=str(tmp_path / "network.pt2")
+        )
+        run = torch._inductor.aoti_load_package(path)
+        for image in (x, torch.rand(1, 3, 21, 17)):
+            assert same(run(image), network(image))
 
 
 def test_vmap(network, x, mode):
