@@ -99,7 +99,7 @@ class HotPixels:
         size: tuple[int, int],
         result_size: tuple[int, int],
     ) -> Iterator[tuple[tuple[int, int, slice, slice], np.ndarray]]:
-        """What was taken off, spread over pixels of a piece of the result.
+        """The heights that were taken off, spread over pixels of a piece of the result.
 
         Parameters
         ----------

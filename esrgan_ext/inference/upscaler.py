@@ -602,7 +602,7 @@ class Upscaler:
         region: Rect | None,
         return_std: bool,
     ) -> Any:
-        """What is left of a call once the values of an array, or of a tensor that stays on its
+        """The rest of a call, once the values of an array, or of a tensor that stays on its
         GPU, are known."""
         if nan_count:
             warnings.warn(

@@ -20,7 +20,7 @@ _PLAN = "images.json"
 
 
 def begun(target: Path) -> list[Any]:
-    """What the images of an unfinished collection depend on; empty where there is none."""
+    """Identity of an unfinished collection's images; empty where there is none."""
     try:
         found = json.loads((_folder(target) / _PLAN).read_text())
     except (FileNotFoundError, ValueError):
