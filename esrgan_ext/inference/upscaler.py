@@ -10,6 +10,7 @@ import copy
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
@@ -102,6 +103,7 @@ class Upscaler:
         self.options = UpscaleOptions(**options)
         self.devices = choose_devices(self.options.device, self.options.precision)
         self._chosen: dict[str, Upscaler] = {}
+        self._given: tuple[float, ...] = ()
         self._network: SRNetwork | None = None
         if is_auto(model):
             return
@@ -273,6 +275,8 @@ class Upscaler:
         return info.denoise is not None and follows_noise(info.name, options.denoise)
 
     def _strengths(self, image: np.ndarray, layout: Layout) -> list[float]:
+        if self._given:
+            return list(self._given)
         return channel_strengths(image, layout) if self._follows_noise else [0.0]
 
     def _by_channel(
@@ -338,6 +342,20 @@ class Upscaler:
             self._chosen[key]._take(self.devices)
         found = copy.copy(self._chosen[key])
         found.options = replace(self.options, denoise=None)
+        return found
+
+    def with_strengths(self, strengths: Sequence[float]) -> Upscaler:
+        """The same upscaler with so much denoising in each channel of an image, whatever the image
+        asks for: for planes of a stack that are upscaled one after another.
+
+        Parameters
+        ----------
+        strengths : sequence of float
+            From 0 to 1, one for each channel. The model must be one of a pair
+            (`ModelInfo.denoise`).
+        """
+        found = copy.copy(self)
+        found._given = tuple(strengths)
         return found
 
     def with_channel_axis(self, channel_axis: int | bool | None) -> Upscaler:
@@ -573,7 +591,7 @@ class Upscaler:
         shape, dtype = tuple(pixels.shape), device_tensors.NUMPY_DTYPES[pixels.dtype]
         one = self.for_image(shape, dtype, channel_axis=axis, image=pixels)
         chosen = one.options.data_range if isinstance(data_range, _AsMade) else data_range
-        if chosen == "auto" or one._follows_noise or one.options.consistent:
+        if chosen == "auto" or one._follows_noise or one._given or one.options.consistent:
             return None
         layout = arrays.layout_of(shape, axis)
         # Autocast, if it is on, is meant for the caller's own operations.

@@ -59,7 +59,7 @@ def make_upscaler(
     from esrgan_ext.inference.devices import choose_device
 
     have_kernels(choose_device(request.device, request.precision), report, cancelled)
-    return Upscaler(
+    upscaler = Upscaler(
         network,
         outscale=request.outscale,
         tile=request.tile if tile is None else tile,
@@ -69,6 +69,8 @@ def make_upscaler(
         consistent=request.consistent,
         denoise=None,  # decided once a layer by `denoised`, not once a plane
     )
+    colours = request.strengths if request.axes.rgb else ()
+    return upscaler.with_strengths(colours) if colours else upscaler
 
 
 def range_of(
@@ -140,8 +142,6 @@ def denoised(request: UpscaleRequest, cancelled: Cancelled) -> UpscaleRequest:
     channel_axis = len(shape) - 1 if axes.rgb else axes.channel
     layout = Layout(shape, axes.y, axes.x, channel_axis, colours)
     strengths = channel_strengths(_Stoppable(data, cancelled), layout)
-    if axes.rgb:  # the colours go through the network together
-        strengths = [max(strengths)]
     if len(set(strengths)) > 1:
         return replace(request, strengths=tuple(strengths), denoise_auto=False)
     return replace(request, model=denoising(model, strengths[0]), denoise_auto=False)

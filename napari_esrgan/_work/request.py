@@ -63,7 +63,8 @@ class UpscaleRequest:
         Where the model comes in two forms and follows noise, mix them as the layer's noise asks
         for: each channel by itself, once for all its planes.
     strengths : tuple of float
-        Of denoising, one for each channel, where that was found and they ask for different ones.
+        Of denoising, one for each channel (of RGB: colour), where that was found and they ask for
+        different ones.
     only_shown : bool
         Upscale that plane only; the result keeps its axes, with one entry.
     budget_bytes : float
@@ -104,15 +105,16 @@ class UpscaleRequest:
 
     @property
     def models(self) -> tuple[str | Mix, ...]:
-        """The model of each channel; a single one where all have the same."""
-        if not self.strengths:
+        """The model of each channel; a single one where all have the same, and for RGB, whose
+        colours are told apart by the upscaler."""
+        if not self.strengths or self.axes.rgb:
             return (self.model,)
         assert isinstance(self.model, str)
         return tuple(denoising(self.model, strength) for strength in self.strengths)
 
     def place(self, plane: tuple[int, ...]) -> int:
         """Where in `models` a plane's is."""
-        return self.axes.channel_of(plane) if self.strengths else 0
+        return self.axes.channel_of(plane) if len(self.models) > 1 else 0
 
     @property
     def plane_shape(self) -> tuple[int, ...]:

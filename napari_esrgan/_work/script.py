@@ -87,6 +87,7 @@ class _Facts:
     device: str
     precision: str
     models: tuple[str, ...]
+    colours: tuple[float, ...]  # strengths of denoising
     layer: str
     consistent: bool
 
@@ -130,6 +131,7 @@ class _Facts:
                 device=str(p["device"]),
                 precision=str(p["precision"]),
                 models=_models(provenance["model"], axes, plane),
+                colours=tuple(map(_finite, p.get("strengths") or ())) if axes.rgb else (),
                 layer=str(provenance.get("source", "a layer")),
                 consistent=bool(p.get("consistent", False)),
             )
@@ -199,6 +201,8 @@ def _upscalers(facts: _Facts) -> list[str]:
         channel_axis=-1 if facts.axes.rgb else False,
         consistent=facts.consistent,
     )
+    if facts.colours:
+        return [f"up = {made}.with_strengths({facts.colours!r})  # of each colour"]
     if not several:
         return [f"up = {made}"]
     models = [f"    {model}," for model in facts.models]
@@ -276,7 +280,7 @@ def request_script(request: UpscaleRequest, source: str) -> str:
     if request.denoise_auto and not request.consistent and request.model in FOLLOWS_NOISE:
         raise ValueError("the noise of the layer is still being looked at: try again in a moment")
     region, model = request.region, _as_in_provenance(request.model)
-    if request.strengths:
+    if len(request.models) > 1:
         model["channels"] = [_as_in_provenance(each) for each in request.models]
     return script(
         {
@@ -294,6 +298,7 @@ def request_script(request: UpscaleRequest, source: str) -> str:
                 "precision": request.precision,
                 "tile": request.tile,
                 "consistent": request.consistent,
+                "strengths": list(request.strengths) or None,
             },
         }
     )

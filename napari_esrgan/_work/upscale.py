@@ -278,7 +278,7 @@ def _provenance(
     region = request.region
     about = {model: _about(info_of(made.network), model) for model, made in upscalers.items()}
     upscaler = next(iter(upscalers.values()))
-    if request.strengths:
+    if len(request.models) > 1:
         assert isinstance(request.model, str)
         model = _about(find_model(request.model), request.model)
         # Of a channel that was not upscaled nothing is said.

@@ -150,3 +150,31 @@ def test_channels_of_equal_noise_have_one_model(layer, stains):
 def test_looking_at_the_noise_can_be_cancelled(layer):
     with pytest.raises(esr.errors.UpscaleCancelled):
         denoised(layer, lambda: True)
+
+
+def test_colours_have_them_as_arrays_do(make_request, stains):
+    """One for the whole series, where an array of one plane would have those of the plane."""
+    series = np.stack([stains[:, 0], stains[:, 1], stains[:, 0]], -1)
+    request = make_request(
+        series,
+        rgb=True,
+        axes=Axes(("plane", "y", "x"), rgb=True),
+        model=MODEL,
+        denoise_auto=True,
+        value_range=OWN,
+        shown=(0,),
+    )
+    found = estimate(request, [].append, never)
+    assert found.strengths == (0.0, 1.0, 0.0)
+    outcome = run_upscale(request, lambda _: None, never)
+    options = {"device": "cpu", "data_range": (100, 2100)}
+    for plane in range(2):
+        for colour, strength in enumerate(found.strengths):
+            pixels = series[plane, ..., colour]
+            expected = esr.upscale(pixels, MODEL, denoise=strength, **options)
+            result = np.asarray(outcome.result.levels)[plane, ..., colour]
+            np.testing.assert_array_equal(result, expected)
+    assert outcome.provenance["parameters"]["strengths"] == [0.0, 1.0, 0.0]
+    settled = replace(request, denoise_auto=False, strengths=found.strengths)
+    for text in (script(outcome.provenance), request_script(settled, "cells")):
+        np.testing.assert_array_equal(ran(text, series), outcome.result.levels)
