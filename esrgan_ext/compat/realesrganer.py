@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from esrgan_ext.compat.acceleration import accelerate
 from esrgan_ext.errors import ImageError, OptionError
 from esrgan_ext.inference.devices import choose_device
+from esrgan_ext.inference.tiles import Rect, split, window
 from esrgan_ext.models.network import pad_to_multiple
 from esrgan_ext.weights import interpolate, load_model
 
@@ -171,21 +172,13 @@ class RealESRGANer:
 
     def _tiled(self, x: Tensor) -> Tensor:
         n, channels, height, width = x.shape
-        scale, side, pad = self.scale, self.tile_size, self.tile_pad
+        scale = self.scale
         out = x.new_zeros((n, channels, height * scale, width * scale))
-        for top in range(0, height, side):
-            for left in range(0, width, side):
-                bottom, right = min(top + side, height), min(left + side, width)
-                first, before = max(top - pad, 0), max(left - pad, 0)
-                window = x[
-                    :, :, first : min(bottom + pad, height), before : min(right + pad, width)
-                ]
-                y = self.model(window)
-                out[:, :, top * scale : bottom * scale, left * scale : right * scale] = y[
-                    :, :,
-                    (top - first) * scale : (bottom - first) * scale,
-                    (left - before) * scale : (right - before) * scale,
-                ]  # fmt: skip
+        for core in split(Rect(0, height, 0, width), self.tile_size):
+            seen = window(core, self.tile_pad, height, width)
+            y = self.model(x[:, :, seen.rows, seen.columns])
+            target, part = core.times(scale), core.shifted(-seen.y0, -seen.x0).times(scale)
+            out[:, :, target.rows, target.columns] = y[:, :, part.rows, part.columns]
         return out
 
 

@@ -61,12 +61,7 @@ def finished_pieces(
         for _ in rows:  # a tile that no output pixel falls into; its work still counts
             pass
         return
-    available = Rect(
-        source_window.y0 * scale,
-        source_window.y1 * scale,
-        source_window.x0 * scale,
-        source_window.x1 * scale,
-    )
+    available = source_window.times(scale)
     resampler = resampler_class(network_size, result_size, available, result_rect)
     for _, strip in rows:
         n, channels = strip.shape[:2]

@@ -49,6 +49,10 @@ class Rect:
         """Moved by so many rows and columns."""
         return Rect(self.y0 + rows, self.y1 + rows, self.x0 + columns, self.x1 + columns)
 
+    def times(self, factor: int) -> Rect:
+        """The same part of an image whose sides are so many times as long."""
+        return Rect(self.y0 * factor, self.y1 * factor, self.x0 * factor, self.x1 * factor)
+
     def scaled(self, size: tuple[int, int], new_size: tuple[int, int]) -> Rect:
         """The same part of an image that has another height and width; neighbours share edges."""
         (height, width), (new_height, new_width) = size, new_size
