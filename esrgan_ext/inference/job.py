@@ -61,7 +61,7 @@ class ImageJob:
     def pieces(
         self, engine: Engine, window: np.ndarray, geometry: WindowGeometry, on_work: OnWork
     ) -> Iterator[Piece]:
-        """Options of `window_pieces` for a window that was read."""
+        """Finished pieces out of a window that was read; see `window_pieces`."""
         return window_pieces(
             engine,
             window,
