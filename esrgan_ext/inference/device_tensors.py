@@ -8,7 +8,7 @@ pixel is OpenCV's), and the neighbourhoods of single pixels that lie far beyond 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,12 @@ def stays(image: Tensor, devices: Sequence[Device]) -> bool:
         and (image.dtype in NUMPY_DTYPES or image.dtype == torch.bfloat16)
         and all(device.device.type == "cuda" for device in devices)
     )
+
+
+def finish_work(devices: Iterable[torch.device]) -> None:
+    """Wait for all that is enqueued there, on any stream."""
+    for device in set(devices):
+        torch.cuda.synchronize(device)
 
 
 def check_finite(image: Tensor) -> int:

@@ -598,10 +598,15 @@ class Upscaler:
         with torch.autocast("cuda", enabled=False):
             values = device_tensors.value_map(pixels, chosen or "type", layout)
             one._engine.groups(layout.channels_per_image)
+            used = (pixels.device, *(device.device for device in one.devices))
+            if len(one.devices) > 1:  # their threads have streams of their own
+                device_tensors.finish_work(used)
             found = one._upscaled(
                 pixels, layout, values, device_tensors.check_finite(pixels), progress=progress,
                 on_tile=on_tile, out=None, start=start, region=region, return_std=return_std,
             )  # fmt: skip
+        if len(one.devices) > 1:
+            device_tensors.finish_work(used)
         if image.dtype != torch.bfloat16:
             return found
         return (found[0].to(image.dtype), found[1]) if return_std else found.to(image.dtype)

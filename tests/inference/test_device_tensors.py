@@ -363,3 +363,18 @@ def test_masks_cross_where_pixels_are_missing(on_gpu):
         expected = esr.upscale(values, make_network(), device="cpu")
     assert np.allclose(result.values, expected, atol=1e-5, equal_nan=True)
     assert sorted(size for _, size in cuda.crossed)[-1] == values.numel()
+
+
+def test_several_devices_share_a_tensor_and_their_streams_are_waited_for(
+    sent_that_way, tiny_network, monkeypatch
+):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    t = tensor((4, 3, 9, 10))
+    up = esr.Upscaler(tiny_network, device="cpu,cpu", tile=5)
+    assert len(up.devices) == 2
+    up.data_range = "type"
+    result = up(t)
+    assert waited == [torch.device("cpu")] * 2  # before the threads start, and after
+    expected = up(t.numpy(), channel_axis=1)
+    assert np.array_equal(result.numpy(), expected)
