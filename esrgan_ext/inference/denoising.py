@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from esrgan_ext.inference.arrays import GRAY_ALPHA, RGBA, Layout
+from esrgan_ext.inference.job import Call, result_array
 from esrgan_ext.inference.noise import denoise_strength, estimate_noise
 from esrgan_ext.inference.samples import channel_samples
+from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 
 
@@ -47,6 +50,68 @@ def by_strength(layout: Layout, strengths: Sequence[Any]) -> tuple[Layout, tuple
     if len(set(strengths)) > 1:
         return layout.by_channel(), tuple(strengths)
     return layout, (strengths[0],)
+
+
+def by_channel(
+    run_one: Callable[[float, np.ndarray, Call], Any],
+    pixels: np.ndarray,
+    layout: Layout,
+    strengths: list[float],
+    call: Call,
+) -> Any:
+    """Upscale an array whose channels ask for different strengths: each by itself.
+
+    Parameters
+    ----------
+    run_one : callable
+        ``run_one(strength, channel, call)`` upscales one channel, a stack of planes.
+    pixels : ndarray
+    layout : Layout
+        With a channel axis.
+    strengths : list of float
+        Of `channel_strengths`.
+    call : Call
+
+    Returns
+    -------
+    ndarray, or two of them
+        As `Upscaler.__call__`.
+    """
+    axis, count = layout.channel_axis, len(strengths)
+    assert axis is not None
+    region = call.region or Rect(0, layout.height, 0, layout.width)
+    progress, on_tile = call.progress, call.on_tile
+    made: list[np.ndarray] = []
+    for number, strength in enumerate(strengths):
+
+        def on_progress(done: int, total: int, number: int = number) -> bool | None:
+            return progress(number * total + done, count * total) if progress else None
+
+        def on_piece(
+            piece: np.ndarray, slices: tuple[int | slice, ...], number: int = number
+        ) -> None:
+            if on_tile is not None:
+                on_tile(piece, (*slices[:axis], number, *slices[axis:]))
+
+        one = replace(
+            call,
+            progress=on_progress if progress else None,
+            on_tile=on_piece if on_tile else None,
+            out=None,
+            region=region,
+        )
+        found = run_one(strength, pixels.take(number, axis), one)
+        parts = found if call.return_std else (found,)
+        if not made:
+            shape = (*parts[0].shape[:axis], count, *parts[0].shape[axis:])
+            given = (call.out, None)
+            made = [
+                result_array(shape, part.dtype, out)
+                for part, out in zip(parts, given, strict=False)
+            ]
+        for whole, part in zip(made, parts, strict=True):
+            np.moveaxis(whole, axis, 0)[number] = part
+    return tuple(made) if call.return_std else made[0]
 
 
 class _Channel:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from esrgan_ext.errors import OptionError, OutOfMemory
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.engine import Engine
-from esrgan_ext.inference.progress import Meter
+from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.inference.windows import Piece, WindowGeometry, window_pieces
 from esrgan_ext.ops.eager import OnWork
 
 OnTile = Callable[[np.ndarray, tuple[int | slice, ...]], None]
 """Called as on_tile(piece, slices): ``result[slices]`` is now ``piece``."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Arguments of `Upscaler.__call__` that travel together."""
+
+    progress: Progress | None = None
+    on_tile: OnTile | None = None
+    out: np.ndarray | None = None
+    start: tuple[float, float] | None = None
+    region: Rect | None = None
+    return_std: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,3 +105,32 @@ class ImageJob:
     def _arranged(self, channels: np.ndarray) -> np.ndarray:
         """Channels first to the axes of the result."""
         return self.result_layout.arrange(channels)
+
+
+def result_array(
+    shape: tuple[int, ...], dtype: np.dtype, given: np.ndarray | None = None
+) -> np.ndarray:
+    """The array that a result is written to: the one given by the caller, or a new one.
+
+    Raises
+    ------
+    OptionError
+        The given one is of another shape or dtype.
+    OutOfMemory
+        There is not enough memory for a new one.
+    """
+    if given is not None:
+        if given.shape != shape or given.dtype != dtype:
+            raise OptionError(
+                f"out must have shape {shape} and dtype {dtype}, "
+                f"not {given.shape} and {given.dtype}"
+            )
+        return given
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        gigabytes = math.prod(shape) * dtype.itemsize / 1e9
+        raise OutOfMemory(
+            f"the result of shape {shape} needs {gigabytes:.1f} GB, more than there is: "
+            "give a smaller outscale, or a memory-mapped array as out"
+        ) from error

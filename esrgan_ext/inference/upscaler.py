@@ -1,15 +1,14 @@
-"""Upscales image arrays: the public functions, and what settles before the first tile.
+"""Upscales image arrays: the public functions, and which network an image goes through.
 
-Axes and values are `arrays`' business, the loop over tiles `tile_loop`'s, one window's way through
-the network `windows`', the network `engine`'s.
+Axes and values are `arrays`' business, images of other libraries `kinds`', one network's run over
+an array `prepared`'s, the loop over tiles `tile_loop`'s, one window's way `windows`', the network
+`engine`'s.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
@@ -18,21 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esrgan_ext.errors import OptionError, OutOfMemory
+from esrgan_ext.errors import OptionError
 from esrgan_ext.inference import arrays, device_tensors, kinds, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
-from esrgan_ext.inference.denoising import channel_strengths, follows_noise
-from esrgan_ext.inference.device_tensors import TensorJob
+from esrgan_ext.inference.denoising import by_channel, channel_strengths, follows_noise
 from esrgan_ext.inference.devices import Device, choose_devices
 from esrgan_ext.inference.engine import Engine
-from esrgan_ext.inference.job import ImageJob, OnTile
+from esrgan_ext.inference.job import Call, OnTile
 from esrgan_ext.inference.options import OptionValues, UpscaleOptions
 from esrgan_ext.inference.plan import RunPlan
-from esrgan_ext.inference.progress import Meter, Progress
+from esrgan_ext.inference.prepared import PreparedNetwork
+from esrgan_ext.inference.progress import Progress
 from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.samples import has_empty_channel
-from esrgan_ext.inference.tile_loop import TileLoop
-from esrgan_ext.inference.tiles import Rect, split
+from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import info_of, load_denoising
 from esrgan_ext.weights.choice import AUTO, Choice, choose_model, is_auto
@@ -104,20 +102,15 @@ class Upscaler:
         self.devices = choose_devices(self.options.device, self.options.precision)
         self._chosen: dict[str, Upscaler] = {}
         self._given: tuple[float, ...] = ()
-        self._network: SRNetwork | None = None
+        self._prepared: PreparedNetwork | None = None  # where one is chosen for each image
         if is_auto(model):
             return
-        self._network = load_denoising(model, self.options.denoise)
-        given = self.options.overlap_pixels
-        self._overlap = overlap_for(self._network) if given is None else given
-        # Networks keep packed weights and buffers, which two threads must not share.
-        networks = [self._network, *(copy.deepcopy(self._network) for _ in self.devices[1:])]
-        engines = [
-            Engine(network, device, bool(self.options.ensemble))
-            for network, device in zip(networks, self.devices, strict=True)
-        ]
-        self._engine = engines[0]
-        self._tiles = TileLoop(engines, self._overlap)
+        network = load_denoising(model, self.options.denoise)
+        overlap = self.options.overlap_pixels
+        if overlap is None:
+            overlap = overlap_for(network)
+        ensemble = bool(self.options.ensemble)
+        self._prepared = PreparedNetwork(network, self.devices, overlap, ensemble)
 
     @property
     def device(self) -> Device:
@@ -130,43 +123,41 @@ class Upscaler:
 
     def _take(self, devices: tuple[Device, ...]) -> None:
         self.devices = devices
-        if self._network is not None:
-            for engine, device in zip(self._tiles.engines, devices, strict=True):
-                engine.device = device
+        if self._prepared is not None:
+            self._prepared.take(devices)
 
-    def _fixed(self) -> SRNetwork:
-        if self._network is None:
+    @property
+    def _fixed(self) -> PreparedNetwork:
+        if self._prepared is None:
             raise OptionError(
                 "model='auto' chooses a network for each image: ask for_image(...) for the "
                 "upscaler of one"
             )
-        return self._network
+        return self._prepared
 
     @property
     def model(self) -> str | None:
         """The name of the network; None where one is chosen for each image."""
-        return None if self._network is None else info_of(self._network).name
+        return None if self._prepared is None else info_of(self._prepared.network).name
 
     @property
     def network(self) -> SRNetwork:
-        return self._fixed()
+        return self._fixed.network
 
     @property
     def scale(self) -> int:
-        if self._network is None:  # the models that are chosen from have one scale
+        if self._prepared is None:  # the models that are chosen from have one scale
             return find_model(choose_model(np.dtype(np.uint8), arrays.RGB).model).scale
-        return self._network.scale
+        return self._prepared.network.scale
 
     @property
     def overlap(self) -> int:
-        self._fixed()
-        return self._overlap
+        return self._fixed.overlap
 
     @property
     def engine(self) -> Engine:
         """Runs the network over single windows, for callers that hold no whole image."""
-        self._fixed()
-        return self._engine
+        return self._fixed.engine
 
     @property
     def outscale(self) -> float | None:
@@ -203,7 +194,7 @@ class Upscaler:
         With the `image` itself it is known, too, whether one of its colours is empty: stains drawn
         in colour are no photo.
         """
-        if self._network is not None:
+        if self._prepared is not None:
             return None
         layout = arrays.layout_of(shape, self._axis(channel_axis))
         if isinstance(image, Tensor):
@@ -256,7 +247,7 @@ class Upscaler:
         stands.
         """
         axis = self._axis(channel_axis)
-        if self._network is None:
+        if self._prepared is None:
             chosen = self.for_image(image.shape, image.dtype, channel_axis=axis, image=image)
             return chosen.denoise_strength(image, channel_axis=axis)
         if not self._follows_noise:
@@ -268,9 +259,9 @@ class Upscaler:
     @property
     def _follows_noise(self) -> bool:
         options = self.options
-        if self._network is None or options.consistent:
+        if self._prepared is None or options.consistent:
             return False
-        info = info_of(self._network)
+        info = info_of(self._prepared.network)
         # A file of the user's own, or a mix, has no pair.
         return info.denoise is not None and follows_noise(info.name, options.denoise)
 
@@ -278,58 +269,6 @@ class Upscaler:
         if self._given:
             return list(self._given)
         return channel_strengths(image, layout) if self._follows_noise else [0.0]
-
-    def _by_channel(
-        self,
-        pixels: np.ndarray,
-        strengths: list[float],
-        layout: Layout,
-        values: ValueMap,
-        *,
-        progress: Progress | None,
-        on_tile: OnTile | None,
-        out: np.ndarray | None,
-        start: tuple[float, float] | None,
-        region: Rect | None,
-        return_std: bool,
-    ) -> Any:
-        """A call whose channels ask for different strengths of denoising: each by itself, with the
-        range of all."""
-        axis, count = layout.channel_axis, len(strengths)
-        assert axis is not None
-        region = region or Rect(0, layout.height, 0, layout.width)
-        made: list[np.ndarray] = []
-        for number, strength in enumerate(strengths):
-
-            def on_progress(done: int, total: int, number: int = number) -> bool | None:
-                return progress(number * total + done, count * total) if progress else None
-
-            def on_piece(
-                piece: np.ndarray, slices: tuple[int | slice, ...], number: int = number
-            ) -> None:
-                if on_tile is not None:
-                    on_tile(piece, (*slices[:axis], number, *slices[axis:]))
-
-            one = cast(Any, self.with_strength(strength))
-            found = one(
-                pixels.take(number, axis), data_range=(values.low, values.high),
-                channel_axis=False, progress=on_progress if progress else None,
-                on_tile=on_piece if on_tile else None, start=start, region=region,
-                return_std=return_std,
-            )  # fmt: skip
-            parts = found if return_std else (found,)
-            if not made:
-                shape = (*parts[0].shape[:axis], count, *parts[0].shape[axis:])
-                if out is not None and (out.shape != shape or out.dtype != pixels.dtype):
-                    raise OptionError(
-                        f"out must have shape {shape} and dtype {pixels.dtype}, not {out.shape} "
-                        f"and {out.dtype}"
-                    )
-                made = [_allocated(shape, part.dtype) for part in parts]
-                made[0] = made[0] if out is None else out
-            for whole, part in zip(made, parts, strict=True):
-                np.moveaxis(whole, axis, 0)[number] = part
-        return tuple(made) if return_std else made[0]
 
     def with_strength(self, strength: float) -> Upscaler:
         """One with the same options and that much denoising, whatever an image asks for; its
@@ -358,11 +297,32 @@ class Upscaler:
         found._given = tuple(strengths)
         return found
 
-    def with_channel_axis(self, channel_axis: int | bool | None) -> Upscaler:
-        """The same upscaler for arrays of other axes; it shares the network and the device."""
+    def with_options(self, **options: Unpack[OptionValues]) -> Upscaler:
+        """One with other options that shares the network and the devices.
+
+        Parameters
+        ----------
+        **options
+            outscale, tile, data_range, channel_axis, consistent, and denoise where it is None: what
+            the network does not have to be made ready anew for.
+
+        Raises
+        ------
+        OptionError
+            If an option cannot be used, or needs an `Upscaler` of its own.
+        """
+        fixed = {"overlap", "device", "precision", "ensemble"} & options.keys()
+        if options.get("denoise") is not None:
+            fixed.add("denoise")
+        if fixed:
+            raise OptionError(f"{', '.join(sorted(fixed))}: make an Upscaler with these options")
         other = copy.copy(self)
-        other.channel_axis = channel_axis
+        other.options = replace(self.options, **options)
         return other
+
+    def with_channel_axis(self, channel_axis: int | bool | None) -> Upscaler:
+        """The same upscaler for arrays of other axes; it shares the network and the devices."""
+        return self.with_options(channel_axis=channel_axis)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result for an image of that size."""
@@ -378,8 +338,7 @@ class Upscaler:
 
     def images_at_once(self, height: int, width: int) -> int:
         """How many images of a stack of that size run together."""
-        self._fixed()
-        return self._tiles.batch(height * width)
+        return self._fixed.tiles.batch(height * width)
 
     def plan(
         self,
@@ -396,26 +355,10 @@ class Upscaler:
             If the shape cannot be upscaled.
         """
         axis = self._axis(channel_axis)
-        if self._network is None:
+        if self._prepared is None:
             chosen = self.for_image(shape, dtype, channel_axis=axis)
             return chosen.plan(shape, dtype, channel_axis=axis)
-        layout = arrays.layout_of(shape, axis)
-        self._engine.groups(layout.channels_per_image)
-        output_shape = self.output_shape(shape, channel_axis=axis)
-        output_bytes = math.prod(output_shape) * np.dtype(dtype).itemsize
-        tile = self.options.tile_side or self._tiles.auto_tile(layout, reserved=output_bytes)
-        cores = split(Rect(0, layout.height, 0, layout.width), tile)
-        windows = [self._tiles.window(core, layout) for core in cores]
-        macs = sum(self._engine.macs(w.height, w.width, layout.channels_per_image) for w in windows)
-        return RunPlan(
-            output_shape=output_shape,
-            output_bytes=output_bytes,
-            tile=tile,
-            tiles=len(layout.images()) * len(cores),
-            macs=len(layout.images()) * macs,
-            work_bytes=max(w.pixels for w in windows)
-            * self._engine.bytes_per_pixel(layout.channels_per_image),
-        )
+        return self._prepared.plan(arrays.layout_of(shape, axis), np.dtype(dtype), self.options)
 
     def value_map(
         self,
@@ -520,68 +463,48 @@ class Upscaler:
             If not even the smallest tile fits into memory.
         """
         axis = self._axis(channel_axis)
+        call = Call(progress, on_tile, out, start, region, return_std)
         if isinstance(image, Tensor) and device_tensors.stays(image, self.devices):
             if out is not None:
                 raise OptionError(_OUT_IS_FOR_ARRAYS)
-            found = self._on_device(
-                image, axis, data_range=data_range, progress=progress, on_tile=on_tile,
-                start=start, region=region, return_std=return_std,
-            )  # fmt: skip
+            found = self._on_device(image, axis, data_range, call)
             if found is not None:
                 return found
         if (given := kinds.unwrap(image, axis)) is not None:
-            return self._rewrapped(
-                given, data_range=data_range, progress=progress, on_tile=on_tile, out=out,
-                start=start, region=region, return_std=return_std,
-            )  # fmt: skip
+            return self._rewrapped(given, data_range, call)
         pixels = np.asarray(image)
-        result: np.ndarray | tuple[np.ndarray, np.ndarray]
-        if self._network is None:
-            chosen = cast(
-                Any, self.for_image(pixels.shape, pixels.dtype, channel_axis=axis, image=pixels)
+        if self._prepared is None:
+            chosen: Any = self.for_image(
+                pixels.shape, pixels.dtype, channel_axis=axis, image=pixels
             )
-            result = chosen(
-                pixels, data_range=data_range, channel_axis=axis, progress=progress,
-                on_tile=on_tile, out=out, start=start, region=region, return_std=return_std,
-            )  # fmt: skip
-            return result
+            return chosen(pixels, data_range=data_range, channel_axis=axis, **vars(call))
         layout = arrays.layout_of(pixels.shape, axis)
         values = self.value_map(pixels, data_range=data_range, channel_axis=axis)
-        self._engine.groups(layout.channels_per_image)
+        self._prepared.engine.groups(layout.channels_per_image)
         strengths = self._strengths(pixels, layout)
+
+        def denoised(
+            strength: float,
+            array: np.ndarray,
+            call: Call,
+            channel_axis: int | bool | None = False,
+        ) -> Any:
+            denoising: Any = self.with_strength(strength)
+            seen = (values.low, values.high)
+            return denoising(array, data_range=seen, channel_axis=channel_axis, **vars(call))
+
         if len(set(strengths)) > 1:
-            return self._by_channel(
-                pixels, strengths, layout, values, progress=progress, on_tile=on_tile, out=out,
-                start=start, region=region, return_std=return_std,
-            )  # fmt: skip
-        strength = strengths[0]
-        if strength:
-            denoising = cast(Any, self.with_strength(strength))
-            result = denoising(
-                pixels, data_range=(values.low, values.high), channel_axis=axis, progress=progress,
-                on_tile=on_tile, out=out, start=start, region=region, return_std=return_std,
-            )  # fmt: skip
-            return result
-        everything = Rect(0, layout.height, 0, layout.width)
-        nan_count = sum(
-            arrays.check_finite(layout.read(pixels, index, everything)) for index in layout.images()
-        )
-        return self._upscaled(
-            pixels, layout, values, nan_count, progress=progress, on_tile=on_tile, out=out,
-            start=start, region=region, return_std=return_std,
-        )  # fmt: skip
+            return by_channel(denoised, pixels, layout, strengths, call)
+        if strengths[0]:
+            return denoised(strengths[0], pixels, call, axis)
+        return self._prepared.run(pixels, layout, values, self.options, call)
 
     def _on_device(
         self,
         image: Tensor,
         axis: int | bool | None,
-        *,
         data_range: DataRange | _AsMade,
-        progress: Progress | None,
-        on_tile: OnTile | None,
-        start: tuple[float, float] | None,
-        region: Rect | None,
-        return_std: bool,
+        call: Call,
     ) -> Any:
         """A call with a tensor whose pixels stay on their GPU; None where they cannot."""
         axis = kinds.tensor_axis(image, axis)
@@ -597,95 +520,22 @@ class Upscaler:
         # Autocast, if it is on, is meant for the caller's own operations.
         with torch.autocast("cuda", enabled=False):
             values = device_tensors.value_map(pixels, chosen or "type", layout)
-            one._engine.groups(layout.channels_per_image)
+            one.engine.groups(layout.channels_per_image)
             used = (pixels.device, *(device.device for device in one.devices))
             if len(one.devices) > 1:  # their threads have streams of their own
                 device_tensors.finish_work(used)
-            found = one._upscaled(
-                pixels, layout, values, device_tensors.check_finite(pixels), progress=progress,
-                on_tile=on_tile, out=None, start=start, region=region, return_std=return_std,
-            )  # fmt: skip
+            found = one._fixed.run(pixels, layout, values, one.options, call)
         if len(one.devices) > 1:
             device_tensors.finish_work(used)
         if image.dtype != torch.bfloat16:
             return found
-        return (found[0].to(image.dtype), found[1]) if return_std else found.to(image.dtype)
-
-    def _upscaled(
-        self,
-        pixels: Any,
-        layout: Layout,
-        values: ValueMap,
-        nan_count: int,
-        *,
-        progress: Progress | None,
-        on_tile: OnTile | None,
-        out: np.ndarray | None,
-        start: tuple[float, float] | None,
-        region: Rect | None,
-        return_std: bool,
-    ) -> Any:
-        """The rest of a call, once the values of an array, or of a tensor that stays on its
-        GPU, are known."""
-        if nan_count:
-            warnings.warn(
-                f"the image has {nan_count} NaN pixels; they are filled from their neighbours "
-                "for the network and are NaN in the result",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        everything = Rect(0, layout.height, 0, layout.width)
-        on_device = isinstance(pixels, Tensor)
-        if region is None:
-            region = everything
-        elif region.clipped(layout.height, layout.width) != region:
-            raise OptionError(f"{region} is not within the {layout.height} x {layout.width} pixels")
-        result_size = self.output_size(layout.height, layout.width)
-        result_region = region.scaled((layout.height, layout.width), result_size)
-        result_layout = layout.resized(result_region.height, result_region.width)
-        if out is None:
-            out = _allocated(result_layout.shape, pixels.dtype, pixels)
-        elif out.shape != result_layout.shape or out.dtype != pixels.dtype:
-            raise OptionError(
-                f"out must have shape {result_layout.shape} and dtype {pixels.dtype}, "
-                f"not {out.shape} and {out.dtype}"
-            )
-        std = None
-        if return_std:
-            float32: Any = torch.float32 if on_device else np.dtype(np.float32)
-            std = _allocated(result_layout.shape, float32, pixels)
-        meter = Meter(progress, len(layout.images()) * region.pixels)
-        # A GPU converts pixels itself; where results are resampled, that comes after.
-        is_network_size = result_size == (layout.height * self.scale, layout.width * self.scale)
-        converted = (
-            is_network_size
-            and not (return_std or self.options.consistent)
-            and self._engine.converts(values.dtype, layout.channels_per_image)
-        )
-        job = (TensorJob if on_device else ImageJob)(
-            image=pixels,
-            out=out,
-            layout=layout,
-            region=region,
-            result_size=result_size,
-            result_layout=result_layout,
-            values=values,
-            on_tile=on_tile,
-            meter=meter,
-            start=start,
-            converted=converted,
-            consistent=self.options.consistent,
-            std=std,
-        )
-        self._tiles.run(job, self.options.tile_side)
-        meter.finish()
-        return out if std is None else (out, std)
+        return (found[0].to(image.dtype), found[1]) if call.return_std else found.to(image.dtype)
 
     def _rewrapped(
-        self, given: kinds.Unwrapped, *, data_range: DataRange | _AsMade, **call: Any
+        self, given: kinds.Unwrapped, data_range: DataRange | _AsMade, call: Call
     ) -> Any:
         """A call with an image of another library."""
-        if call["out"] is not None:
+        if call.out is not None:
             raise OptionError(_OUT_IS_FOR_ARRAYS)
         chosen = self.options.data_range if isinstance(data_range, _AsMade) else data_range
         if chosen is None and given.type_range:
@@ -693,9 +543,9 @@ class Upscaler:
         # Autocast, if it is on, is meant for the caller's own operations.
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             result: Any = self(
-                given.array, data_range=chosen, channel_axis=given.channel_axis, **call
+                given.array, data_range=chosen, channel_axis=given.channel_axis, **vars(call)
             )
-        if call["return_std"]:
+        if call.return_std:
             return tuple(given.wrap(part) for part in result)
         return given.wrap(result)
 
@@ -778,16 +628,3 @@ def upscale(
         image, progress=progress, on_tile=on_tile, return_std=return_std
     )
     return result
-
-
-def _allocated(shape: tuple[int, ...], dtype: Any, like: Any = None) -> Any:
-    if isinstance(like, Tensor):
-        return device_tensors.allocated(shape, dtype, like.device)
-    try:
-        return np.empty(shape, dtype)
-    except MemoryError as error:
-        gigabytes = math.prod(shape) * dtype.itemsize / 1e9
-        raise OutOfMemory(
-            f"the result of shape {shape} needs {gigabytes:.1f} GB, more than there is: "
-            "give a smaller outscale, or a memory-mapped array as out"
-        ) from error

@@ -155,10 +155,10 @@ def test_what_does_not_fit_on_one_device_is_halved_there(tiny_network, monkeypat
 def test_workers_share_the_memory_that_is_planned_for(tiny_network) -> None:
     up = esr.Upscaler(tiny_network, device="cpu,cpu")
     assert [device.share for device in up.devices] == [0.5, 0.5]
-    assert [engine.device.share for engine in up._tiles.engines] == [0.5, 0.5]
+    assert [engine.device.share for engine in up._prepared.tiles.engines] == [0.5, 0.5]
     up.share_memory(0.5)
-    assert [engine.device.share for engine in up._tiles.engines] == [0.25, 0.25]
-    assert up._tiles.engines[0].network is not up._tiles.engines[1].network
+    assert [engine.device.share for engine in up._prepared.tiles.engines] == [0.25, 0.25]
+    assert up._prepared.tiles.engines[0].network is not up._prepared.tiles.engines[1].network
 
 
 def test_a_store_and_a_lazy_array_have_one_device(tmp_path) -> None:

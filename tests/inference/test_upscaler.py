@@ -370,6 +370,19 @@ def test_an_upscaler_for_other_axes_shares_the_network(tiny_network):
     assert upscaler(image).shape == (9, 32, 12)
 
 
+def test_other_options_share_the_network_unless_it_would_have_to_be_made_ready_anew(tiny_network):
+    image = random_image((9, 8), np.uint16)
+    upscaler = esr.Upscaler(tiny_network)
+    other = upscaler.with_options(outscale=2, data_range="type", tile=5)
+    assert other.network is upscaler.network
+    expected = esr.upscale(image, tiny_network, outscale=2, data_range="type", tile=5)
+    assert np.array_equal(other(image), expected)
+    assert upscaler(image).shape == (36, 32)
+    for options in ({"ensemble": True}, {"overlap": 3}, {"denoise": 0.5}):
+        with pytest.raises(esr.OptionError, match=f"{next(iter(options))}: make an Upscaler"):
+            upscaler.with_options(**options)
+
+
 def test_a_result_can_be_written_into_a_given_array(tiny_network, tmp_path):
     image = random_image((8, 9), np.uint8)
     upscaler = esr.Upscaler(tiny_network)
@@ -443,7 +456,7 @@ def test_a_result_that_cannot_be_allocated_is_a_clear_error(tiny_network):
 
 def test_automatic_tiles_follow_the_free_memory(tiny_network, monkeypatch):
     upscaler = esr.Upscaler(tiny_network)
-    per_pixel = upscaler._engine.bytes_per_pixel(3)
+    per_pixel = upscaler.engine.bytes_per_pixel(3)
     image = random_image((100, 130, 3), np.float32)
     windows: list[int] = []
     original = module.Engine.rows

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +273,8 @@ def _for_clip(
     """One for all frames of a clip, and what was chosen for it: colours last, one range, one model
     and one strength of denoising, since frames that differ in them would flicker."""
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model, **options)
-    frames, chosen = upscaler.with_channel_axis(-1), []
-    if frames.data_range is None:
-        frames.data_range = "type"
+    data_range = upscaler.data_range or "type"
+    frames, chosen = upscaler.with_options(channel_axis=-1, data_range=data_range), []
     if frames.model is None:
         first = _first_frames(source)
         gray = bool((first[..., :3] == first[..., :1]).all())
@@ -290,7 +289,7 @@ def _for_clip(
             frames = frames.with_strength(strength)
             chosen.append(f"denoising of strength {strength:g}, as the first frames ask for")
         else:
-            frames.options = replace(frames.options, denoise=None)
+            frames = frames.with_options(denoise=None)
     return frames, chosen
 
 
