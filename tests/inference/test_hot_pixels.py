@@ -137,7 +137,7 @@ def test_the_quick_look_at_all_of_a_window_loses_none(rng, monkeypatch, high):
     image.flat[rng.choice(image.size, 30, replace=False)] = 60000
     image[0, 0] = image[-1, 50] = image[-1, 51] = 60000
     quickly = found(image, 0, high)
-    monkeypatch.setattr(hot_pixels, "_MANY", 2.0)
+    monkeypatch.setattr(hot_pixels, "MANY", 2.0)
     assert found(image, 0, high) == quickly
     assert {(0, 0), (89, 50)} <= set(quickly)
     assert found(np.tile(np.arange(0, 30000, 300, dtype=np.uint16), (50, 1)), 0, 100) == []

@@ -42,7 +42,7 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     """The plan of an unfinished result; None where it was never written."""
     try:
         plan = json.loads((folder / PLAN).read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return plan if isinstance(plan, dict) else None
 
