@@ -91,6 +91,8 @@ def test_processes_and_a_cluster_give_the_same_bits(model, slide, cluster):
     def count_loads():
         from esrgan_ext.inference import model_cache
 
+        model_cache._start_anew()  # another test's run may have left the network here
+
         def counted(*arguments, **options):
             model_cache.loads += 1
             return real(*arguments, **options)
