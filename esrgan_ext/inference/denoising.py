@@ -44,22 +44,24 @@ def channel_strengths(array: Any, layout: Layout) -> list[float]:
     return strengths
 
 
-def by_strength(layout: Layout, strengths: Sequence[Any]) -> tuple[Layout, tuple[Any, ...]]:
-    """The layout that goes through the network: channels of different strengths are images of their
-    own, with a strength each; what is of one strength stays together and has one."""
+def split_by_strength(layout: Layout, strengths: Sequence[Any]) -> tuple[Layout, tuple[Any, ...]]:
+    """The layout that goes through the network, and its strengths: channels of different strengths
+    are images of their own, with a strength each; what is of one strength stays together and has
+    one. The one place where that is decided, for arrays, dask arrays and stores."""
     if len(set(strengths)) > 1:
         return layout.by_channel(), tuple(strengths)
     return layout, (strengths[0],)
 
 
-def by_channel(
+def upscale_channels(
     run_one: Callable[[float, np.ndarray, Call], Any],
     pixels: np.ndarray,
     layout: Layout,
-    strengths: list[float],
+    strengths: Sequence[float],
     call: Call,
 ) -> Any:
-    """Upscale an array whose channels ask for different strengths: each by itself.
+    """Upscale an array in memory whose channels `split_by_strength` took apart, one by one; chunks
+    of dask arrays and stores have one channel each and need no loop.
 
     Parameters
     ----------
@@ -68,8 +70,8 @@ def by_channel(
     pixels : ndarray
     layout : Layout
         With a channel axis.
-    strengths : list of float
-        Of `channel_strengths`.
+    strengths : sequence of float
+        One for each channel.
     call : Call
 
     Returns

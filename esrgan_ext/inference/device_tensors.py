@@ -1,4 +1,4 @@
-"""Tensors on a GPU: the steps of `windows`, `arrays` and `hot_pixels` without a way over the host.
+"""Tensors on a GPU: what `windows`, `ranges` and `samples` do to arrays, without the host.
 
 The pixels stay where they are. What crosses is what a decision needs: a few flags and extremes per
 window, masks of missing and of transparent pixels where there are some (the search for the nearest
@@ -22,12 +22,11 @@ from esrgan_ext.inference.devices import Device
 from esrgan_ext.inference.engine import Engine, is_out_of_memory
 from esrgan_ext.inference.hot_pixels import OFFSETS, HotPixels
 from esrgan_ext.inference.job import ImageJob
-from esrgan_ext.inference.pieces import finished_pieces
 from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.resample import PieceResampler
 from esrgan_ext.inference.tensor_values import NUMPY_DTYPES, normalise, restore, wide
 from esrgan_ext.inference.tiles import Rect
-from esrgan_ext.inference.windows import NORMALISED_PIXELS, Piece, WindowGeometry
+from esrgan_ext.inference.windows import NORMALISED_PIXELS, Piece, Steps, WindowGeometry
 from esrgan_ext.ops.eager import OnWork
 
 
@@ -105,95 +104,162 @@ def allocated(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) 
         ) from error
 
 
+class _TensorResampler(PieceResampler):
+    """A `PieceResampler` of rows on a device."""
+
+    def _weighted_sum(
+        self, values: Any, positions: np.ndarray, weights: np.ndarray, axis: int
+    ) -> Any:
+        at = torch.from_numpy(positions).to(values.device)
+        by = torch.from_numpy(weights).to(values.device)
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        total: Tensor | None = None
+        for tap in np.flatnonzero(weights.any(0)).tolist():
+            term = values.index_select(axis, at[:, tap]).mul_(by[:, tap].reshape(shape))
+            total = term if total is None else total.add_(term)
+        assert total is not None  # the weights of each position add up to 1
+        return total
+
+    def _joined(self, above: Any, below: Any) -> Any:
+        return torch.cat((above, below), 1)
+
+
+class TensorSteps(Steps):
+    """The steps of a window for tensors on a device. Between them nothing crosses to the host but
+    what a decision needs."""
+
+    resampler = _TensorResampler
+
+    def without_missing(self, window: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Each plane with its missing pixels from the nearest others; zeros where all are."""
+        if not check_finite(window):
+            return window, None
+        missing = window.isnan()
+        filled = window.masked_fill(missing, 0).flatten(0, 1)
+        for plane, mask in zip(filled, missing.flatten(0, 1).cpu().numpy(), strict=True):
+            if mask.any() and not mask.all():
+                plane.copy_(plane.flatten()[_nearest(mask, plane.device)])
+        return filled.reshape(window.shape), missing
+
+    def all_missing(self, missing: Tensor) -> bool:
+        return bool(missing.all())
+
+    def lost(self, window: Tensor, rect: Rect, values: ValueMap, spread: bool) -> Piece:
+        pixels = window.new_full((*window.shape[:2], rect.height, rect.width), math.nan)
+        return Piece(rect, pixels, pixels.float() if spread else None)
+
+    def without_hidden(self, window: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        if window.shape[1] not in (arrays.GRAY_ALPHA, arrays.RGBA):
+            return window, None
+        window = _with_hidden_filled(window)
+        alpha = wide(window[:, -1])
+        first = alpha[:, :1, :1]
+        return window, ((alpha == first).flatten(1).all(1)[:, None, None], first)
+
+    def find_hot(self, window: Tensor, values: ValueMap) -> HotPixels | None:
+        limits = hot_pixels.limits_of(values)
+        if limits is None or not window.numel():
+            return None
+        low, high = limits
+        pixels = wide(window)
+        # Like NumPy's, the comparison is exact: of integers with a double.
+        compared = pixels if pixels.is_floating_point() else pixels.double()
+        beyond = (compared > high) | (compared < low)
+        count = int(beyond.sum())
+        if not count:
+            return None
+        span = values.high - values.low
+        if count > hot_pixels.MANY * beyond.numel():
+            beyond &= _steep(pixels, hot_pixels.BEYOND * span)
+
+        def look_at(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            own, around = _around(pixels, torch.from_numpy(places).to(pixels.device))
+            return own.cpu().numpy(), around.cpu().numpy()
+
+        found = beyond.nonzero().cpu().numpy()
+        return hot_pixels.hot_among(found, look_at, tuple(window.shape), span)
+
+    def without_hot(self, window: Tensor, hot: HotPixels) -> Tensor:
+        copy = wide(window).clone()
+        filled = hot.filled if copy.is_floating_point() else np.rint(hot.filled)
+        where = tuple(
+            torch.from_numpy(np.ascontiguousarray(places)).to(copy.device)
+            for places in (hot.image, hot.channel, hot.row, hot.column)
+        )
+        copy[where] = torch.from_numpy(filled).to(copy.device, copy.dtype)
+        return copy
+
+    def normalised(self, window: Tensor, values: ValueMap, on_work: OnWork) -> Tensor:
+        """In strips, so that what is computed in double takes little memory."""
+        height, width = window.shape[2:]
+        planes = torch.empty(window.shape, dtype=torch.float32, device=window.device)
+        rows = max(1, NORMALISED_PIXELS // max(width, 1))
+        for top in range(0, height, rows):
+            planes[:, :, top : top + rows] = normalise(window[:, :, top : top + rows], values)
+            on_work(0)
+        return planes
+
+    def rows(
+        self, engine: Engine, planes: Tensor, on_work: OnWork, spread: bool
+    ) -> Iterator[tuple[int, Tensor]]:
+        return (engine.tensor_spread if spread else engine.tensor_rows)(planes, on_work)
+
+    def with_hot(
+        self, piece: Tensor, hot: HotPixels, rect: Rect, geometry: WindowGeometry
+    ) -> Tensor:
+        whole = piece.clone()
+        for where, spread in hot.spreads(
+            rect, geometry.source_window, geometry.size, geometry.result_size
+        ):
+            whole[where] += torch.from_numpy(spread).to(whole.device, whole.dtype)
+        return whole
+
+    def restored(self, piece: Tensor, values: ValueMap) -> Tensor:
+        return restore(piece, values)
+
+    def finished(
+        self, pixels: Tensor, alpha: tuple[Tensor, Tensor] | None, dtype: torch.dtype
+    ) -> Tensor:
+        if alpha is not None:
+            even, value = alpha
+            pixels = wide(pixels).clone()
+            pixels[:, -1] = torch.where(even, value.to(pixels.dtype), pixels[:, -1])
+        return pixels.to(dtype)
+
+    def scaled(self, std: Tensor, values: ValueMap) -> Tensor:
+        return std * (values.high - values.low)
+
+    def put_back(
+        self,
+        missing: Tensor,
+        geometry: WindowGeometry,
+        rect: Rect,
+        pixels: Tensor,
+        std: Tensor | None,
+    ) -> None:
+        origin = (geometry.source_window.y0, geometry.source_window.x0)
+        rows, columns = arrays.nearest_indices(geometry.size, geometry.result_size, rect, origin)
+        device = missing.device
+        lost = missing[:, :, torch.from_numpy(rows).to(device)]
+        lost = lost[..., torch.from_numpy(columns).to(device)]
+        pixels.masked_fill_(lost, math.nan)
+        if std is not None:
+            std.masked_fill_(lost, math.nan)
+
+
 class TensorJob(ImageJob):
     """An `ImageJob` whose image and results are tensors on a GPU, C, H, W or N, C, H, W."""
+
+    steps = TensorSteps()
 
     def read(self, members: list[tuple[int, ...]], rect: Rect) -> Any:
         image: Any = self.image
         planes = [image[self.layout.slices(index, rect)] for index in members]
         return planes[0][None] if len(planes) == 1 else torch.stack(planes)
 
-    def pieces(self, engine: Engine, window: Any, geometry: WindowGeometry, on_work: OnWork) -> Any:
-        return window_pieces(
-            engine,
-            window,
-            geometry,
-            self.values,
-            on_work,
-            converted=self.converted,
-            spread=self.std is not None,
-        )
-
     def _arranged(self, channels: Any) -> Any:
         return channels
-
-
-def window_pieces(
-    engine: Engine,
-    window: Tensor,
-    geometry: WindowGeometry,
-    values: ValueMap,
-    on_work: OnWork,
-    *,
-    converted: bool = False,
-    spread: bool = False,
-) -> Iterator[Piece]:
-    """`windows.window_pieces` for tensors (N, C, h, w) on a device, whose pieces are tensors."""
-    dtype, channels = window.dtype, window.shape[1]
-    missing = window.isnan() if check_finite(window) else None
-    if missing is not None:
-        if bool(missing.all()):
-            rect = geometry.result_rect
-            shape = (*window.shape[:2], rect.height, rect.width)
-            lost: Any = window.new_full(shape, math.nan)
-            yield Piece(rect, lost, lost.float() if spread else None)
-            return
-        window = _filled(window, missing)
-    constant = None
-    if channels in (arrays.GRAY_ALPHA, arrays.RGBA):
-        window = _with_hidden_filled(window)
-        alpha = wide(window[:, -1])
-        first = alpha[:, :1, :1]
-        # A network is not exact to the last level; opaque stays opaque.
-        constant = (alpha == first).flatten(1).all(1)[:, None, None], first
-    hot = _find_hot_pixels(window, values)
-    if converted and hot is None:
-        for rect, piece in _cut(engine.converted_rows(window, values, on_work), geometry, engine):
-            stored: Any = _with_constant(piece, constant).to(dtype)
-            yield Piece(rect, stored)
-        return
-    planes = _normalised(window if hot is None else _without(hot, window), values, on_work)
-    rows = engine.tensor_spread(planes, on_work) if spread else engine.tensor_rows(planes, on_work)
-    for rect, piece in _cut(rows, geometry, engine):
-        if hot is not None:
-            piece = piece.clone()
-            _put_back_hot(hot, rect, piece, geometry)
-        pixels: Any = _with_constant(restore(piece[:, :channels], values), constant).to(dtype)
-        std: Any = None
-        if spread:
-            std = piece[:, channels:] * (values.high - values.low)
-        if missing is not None:
-            _put_back_missing(missing, geometry, rect, pixels, std)
-        yield Piece(rect, pixels, std)
-
-
-def _with_constant(pixels: Tensor, constant: tuple[Tensor, Tensor] | None) -> Tensor:
-    """The result with alpha as it was, where that is one value throughout."""
-    if constant is None:
-        return pixels
-    even, value = constant
-    pixels = wide(pixels).clone()
-    pixels[:, -1] = torch.where(even, value.to(pixels.dtype), pixels[:, -1])
-    return pixels
-
-
-def _filled(window: Tensor, missing: Tensor) -> Tensor:
-    """Each plane with its missing pixels from the nearest others; zeros where all are missing."""
-    filled = window.masked_fill(missing, 0).flatten(0, 1)
-    for plane, mask in zip(filled, missing.flatten(0, 1).cpu().numpy(), strict=True):
-        if mask.any() and not mask.all():
-            plane.copy_(plane.flatten()[_nearest(mask, plane.device)])
-    return filled.reshape(window.shape)
 
 
 def _with_hidden_filled(window: Tensor) -> Tensor:
@@ -214,42 +280,6 @@ def _with_hidden_filled(window: Tensor) -> Tensor:
 
 def _nearest(mask: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(arrays.nearest_places(mask)).to(device)
-
-
-def _put_back_missing(
-    missing: Tensor, geometry: WindowGeometry, rect: Rect, pixels: Tensor, std: Tensor | None
-) -> None:
-    origin = (geometry.source_window.y0, geometry.source_window.x0)
-    rows, columns = arrays.nearest_indices(geometry.size, geometry.result_size, rect, origin)
-    device = missing.device
-    lost = missing[:, :, torch.from_numpy(rows).to(device)]
-    lost = lost[..., torch.from_numpy(columns).to(device)]
-    pixels.masked_fill_(lost, math.nan)
-    if std is not None:
-        std.masked_fill_(lost, math.nan)
-
-
-def _find_hot_pixels(window: Tensor, values: ValueMap) -> HotPixels | None:
-    limits = hot_pixels.limits_of(values)
-    if limits is None or not window.numel():
-        return None
-    low, high = limits
-    pixels = wide(window)
-    # Like NumPy's, the comparison is exact: of integers with a double.
-    compared = pixels if pixels.is_floating_point() else pixels.double()
-    beyond = (compared > high) | (compared < low)
-    count = int(beyond.sum())
-    if not count:
-        return None
-    span = values.high - values.low
-    if count > hot_pixels.MANY * beyond.numel():
-        beyond &= _steep(pixels, hot_pixels.BEYOND * span)
-
-    def look_at(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        own, around = _around(pixels, torch.from_numpy(places).to(pixels.device))
-        return own.cpu().numpy(), around.cpu().numpy()
-
-    return hot_pixels.hot_among(beyond.nonzero().cpu().numpy(), look_at, tuple(window.shape), span)
 
 
 def _around(window: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,68 +310,3 @@ def _steep(window: Tensor, height: float) -> Tensor:
         below += (step > least) | outside
         above += (step < -least) | outside
     return torch.maximum(below, above) >= 8 - hot_pixels.HOT_NEIGHBOURS
-
-
-def _without(hot: HotPixels, window: Tensor) -> Tensor:
-    copy = wide(window).clone()
-    filled = hot.filled if copy.is_floating_point() else np.rint(hot.filled)
-    where = tuple(
-        torch.from_numpy(np.ascontiguousarray(places)).to(copy.device)
-        for places in (hot.image, hot.channel, hot.row, hot.column)
-    )
-    copy[where] = torch.from_numpy(filled).to(copy.device, copy.dtype)
-    return copy
-
-
-def _put_back_hot(hot: HotPixels, rect: Rect, piece: Tensor, geometry: WindowGeometry) -> None:
-    for where, spread in hot.spreads(
-        rect, geometry.source_window, geometry.size, geometry.result_size
-    ):
-        piece[where] += torch.from_numpy(spread).to(piece.device, piece.dtype)
-
-
-def _normalised(window: Tensor, values: ValueMap, on_work: OnWork) -> Tensor:
-    """In strips, so that what is computed in double takes little memory."""
-    height, width = window.shape[2:]
-    planes = torch.empty(window.shape, dtype=torch.float32, device=window.device)
-    rows = max(1, NORMALISED_PIXELS // max(width, 1))
-    for top in range(0, height, rows):
-        planes[:, :, top : top + rows] = normalise(window[:, :, top : top + rows], values)
-        on_work(0)
-    return planes
-
-
-def _cut(
-    rows: Iterator[tuple[int, Tensor]], geometry: WindowGeometry, engine: Engine
-) -> Iterator[tuple[Rect, Any]]:
-    found: Any = rows
-    return finished_pieces(
-        found,
-        geometry.source_window,
-        geometry.result_rect,
-        engine.scale,
-        geometry.size,
-        geometry.result_size,
-        _TensorResampler,
-    )
-
-
-class _TensorResampler(PieceResampler):
-    """A `PieceResampler` of rows on a device."""
-
-    def _weighted_sum(
-        self, values: Any, positions: np.ndarray, weights: np.ndarray, axis: int
-    ) -> Any:
-        at = torch.from_numpy(positions).to(values.device)
-        by = torch.from_numpy(weights).to(values.device)
-        shape = [1] * values.ndim
-        shape[axis] = -1
-        total: Tensor | None = None
-        for tap in np.flatnonzero(weights.any(0)).tolist():
-            term = values.index_select(axis, at[:, tap]).mul_(by[:, tap].reshape(shape))
-            total = term if total is None else total.add_(term)
-        assert total is not None  # the weights of each position add up to 1
-        return total
-
-    def _joined(self, above: Any, below: Any) -> Any:
-        return torch.cat((above, below), 1)

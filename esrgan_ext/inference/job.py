@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.progress import Meter, Progress
 from esrgan_ext.inference.tiles import Rect
-from esrgan_ext.inference.windows import Piece, WindowGeometry, window_pieces
+from esrgan_ext.inference.windows import ARRAY_STEPS, Piece, Steps, WindowGeometry, window_pieces
 from esrgan_ext.ops.eager import OnWork
 
 OnTile = Callable[[np.ndarray, tuple[int | slice, ...]], None]
@@ -39,8 +40,10 @@ class ImageJob:
     `region` is the part of each image that is upscaled, `result_layout` the axes and the size of
     its result, which is `out`'s; `result_size` is that of a whole image. `converted`: the engine
     takes and gives pixels as they are stored, not as the network sees them. `std`: where the
-    spread goes, if it is wanted.
+    spread goes, if it is wanted. `steps` are those of the image's kind.
     """
+
+    steps: ClassVar[Steps] = ARRAY_STEPS
 
     image: np.ndarray
     out: np.ndarray
@@ -85,6 +88,7 @@ class ImageJob:
             converted=self.converted,
             consistent=self.consistent,
             spread=self.std is not None,
+            steps=self.steps,
         )
 
     def write(self, members: list[tuple[int, ...]], piece: Piece) -> None:

@@ -20,7 +20,12 @@ from torch import Tensor, nn
 from esrgan_ext.errors import OptionError
 from esrgan_ext.inference import arrays, device_tensors, kinds, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
-from esrgan_ext.inference.denoising import by_channel, channel_strengths, follows_noise
+from esrgan_ext.inference.denoising import (
+    channel_strengths,
+    follows_noise,
+    split_by_strength,
+    upscale_channels,
+)
 from esrgan_ext.inference.devices import Device, choose_devices
 from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.job import Call, OnTile
@@ -481,7 +486,7 @@ class Upscaler:
         layout = arrays.layout_of(pixels.shape, axis)
         values = self.value_map(pixels, data_range=data_range, channel_axis=axis)
         self._prepared.engine.groups(layout.channels_per_image)
-        strengths = self._strengths(pixels, layout)
+        _, strengths = split_by_strength(layout, self._strengths(pixels, layout))
 
         def denoised(
             strength: float,
@@ -493,8 +498,8 @@ class Upscaler:
             seen = (values.low, values.high)
             return denoising(array, data_range=seen, channel_axis=channel_axis, **vars(call))
 
-        if len(set(strengths)) > 1:
-            return by_channel(denoised, pixels, layout, strengths, call)
+        if len(strengths) > 1:
+            return upscale_channels(denoised, pixels, layout, strengths, call)
         if strengths[0]:
             return denoised(strengths[0], pixels, call, axis)
         return self._prepared.run(pixels, layout, values, self.options, call)

@@ -24,7 +24,7 @@ from esrgan_ext.training.resident import PhotoPatches, ResidentPatches
 from esrgan_ext.training.trainer import CHECKPOINT, RunOptions, Trainer
 from esrgan_ext.training.validation import validation_pairs
 from esrgan_ext.weights import ModelInfo, load_model
-from esrgan_ext.weights.info import DEFAULT_OVERLAP
+from esrgan_ext.weights.info import default_overlap
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _generator(recipe: Recipe, init: str | None, seed: int) -> SRNetwork:
         source=f"esrgan train {recipe.name}",
         sha256=None,
         size_bytes=None,
-        overlap=DEFAULT_OVERLAP,
+        overlap=default_overlap(network.config),
         path=None,
     )
     return network

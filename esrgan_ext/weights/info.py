@@ -13,17 +13,17 @@ drawings (trained to look right, it draws detail)."""
 
 # Context that a tile needs on each side where nobody has measured it: what the largest
 # measured model (Real-ESRGAN x4plus) needs for an 8-bit result within one level.
-DEFAULT_OVERLAP = 64
+_DEFAULT_OVERLAP = 64
 
 
 def default_overlap(config: object) -> int:
     """Context that tiles of a network of this configuration get where nobody measured it.
 
     All that it sees where the configuration says how far that is (compact networks see little),
-    else `DEFAULT_OVERLAP` in pixels of its trunk.
+    else 64 in pixels of its trunk.
     """
     reach = getattr(config, "reach", None)
-    return DEFAULT_OVERLAP * getattr(config, "unshuffle", 1) if reach is None else reach
+    return _DEFAULT_OVERLAP * getattr(config, "unshuffle", 1) if reach is None else reach
 
 
 def overlap_for(network: Any) -> int:

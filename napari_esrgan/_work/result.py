@@ -1,7 +1,8 @@
 """Where a result grows: an array in memory, or a zarr store where it would not fit.
 
 Both show as a pyramid when they are large; a level is every second pixel of the one before, so
-that a finished piece is in all levels at once. No Qt, no napari.
+that a finished piece is in all levels at once. Not the pyramid of `inference.large.store`, which
+outlives the run and so takes means, level after level when the one before is complete.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from esrgan_ext.forks import in_forked_child
 from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
-from esrgan_ext.inference.denoising import by_strength, channel_strengths, follows_noise
+from esrgan_ext.inference.denoising import channel_strengths, follows_noise, split_by_strength
 from esrgan_ext.inference.large import sizes as planning
 from esrgan_ext.inference.large.compute import compute_chunk
 from esrgan_ext.inference.large.grid import Chunk, Grid
@@ -89,7 +89,7 @@ def upscale_lazy(array: Any, model: Model = AUTO, **options: Unpack[OptionValues
     strengths: Sequence[Any] = [chosen.denoise]
     if not chosen.consistent and follows_noise(str(model), chosen.denoise):
         strengths = channel_strengths(array, layout)
-    layout, strengths = by_strength(layout, strengths)
+    layout, strengths = split_by_strength(layout, strengths)
     references, networks = zip(*(model_cache.refer(model, s) for s in strengths), strict=True)
     values: Any = {**options, "denoise": None}
     first = Upscaler(networks[0], **values)

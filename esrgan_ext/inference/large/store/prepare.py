@@ -14,7 +14,7 @@ from esrgan_ext.errors import ResumeError
 from esrgan_ext.inference import arrays, model_cache, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.consistency import block_factor
-from esrgan_ext.inference.denoising import by_strength, channel_strengths, follows_noise
+from esrgan_ext.inference.denoising import channel_strengths, follows_noise, split_by_strength
 from esrgan_ext.inference.large import sizes
 from esrgan_ext.inference.large.grid import Grid
 from esrgan_ext.inference.large.images import ome_zarr, tiff
@@ -185,10 +185,10 @@ def prepare(
         seen = layout
         if layout.channel_axis is None and (axis := scene.own_channels) is not None:
             seen = replace(layout, channel_axis=axis)
-        by_channel, strengths = by_strength(
+        split, strengths = split_by_strength(
             seen, _settled(earlier, level.source, options.level, seen)
         )
-        layout = by_channel if len(strengths) > 1 else layout
+        layout = split if len(strengths) > 1 else layout
     references, networks = zip(*(model_cache.refer(model, s) for s in strengths), strict=True)
     # On the CPU, whatever the workers run on: it checks the options and knows sizes.
     upscaler = Upscaler(

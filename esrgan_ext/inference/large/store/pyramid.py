@@ -1,4 +1,8 @@
-"""The arrays of a result that grows on disk: one a level, written chunk by chunk."""
+"""The arrays of a result that grows on disk: one a level, written chunk by chunk.
+
+Coarser levels are means, made when the level before is complete. napari's results (`_work.result`)
+show while they grow, so their levels are every second pixel and are written with each piece.
+"""
 
 from __future__ import annotations
 
