@@ -67,8 +67,8 @@ class Piece:
 
 
 class Steps:
-    """What is done with the pixels of a window, for NumPy arrays; `device_tensors.TensorSteps` does
-    the same to tensors.
+    """The operations of `window_pieces` on pixels: for NumPy arrays; `device_tensors.TensorSteps`
+    has them for tensors.
 
     Windows and pieces are (N, C, h, w). What `without_missing` and `without_hidden` give beside the
     window is for the other steps alone.
