@@ -222,7 +222,7 @@ class SRVGGNetCompact(SRNetwork):
     @property
     def kernels(self) -> CpuKernels:
         """The compiled kernels for this network; on GPUs torch's convolutions run it."""
-        return CpuKernels(self, self._shape(), self._kernel_parameters, self._packed)
+        return CpuKernels(self._shape(), self._kernel_parameters, self._packed)
 
     def _shape(self) -> cpu.CompactShape:
         c = self.config

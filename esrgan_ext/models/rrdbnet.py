@@ -205,6 +205,7 @@ class RRDBNet(SRNetwork):
         nf = config.nf
         self.conv_first = conv(config.in_channels * config.unshuffle**2, nf)
         self.body = nn.Sequential(*(RRDB(nf, config.gc, config.plus) for _ in range(config.nb)))
+        self._body_weights = sum(p.numel() for p in self.body.parameters() if p.ndim == 4)
         self.conv_body = conv(nf, nf)
         for k in range(1, config.upsamplings + 1):
             self.add_module(f"conv_up{k}", conv(nf, nf))
@@ -314,7 +315,7 @@ class RRDBNet(SRNetwork):
         channels = c.in_channels * c.unshuffle**2
         shape = cpu.NetworkShape(channels, c.out_channels, c.nf, c.gc, c.nb, c.upsamplings)
         return RRDBNetKernels(
-            self, shape, self._convolutions, self._packed, self._packed_for_cuda, c.plus
+            shape, self._convolutions, self._packed, self._packed_for_cuda, c.plus
         )
 
     def _convolutions(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -336,7 +337,7 @@ class RRDBNet(SRNetwork):
         factor = self.config.unshuffle
         pixels = -(-height // factor) * -(-width // factor)
         trunk = self.conv_first.weight.numel() + self.conv_body.weight.numel()
-        trunk += sum(p.numel() for p in self.body.parameters() if p.ndim == 4)
+        trunk += self._body_weights
         tail, zoom = 0, 1
         for up in self.upsampling_convolutions():
             zoom *= 4
