@@ -21,7 +21,7 @@ def link(comfyui: Path) -> str:
     Returns
     -------
     str
-        What was done, to be printed.
+        Sentence about the link that was made, to be printed.
 
     Raises
     ------

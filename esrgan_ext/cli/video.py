@@ -81,7 +81,7 @@ def run(source: Path, target: Path, out: Console, **arguments: Any) -> None:
     source, target : Path
         `target` is a file with the suffix of a moving picture, or a folder.
     **arguments
-        Of `upscale_video`.
+        Arguments of `upscale_video`.
     """
     from esrgan_ext.inference.video.frames import ANIMATION_SUFFIXES, VIDEO_SUFFIXES, clock
 

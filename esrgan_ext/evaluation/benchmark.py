@@ -79,7 +79,7 @@ def evaluate(
     Parameters
     ----------
     models : str, path, SRNetwork, or a sequence of them
-        What `Upscaler` takes, or "bicubic" for MATLAB's interpolation.
+        Models as `Upscaler` takes them, or "bicubic" for MATLAB's interpolation.
     hr : str or path
         A folder of HR images, or one.
     lr : str or path, optional
@@ -163,7 +163,7 @@ def named_upscalers(
     scale : int, optional
         That all must have. Default: the models', 4 for bicubic alone.
     **options
-        Of `Upscaler`.
+        Options of `Upscaler`.
 
     Returns
     -------

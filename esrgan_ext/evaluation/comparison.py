@@ -94,7 +94,7 @@ def compare(
     images : sequence of str or path
         Files, gray or RGB; 8 or 16 bits, floats.
     models : sequence of str, path or network
-        What `Upscaler` takes, or "bicubic". All of one scale.
+        Models of one scale as `Upscaler` takes them, or "bicubic".
     reference : str or path, optional
         The image as it should be, `scale` times as large; or a folder with one for each image, of
         the same name but for the suffix (or without ``x4`` or ``_x4`` after it).

@@ -50,9 +50,9 @@ class _Capacity:
     ----------
     alpha
     types
-        Of samples: letter and bytes, as numpy has them. A bool is written as uint8.
+        Dtypes of samples: letter and bytes, as numpy has them. A bool is written as uint8.
     side
-        Pixels.
+        Largest width and height, in pixels.
     least
         Bytes of a file per byte of its pixels, below which no photograph comes: with less free
         space than that the work need not begin.

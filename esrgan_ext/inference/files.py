@@ -49,7 +49,7 @@ class ImageFile:
         The axis of gray+alpha, RGB or RGBA (the last), or False: planes of gray. It is what
         `Upscaler` takes.
     metadata
-        What `write_image` carries over.
+        EXIF, XMP and the like, which `write_image` carries over.
     format
         The format of its content, whatever its suffix.
     lossless
@@ -91,8 +91,8 @@ def read_image(
     max_pixels
         Files whose header claims more pixels (a plane) are turned down before decoding.
     series
-        Of a TIFF that holds several images: the number of the one to read, from 0. By default all
-        are read, the others into `further`.
+        Number of the image to read, from 0, in a TIFF that holds several. By default all are read,
+        the others into `further`.
 
     Returns
     -------

@@ -181,7 +181,7 @@ class BatchRunner:
             uint8, uint16 or float32, dense in any order of axes. C is what the network takes, or
             1: the same plane for each of the network's channels, and the mean of their results.
         out_dtype : torch.dtype
-            Of the result: that of `batch`, or float32 where C is 1 and the network takes more.
+            The result's: that of `batch`, or float32 where C is 1 and the network takes more.
         pixels : PixelMap
         on_work : callable
             Called about every 0.05 s at most, and in the end; the calls add up to `macs`. May raise

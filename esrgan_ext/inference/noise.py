@@ -50,8 +50,8 @@ class NoiseEstimate:
     contrast : float
         Standard deviation of the image itself.
     detail : float
-        What of it is fine: root mean square of what neighbours do not tell of a pixel, noise
-        included, scaled so that it is `level` where there is nothing but white noise.
+        Root mean square of what neighbours do not tell of a pixel, noise included, scaled so that
+        it is `level` where there is nothing but white noise.
     """
 
     slope: float

@@ -110,7 +110,7 @@ class PreparedNetwork:
         layout : Layout
         values : ValueMap
         options : UpscaleOptions
-            Of which outscale, tile and consistent count here.
+            outscale, tile and consistent count here; the others are settled.
         call : Call
         """
         everything = Rect(0, layout.height, 0, layout.width)

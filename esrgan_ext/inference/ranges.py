@@ -146,12 +146,12 @@ def robust_range(planes: Iterable[np.ndarray]) -> tuple[float, float]:
     Parameters
     ----------
     planes : iterable of ndarray
-        Of one dtype; a single array is taken plane by plane along its first axis.
+        Planes of one dtype; a single array is taken plane by plane along its first axis.
 
     Returns
     -------
     (float, float)
-        What becomes black and white; equal where all values are.
+        Values that become black and white; equal where all values are.
 
     Raises
     ------

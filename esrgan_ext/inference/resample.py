@@ -104,7 +104,7 @@ def bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns
     -------
     ndarray
-        Of the image's dtype; integers are clipped to their type's range.
+        The resized image in its dtype; integers are clipped to their type's range.
     """
     if image.dtype == np.uint8:
         return imresize(image, size)

@@ -70,8 +70,8 @@ class TileLoop:
     Parameters
     ----------
     engines : sequence of Engine
-        Of one network; each takes the next tile when it is done with one. They may be on one
-        device, but may share no network.
+        Engines with copies of one network; each takes the next tile when it is done with one. They
+        may be on one device, but may share no copy.
     overlap : int
         In pixels of the image.
     """

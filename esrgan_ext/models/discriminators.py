@@ -21,7 +21,7 @@ class VGGDiscriminatorConfig:
     Attributes
     ----------
     in_channels
-        Of the images.
+        Channels of the images.
     nf
         Channels of the first convolution; the last ones have eight times as many.
     size

@@ -32,7 +32,7 @@ class VGGConfig:
     widths
         Channels of each block.
     mean, std
-        Of RGB in [0, 1]: the first convolution takes (x - mean) / std.
+        Mean and standard deviation of RGB in [0, 1]: the first convolution takes (x - mean) / std.
     feature_scale
         Factor on the features.
     """

@@ -147,7 +147,7 @@ class PackedWeights:
         ----------
         shape : Shape
         parameters : sequences of Tensor
-            What `shape.pack` takes: weights and biases (and slopes) of all convolutions.
+            Weights and biases (and slopes) of all convolutions, as `shape.pack` takes them.
         """
         module = library.load()
         assert module is not None
@@ -207,7 +207,7 @@ def strips(
         Called in the caller's thread with the share of `macs` done since the last call; may
         raise to stop the network, which takes less than 0.2 s.
     macs : int
-        What the calls of `on_work` add up to.
+        Multiply-accumulates of the whole run: the sum of the calls of `on_work`.
 
     Yields
     ------

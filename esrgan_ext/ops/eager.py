@@ -62,9 +62,8 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, on_work: OnWork | No
 class DenseBlockWeights:
     """The five convolutions of a dense block regrouped by their input.
 
-    What x contributes to all five convolutions is one convolution with ``4*gc + nf`` outputs,
-    what the first output contributes to the other four is another, and so on. The sums
-    replace the concatenations of the definition, at the same number of multiplications.
+    The share of x in all five convolutions is one convolution with ``4*gc + nf`` outputs, the
+    share of the first output in the other four is another, and so on. The sums replace the concatenations of the definition, at the same number of multiplications.
     """
 
     def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:

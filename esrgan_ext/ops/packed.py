@@ -34,7 +34,7 @@ class Kept(Generic[Made]):
         Parameters
         ----------
         key : tuple
-            Of `state` or `versions`, and what else it depends on.
+            Everything that the value depends on: `state` or `versions` of tensors, options.
         make : callable
         again : callable
             Called with what was made earlier, before it is returned.

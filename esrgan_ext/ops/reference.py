@@ -87,7 +87,8 @@ def rrdbnet(
     x : Tensor, shape (N, in_channels, H, W)
         Pixel-unshuffled already, where the network does that.
     weights, biases : Tensors
-        Of every 3x3 convolution, in the order above: ``15 * rrdbs + upsamplings + 4`` of each.
+        Parameters of the 3x3 convolutions, in the order above: ``15 * rrdbs + upsamplings + 4`` of
+        each.
     rrdbs, upsamplings : int
     negative_slope, residual_scale : float
 

@@ -23,10 +23,10 @@ class BlurOptions:
     sigma
         Range of the standard deviations, in pixels.
     sinc_probability
-        Of an ideal low pass, whose ringing imitates oversharpened images.
+        Probability of an ideal low pass, whose ringing imitates oversharpened images.
     probabilities
-        Of gaussian, generalized Gaussian and plateau-shaped kernels: pairs of isotropic and
-        anisotropic.
+        Probabilities of Gaussian, generalized Gaussian and plateau-shaped kernels, a pair each:
+        isotropic, anisotropic. Their sum is 1.
     generalized_beta, plateau_beta
         Ranges of the shape parameters; half of the draws are below 1, half above.
     """

@@ -24,17 +24,17 @@ class StageOptions:
     ----------
     blur, blur_probability
     resize_probabilities
-        Of enlarging, shrinking, keeping the size.
+        Probabilities of enlarging, of shrinking and of keeping the size; their sum is 1.
     resize_range
         Smallest and largest factor.
     gaussian_probability
-        Of Gaussian noise; else it is Poisson noise.
+        Probability of Gaussian noise, from 0 to 1; else it is Poisson noise.
     noise_sigma
         Range of the Gaussian's standard deviation, on the scale of 0 to 255.
     poisson_scale
         Range of the factor on Poisson noise.
     gray_probability
-        Of the same noise in all channels.
+        Probability that all channels get the same noise, from 0 to 1.
     jpeg_quality
         Range.
     """

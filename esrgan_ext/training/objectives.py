@@ -66,11 +66,11 @@ class AdversarialObjective(PixelObjective):
     ----------
     recipe : Recipe
     seed : int
-        Of the discriminator's weights.
+        Seed of the discriminator's first weights.
     perceptual : PerceptualLoss or None
         None where its weight is 0.
     mean : callable
-        Of logits over the whole batch, whichever processes share it; see `losses.Mean`.
+        Mean of logits over the whole batch, whichever processes share it; see `losses.Mean`.
     """
 
     discriminator: nn.Module

@@ -119,7 +119,7 @@ class ScheduleOptions:
     Attributes
     ----------
     learning_rate
-        Of the generator, and of the discriminator where there is one.
+        Adam's step size for the generator, and for the discriminator where there is one.
     warmup
         Steps over which it rises from zero.
     shape
@@ -195,7 +195,7 @@ class Recipe:
     steps
         Optimizer steps in all.
     betas
-        Of Adam.
+        Adam's decay rates of the first and the second moment, from 0 to 1.
     ema
         Decay of the exponential moving average of the weights, which is what is validated and
         exported; 0 switches it off.

@@ -72,7 +72,7 @@ def download(
         Its folder is made where needed. A file that is there already and has the right hash is
         kept.
     sha256 : str
-        Of the whole file, in hexadecimal; or its first digits, where only those are published
+        Hash of the whole file, in hexadecimal; or its first digits, where only those are published
         (eight, in the names of PyTorch's files).
     size_bytes : int, optional
         Where known, checked against the free disk space before the start.

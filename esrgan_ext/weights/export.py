@@ -42,7 +42,7 @@ def save_model(network: nn.Module, path: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     network : nn.Module
-        Of `esrgan_ext.models`.
+        A network of `esrgan_ext.models`.
     path : path
         `.pth` (``{"params": tensors}``, as Real-ESRGAN's and its tools read it) or
         `.safetensors`. Replaced where it exists.
@@ -89,7 +89,7 @@ def export_model(network: nn.Module, path: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     network : nn.Module
-        Of `esrgan_ext.models`.
+        A network of `esrgan_ext.models`.
     path : path
         `.pth` or `.safetensors` as `save_model`, or `.onnx`: one float32 input ``image``
         (batch, in_channels, height, width) and one output ``upscaled``. `.zip` is a package of

@@ -60,8 +60,8 @@ class WeightsFile:
     tensors : dict of str to Tensor
         As named in the file.
     metadata : dict
-        What `export.save_model` wrote beside them, or an ncnn graph says, else empty. Not
-        trusted: it came with the file.
+        Entries that `export.save_model` wrote beside the tensors, or that an ncnn graph states;
+        else empty. Not trusted: it came with the file.
     scale : int or None
         That the package around the tensors states.
     """

@@ -48,7 +48,7 @@ class ModelInfo:
     Attributes
     ----------
     name : str
-        What `load_model` takes.
+        Catalogue name, path or name of its own, as `load_model` takes it.
     scale : int
         Output pixels per input pixel along each axis.
     blocks : int

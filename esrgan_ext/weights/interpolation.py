@@ -96,7 +96,7 @@ def interpolate(a: Model, b: Model, alpha: float, *, extrapolate: bool = False) 
     Parameters
     ----------
     a, b : name, path or nn.Module
-        What `load_model` takes. Neither is changed.
+        Models as `load_model` takes them. Neither is changed.
     alpha : float
         In [0, 1]: 0 gives a, 1 gives b, each to the bit.
     extrapolate : bool

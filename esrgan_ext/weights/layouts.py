@@ -105,7 +105,7 @@ def canonical(
         Fields of the configuration, as `export.save_model` writes them into a file. They decide
         only where the tensors allow several answers (see Notes).
     scale : int, optional
-        What is stated of it elsewhere; another one is an error.
+        The scale that is stated elsewhere; tensors of another one are an error.
 
     Returns
     -------

@@ -36,7 +36,7 @@ def read_ncnn(param: Path, binary: Path) -> tuple[dict[str, Tensor], dict[str, A
     dict of str to Tensor
         Canonical names in network order; float32, contiguous, OIHW.
     dict
-        What the graph says about the configuration and the tensors do not.
+        Parts of the configuration that the graph states and the tensors do not.
 
     Raises
     ------

@@ -204,7 +204,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> ModelInfo:
     Parameters
     ----------
     name_or_path : str or path
-        What `load_model` takes.
+        A model as `load_model` takes it.
 
     Returns
     -------

@@ -106,12 +106,12 @@ class PackagedFile:
     Attributes
     ----------
     distribution, package : str
-        What pip installs, and the folder it installs.
+        Name of the distribution for pip, and of the folder that it installs.
     stem : str
-        Of the two files in the package's folder `models`.
+        Stem of the two files in the package's folder `models`.
     param_sha256, bin_sha256 : str
     size_bytes : int
-        Of the `.bin`.
+        Size of the `.bin`.
     """
 
     distribution: str

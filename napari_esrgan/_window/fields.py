@@ -132,7 +132,7 @@ class AxesEditor(QWidget):
         ----------
         axes : Axes
         shape, labels : sequence
-            Of the layer.
+            The layer's.
         doubtful : int or None
             The axis whose role is asked for instead: there are no axes until that is answered.
         """

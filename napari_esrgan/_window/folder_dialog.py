@@ -42,7 +42,7 @@ class FolderRun(QObject):
     Parameters
     ----------
     job : callable
-        What runs in the thread.
+        The function that runs in the thread.
     parent : QObject or None
 
     Signals

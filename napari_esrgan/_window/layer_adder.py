@@ -64,7 +64,7 @@ class LayerAdder(QObject):
         levels : array or list of arrays
             A list is a pyramid, from fine to coarse.
         arguments : dict
-            Of `napari.layers.Image`, or of `Labels`.
+            Arguments of `napari.layers.Image`, or of `Labels`.
         select : bool
             Whether the layer becomes the active one, as new layers do.
         labels : bool

@@ -25,7 +25,7 @@ class NewLayer:
     ----------
     levels : array or list of arrays
     arguments : dict
-        Of `napari.layers.Image`, or of `Labels`.
+        Arguments of `napari.layers.Image`, or of `Labels`.
     note : str
         Told when the layer is there; may be empty.
     labels : bool

@@ -37,7 +37,7 @@ class Preview(QObject):
     Signals
     -------
     said(str)
-        What is shown, why nothing is, or what it waits for.
+        One line: the part that is shown, why nothing is, or what the preview waits for.
     failed(object)
         An exception; the preview is off.
     """

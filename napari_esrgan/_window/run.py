@@ -149,7 +149,7 @@ class UpscaleController(QObject):
         model_name : str
             For the result's name.
         work : callable
-            What runs in the thread.
+            The function that runs in the thread.
         steps : int or None
             The result has a further first axis of so many alphas from 0 to 1.
         look : dict or None

@@ -134,7 +134,7 @@ def guess_axes(shape: Sequence[int], rgb: bool, labels: Sequence[str] = ()) -> A
     Parameters
     ----------
     shape : sequence of int
-        Of the layer's array, the colour axis left out where there is one.
+        Shape of the layer's array, the colour axis left out where there is one.
     rgb : bool
     labels : sequence of str
         `layer.axis_labels`; napari's own ("-2", "-1") say nothing.

@@ -25,11 +25,12 @@ class Estimate:
     device : str
         Its name.
     download_bytes : int or None
-        What must be downloaded first; 0 nothing, None unknown.
+        Bytes to download first; 0 where all is there, None where it is unknown.
     model : str or Mix
         The request's, mixed as the noise asks for where that was left to it.
     strengths : tuple of float
-        Of denoising, where the channels ask for different ones; `model` is then the request's.
+        Strengths of denoising from 0 to 1, where the channels ask for different ones; `model` is
+        then the request's.
     on_disk : bool
         Whether the result is larger than the memory budget.
     """

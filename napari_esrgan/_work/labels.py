@@ -36,7 +36,7 @@ def enlarge_labels(
     data : array-like
         Integers.
     axes : Axes
-        Of `data`; without colours.
+        Axes of `data`; without colours.
     region : Rect
     plane : tuple of int or None
         Along `axes.outer`, the only plane; None is all of them.

@@ -122,7 +122,7 @@ class FileDone:
     error : str
         Why it failed; empty where it did not.
     notes : tuple of str
-        What its reader and its run had to say.
+        Sentences of its reader and of its run.
     """
 
     source: Path

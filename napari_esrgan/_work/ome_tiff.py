@@ -50,7 +50,7 @@ class OmeImage:
     scale : tuple of float
         Pixel size along each axis, colours left out; empty where it is not known.
     units : tuple of str
-        Of `scale`, as pint knows them ("micrometer", "um"); "pixel" where there is none.
+        Units of `scale`, as pint knows them ("micrometer", "um"); "pixel" where there is none.
     channel_names : tuple of str
         One a channel, or none.
     channel_colours : tuple of (float, float, float)
@@ -81,7 +81,7 @@ def ome_axes(labels: Sequence[str], roles: Sequence[Role] = ()) -> str:
     labels : sequence of str
         One an axis. Those that begin with t, c, z, y or x decide, where no two say the same.
     roles : sequence of {'y', 'x', 'channel', 'plane'}
-        What is known of the axes where the labels do not; by default the last two are Y and X.
+        Roles of the axes whose labels do not tell; by default the last two are Y and X.
 
     Raises
     ------

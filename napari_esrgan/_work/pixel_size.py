@@ -27,7 +27,7 @@ class PixelSize:
     value : float
         Above 0.
     unit : str
-        Of a length, as pint spells it; "pixel" where the image has no other.
+        Unit of length, as pint spells it; "pixel" where the image has no other.
     """
 
     value: float
@@ -80,9 +80,9 @@ def scale_for(wanted: PixelSize, sides: Sequence[float], units: Sequence[str]) -
     ----------
     wanted : PixelSize
     sides : (float, float)
-        Of the image's pixels, along y and x.
+        Sides of the image's pixels along y and x, in `units`.
     units : (str, str)
-        Of `sides`, as pint spells them.
+        Units of `sides`, as pint spells them.
 
     Raises
     ------

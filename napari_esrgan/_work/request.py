@@ -63,8 +63,8 @@ class UpscaleRequest:
         Where the model comes in two forms and follows noise, mix them as the layer's noise asks
         for: each channel by itself, once for all its planes.
     strengths : tuple of float
-        Of denoising, one for each channel (of RGB: colour), where that was found and they ask for
-        different ones.
+        Strengths of denoising from 0 to 1, one for each channel (of RGB: colour), where that was
+        found and they ask for different ones.
     only_shown : bool
         Upscale that plane only; the result keeps its axes, with one entry.
     budget_bytes : float

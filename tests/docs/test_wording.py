@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -31,6 +32,17 @@ def test_docstrings_name_the_thing() -> None:
         for path in first_lines
         for line in first_lines[path]
         if line[:5] == "What "
+    ] == []
+
+
+def test_fields_and_parameters_are_named_by_a_noun() -> None:
+    """As in "Probability of noise, from 0 to 1.", not "Of noise."."""
+    texts = {path: "\n".join(docstrings(path)) for path in MODULES}
+    entry = re.compile(r"^( *)\S.*\n\1 {4}((?:Of|What) .*)$", re.MULTILINE)
+    assert [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path, text in texts.items()
+        for _, line in entry.findall(text)
     ] == []
 
 

@@ -46,7 +46,7 @@ class Jp2Info:
     colour_space
         The enumerated colour space (16 sRGB, 17 gray, 18 YCC), or None.
     exif, xmp
-        What its UUID boxes hold.
+        Contents of its UUID boxes.
     dpi
         Horizontal and vertical resolution of the capture, else of the display, in pixels per inch.
     """

@@ -150,8 +150,8 @@ def with_profile(data: bytes, icc: bytes) -> bytes:
 def with_comments(data: bytes, comments: tuple[str, ...], iptc: bytes | None) -> bytes:
     """The JPEG with comments and an IPTC record, behind its application segments.
 
-    What is longer than a segment is cut: comments at 65,533 bytes; an IPTC record of that size
-    is left out.
+    A comment that is longer than a segment is cut at 65,533 bytes; an IPTC record of that size is
+    left out.
     """
     added = b"".join(_segment(_COM, text.encode()[:MAX_SEGMENT]) for text in comments)
     if iptc is not None and len(iptc) <= MAX_SEGMENT - len(_PHOTOSHOP) - 13:

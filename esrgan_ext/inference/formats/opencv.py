@@ -101,11 +101,11 @@ class Decoded:
         H, W (gray) or H, W, C with C = 2 (gray+alpha), 3 (RGB), 4 (RGBA), uint8 or uint16, as
         stored: the orientation is not applied yet.
     metadata
-        What is to be carried over.
+        EXIF, XMP and the like, to be carried over to the result.
     lossless
         Whether the file keeps pixels exactly.
     notes
-        What the user should hear about a file that could be read all the same.
+        Sentences for the user about a file that could be read all the same.
     """
 
     pixels: np.ndarray
@@ -259,7 +259,7 @@ def encode(
     format
         Its name as in `headers.Format`; all but "tiff" and "gif".
     metadata
-        What the format can carry of it is written.
+        EXIF, XMP and the like; the part that the format can carry is written.
     quality
         1 to 100, for JPEG, AVIF and lossy WebP.
     lossless

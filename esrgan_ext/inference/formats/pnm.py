@@ -33,7 +33,7 @@ class PnmInfo:
     start
         Where the raster begins.
     scale
-        Of PFM: its sign is the byte order (negative: little-endian).
+        PFM's number whose sign is the byte order (negative: little-endian).
     """
 
     magic: bytes

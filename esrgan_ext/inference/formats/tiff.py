@@ -79,7 +79,7 @@ class TiffImage:
     metadata
     layout
     notes
-        What the user should hear about it.
+        Sentences for the user about the file.
     """
 
     pixels: np.ndarray

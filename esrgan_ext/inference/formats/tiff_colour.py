@@ -39,7 +39,7 @@ class Converted:
     associated
         The alpha is premultiplied.
     notes
-        What was converted or left out.
+        Sentences for the user: conversions, and parts that were left out.
     """
 
     pixels: np.ndarray

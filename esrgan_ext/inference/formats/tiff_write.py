@@ -37,7 +37,7 @@ class Page:
         ..., H, W or, with `colour`, ..., H, W, C.
     metadata
     layout
-        Of the file that the pixels come from; None for another format.
+        Axes and pages of the file that the pixels come from; None for another format.
     colour
         The last axis holds samples: gray+alpha, RGB or RGBA.
     factor

@@ -141,8 +141,8 @@ def chunk_side(result_region: Rect, largest: int, multiple: int) -> tuple[int, i
     largest : int
         The largest side.
     multiple : int
-        What a stored chunk's side is a multiple of, where the region is not smaller: the factor of
-        the result, so that chunks begin at whole pixels of the source.
+        Divisor of a stored chunk's side, where the region is not smaller: the factor of the result,
+        so that chunks begin at whole pixels of the source.
 
     Returns
     -------

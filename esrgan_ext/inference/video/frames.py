@@ -70,7 +70,7 @@ class Clip:
     rate : Fraction
         Frames a second, on average.
     bits : int
-        Of each channel in the file.
+        Bits of each channel in the file.
     subsampling : str
         '420', '422' or '444'.
     aspect : Fraction

@@ -48,7 +48,7 @@ def join(
     end : float, optional
         Seconds of the result after which nothing more is copied.
     comment
-        What made the picture: goes into the metadata.
+        Name of the program and model that made the picture, for the metadata.
 
     Returns
     -------

@@ -136,9 +136,9 @@ def upscale_video(
     progress : callable, optional
         ``progress(frames_done, frames_in_all_or_None)`` after each frame; False stops the run.
     **options
-        Of `Upscaler`: outscale, tile, overlap, device, precision, ensemble, denoise. `device`
-        may be several, which take frames as they come: a list, 'cuda:0,cuda:1', or 'all' for every
-        GPU.
+        Options of `Upscaler`: outscale, tile, overlap, device, precision, ensemble, denoise.
+        `device` may be several, which take frames as they come: a list, 'cuda:0,cuda:1', or 'all'
+        for every GPU.
 
     Returns
     -------

@@ -119,7 +119,7 @@ def _times(device: torch.device) -> Times:
 def report(name: str) -> None:
     """Measure the device of that name and print the findings as one line of JSON.
 
-    What the process that checks a device does last.
+    The last step of the process that checks a device.
     """
     device = torch.device(name)
     module = library.load_cuda() if device.type == "cuda" else None

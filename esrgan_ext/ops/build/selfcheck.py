@@ -333,7 +333,7 @@ _PROGRAM = (
 def report(name: str) -> None:
     """Check the device of that name in every precision and print the findings as JSON.
 
-    What runs in the new process; also a small run for compute-sanitizer.
+    Runs in the new process; also a small run for compute-sanitizer.
     """
     device = torch.device(name)
     if device.type == "cuda":

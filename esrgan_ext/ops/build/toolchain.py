@@ -307,7 +307,7 @@ class CudaToolkit:
         on the PATH may be a wrapper.
     version : (int, int)
     architectures : tuple of str
-        What this nvcc says it can compile for, as in '80' or '120'.
+        Compute capabilities that this nvcc says it can compile for, as in '80' or '120'.
     """
 
     nvcc: Path
@@ -403,9 +403,10 @@ def architectures_for(
     Parameters
     ----------
     capabilities : (major, minor) pairs
-        Of the devices. Those before `OLDEST_CAPABILITY` are left out: they run plain torch.
+        The devices' compute capabilities. Those before `OLDEST_CAPABILITY` are left out: they run
+        plain torch.
     known : sequence of str
-        What nvcc can compile for (`CudaToolkit.architectures`).
+        Compute capabilities that nvcc can compile for (`CudaToolkit.architectures`).
 
     Returns
     -------

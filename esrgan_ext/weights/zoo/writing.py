@@ -52,7 +52,7 @@ def write_package(network: SRNetwork, info: ModelInfo, onnx: bytes, opset: int, 
     network : SRNetwork
         On any device.
     info : ModelInfo
-        Of it.
+        The network's name, purpose, license and source.
     onnx : bytes
         It as an ONNX file, input and output in [0, 1], and the operator set of that.
     opset : int

@@ -46,10 +46,10 @@ class Scene:
     levels : tuple of Level
         From fine to coarse.
     version : {'0.4', '0.5'}
-        Of OME-Zarr, for the result.
+        Version of OME-Zarr that the result is written in.
     name : str
     transformations : list of dict
-        What OME-Zarr applies to all levels afterwards; carried over as it is.
+        OME-Zarr's transformations of all levels; carried over as they are.
     omero : dict
         Rendering: colours, names and windows of the channels; carried over.
     colour : bool
@@ -125,7 +125,7 @@ def result_transform(
     Parameters
     ----------
     level : Level
-        Of the source.
+        The level of the source that is upscaled.
     ratio : tuple of float
         Pixels of the result per pixel of the source, one number an axis; 0 for the axes that are
         not upscaled.

@@ -164,7 +164,7 @@ def write_metadata(
     ----------
     group : zarr.Group
     scene : Scene
-        Of the source.
+        The source's metadata.
     transforms : list of (scale, translation)
         One for each level.
     provenance : dict

@@ -65,7 +65,8 @@ class StoreRequest:
     settings : tuple of Settings
         One for each network.
     strengths : tuple of float
-        Of denoising, one for each network; empty where the model runs as it stands.
+        Strengths of denoising from 0 to 1, one for each network; empty where the model runs as it
+        stands.
     tile : int or None
     memory_limit : int
     data_range : as in `StoreOptions`

@@ -35,16 +35,16 @@ def create(
     Parameters
     ----------
     path : Path
-        Of the group; it must not exist.
+        The group's folder; it must not exist.
     layout : Layout
-        Of the finest level.
+        Axes and shape of the finest level.
     names : list of str
-        Of the axes.
+        Names of the axes.
     dtype : str
-    version : str
-        Of OME-Zarr.
+    version : {'0.4', '0.5'}
+        Version of OME-Zarr.
     stored : int
-        Side of the stored chunks.
+        Side of the stored chunks, in pixels.
     """
     fmt = format_from_version(version)
     group = zarr.open_group(str(path), mode="w-", zarr_format=fmt.zarr_format)  # type: ignore[arg-type]
