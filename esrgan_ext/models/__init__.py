@@ -1,4 +1,9 @@
-"""The networks as plain nn.Modules; weights come from `esrgan_ext.weights`."""
+"""The networks as plain nn.Modules; weights come from `esrgan_ext.weights`.
+
+Words: a network's *trunk* is all of it before the upsampling; its *reach* is how many input pixels
+away a pixel still changes a result; *unshuffle* is the factor by which a network trades pixels for
+channels before its first convolution.
+"""
 
 from __future__ import annotations
 

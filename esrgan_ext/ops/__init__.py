@@ -3,6 +3,11 @@
 `reference` defines what is correct, `eager` is the pure-torch inference path. `build.library`
 finds the kernels of csrc/ or has them compiled (`build.jit`, with what `build.toolchain` finds),
 `build.selfcheck` tries them on the device, `cpu` and `cuda` run whole networks in them.
+
+Words: *packed* weights are a network's parameters in the order and type in which the kernels read
+them; *fused* is a whole network, conversion of pixels included, as one call; *grouped* convolutions
+are those of a dense block put together by the input that they read; *macs* are
+multiply-accumulates, the unit of work that is reported.
 """
 
 from __future__ import annotations

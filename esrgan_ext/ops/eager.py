@@ -63,7 +63,8 @@ class DenseBlockWeights:
     """The five convolutions of a dense block regrouped by their input.
 
     The share of x in all five convolutions is one convolution with ``4*gc + nf`` outputs, the
-    share of the first output in the other four is another, and so on. The sums replace the concatenations of the definition, at the same number of multiplications.
+    share of the first output in the other four is another, and so on. The sums replace the
+    concatenations of the definition, at the same number of multiplications.
     """
 
     def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:

@@ -24,8 +24,9 @@ def dense_block(
     """`reference.dense_block` as five convolutions, each of everything that reads one input.
 
     The share of x in all five convolutions of the definition is one convolution with ``4*gc + nf``
-    outputs, the share of the first output in the other four is the next, and so on: the widths suit the vector units better than the growth channels alone, forwards and
-    backwards, and x is not copied five times.
+    outputs, the share of the first output in the other four is the next, and so on: the widths suit
+    the vector units better than the growth channels alone, forwards and backwards, and x is not
+    copied five times.
 
     Parameters
     ----------
