@@ -121,6 +121,15 @@ class RealESRGANer:
         ------
         ImageError
             The array has other axes, or a side that is not longer than `pre_pad`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from esrgan_ext.compat import RealESRGANer
+        >>> upsampler = RealESRGANer(scale=4, model_path="lite-psnr-x4", device="cpu")
+        >>> output, mode = upsampler.enhance(np.full((24, 32), 40000, np.uint16))
+        >>> output.shape, output.dtype, mode
+        ((96, 128), dtype('uint16'), 'L')
         """
         if img.ndim not in (2, 3) or (img.ndim == 3 and img.shape[2] not in (3, 4)) or not img.size:
             raise ImageError(f"enhance takes H, W | H, W, 3 | H, W, 4, not {img.shape}")

@@ -79,10 +79,28 @@ class Evaluation:
     def mean(self, model: str) -> Scores:
         """Mean of each score over the images, as tables give it (PSNR: of the decibels).
 
+        Parameters
+        ----------
+        model : str
+            One of `models`.
+
+        Returns
+        -------
+        Scores
+            ``psnr_y`` and ``psnr_rgb`` in dB, ``ssim_y``, ``ssim_rgb``, and ``perceptual``, None
+            where it was not asked for.
+
         Raises
         ------
         OptionError
             There is no result of a model of that name.
+
+        Examples
+        --------
+        >>> import esrgan_ext as esr
+        >>> found = esr.evaluate("bicubic", "photos/HR", perceptual=None, scale=4)
+        >>> 20 < found.mean("bicubic").psnr_y < 40
+        True
         """
         rows = [result.scores for result in self.results if result.model == model]
         if not rows:
@@ -94,7 +112,23 @@ class Evaluation:
         return Scores(**means)  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON, which has no infinity: it becomes "inf"."""
+        """Everything as plain values for JSON, which has no infinity: it becomes "inf".
+
+        Returns
+        -------
+        dict
+            ``scale``, ``border``, ``perceptual``; ``images``, a dict of scores for each image and
+            model; ``mean``, the scores by model; ``failed``, a dict for each image that was not
+            evaluated.
+
+        Examples
+        --------
+        >>> import json
+        >>> import esrgan_ext as esr
+        >>> found = esr.evaluate("lite-micro-x4", "photos/HR", perceptual=None)
+        >>> json.loads(json.dumps(found.as_dict()))["images"][0]["image"]
+        'a.png'
+        """
         rows = [
             {"image": r.image, "model": r.model, **_plain(r.scores), "seconds": r.seconds}
             for r in self.results

@@ -84,14 +84,8 @@ class Upscaler:
     Attributes
     ----------
     options : UpscaleOptions
-    network : SRNetwork
     devices : tuple of Device
-    device : Device
-        The first of them.
-    scale : int
-        The network's own scale.
-    overlap : int
-        The overlap in use, in input pixels.
+        Those that `options.device` names; `device` is the first of them.
 
     Examples
     --------
@@ -123,7 +117,21 @@ class Upscaler:
         return self.devices[0]
 
     def share_memory(self, share: float) -> None:
-        """Plan for so much of the memory that is free: other upscalers work on the devices too."""
+        """Plan for a part of the memory that is free: other upscalers work on the devices too.
+
+        Parameters
+        ----------
+        share : float
+            Part of what this upscaler plans for so far, above 0 and at most 1.
+
+        Examples
+        --------
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", device="cpu")
+        >>> up.share_memory(0.5)
+        >>> up.device.share
+        0.5
+        """
         self._take(tuple(replace(device, share=device.share * share) for device in self.devices))
 
     def _take(self, devices: tuple[Device, ...]) -> None:
@@ -147,16 +155,19 @@ class Upscaler:
 
     @property
     def network(self) -> SRNetwork:
+        """The network in use. OptionError with `model="auto"`, as for `overlap` and `engine`."""
         return self._fixed.network
 
     @property
     def scale(self) -> int:
+        """The network's own scale: output pixels per input pixel along each axis."""
         if self._prepared is None:  # the models that are chosen from have one scale
             return find_model(choose_model(np.dtype(np.uint8), arrays.RGB).model).scale
         return self._prepared.network.scale
 
     @property
     def overlap(self) -> int:
+        """Context around each tile, in input pixels."""
         return self._fixed.overlap
 
     @property
@@ -166,6 +177,7 @@ class Upscaler:
 
     @property
     def outscale(self) -> float | None:
+        """The option: output pixels per input pixel; None for the network's own scale."""
         return None if self.options.outscale is None else float(self.options.outscale)
 
     @property
@@ -194,10 +206,40 @@ class Upscaler:
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
         image: np.ndarray | Tensor | None = None,
     ) -> Choice | None:
-        """Which model 'auto' takes for such an array, and why; None where a model was given.
+        """Which model 'auto' takes for such an array, and why.
 
-        With the `image` itself it is known, too, whether one of its colours is empty: stains drawn
-        in colour are no photo.
+        Parameters
+        ----------
+        shape : tuple of int
+            The array's; at least two axes.
+        dtype : numpy dtype
+            bool, integer or float.
+        channel_axis : int, None or False
+            For this array, in place of the option.
+        image : ndarray or Tensor, optional
+            The array itself. With it it is known, too, whether one of its colours is empty: stains
+            drawn in colour are no photo.
+
+        Returns
+        -------
+        Choice or None
+            ``model``, a name of the catalogue, and ``reason``, a phrase; None where a model was
+            given.
+
+        Raises
+        ------
+        ImageError, OptionError
+            The shape is no image's; the channel axis is not one of its axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler(device="cpu")
+        >>> print(up.choice((512, 512), np.dtype("uint16")))
+        lite-micro-x4 (true to the data: 16 bits)
+        >>> up.choice((512, 512, 3), np.dtype("uint8")).model
+        'realesrgan-x4plus'
         """
         if self._prepared is not None:
             return None
@@ -216,18 +258,60 @@ class Upscaler:
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
         image: np.ndarray | Tensor | None = None,
     ) -> Upscaler:
-        """The upscaler of the model that is chosen for such an array; itself where it was given."""
+        """The upscaler of the model that is chosen for such an array.
+
+        Parameters
+        ----------
+        shape, dtype, channel_axis, image
+            See `choice`.
+
+        Returns
+        -------
+        Upscaler
+            Made once for each model and kept; this one where a model was given.
+
+        Raises
+        ------
+        ImageError, OptionError, ModelError, DownloadError
+            See `choice` and `Upscaler`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler(device="cpu")
+        >>> up.for_image((512, 512), np.dtype("float32")).model
+        'lite-micro-x4'
+        """
         choice = self.choice(shape, dtype, channel_axis=channel_axis, image=image)
         return self if choice is None else self.for_model(choice.model)
 
     def for_model(self, model: str, network: SRNetwork | None = None) -> Upscaler:
-        """One with the same options and that model, made once and kept.
+        """The upscaler of a model, with the same options and devices.
 
         Parameters
         ----------
         model : str
+            A catalogue name or a path.
         network : SRNetwork, optional
             The model, where it is loaded already.
+
+        Returns
+        -------
+        Upscaler
+            Made once for each model and kept.
+
+        Raises
+        ------
+        ModelError, DownloadError
+            The model is unknown, cannot be read, or cannot be downloaded.
+
+        Examples
+        --------
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler(outscale=2, device="cpu")
+        >>> up.for_model("lite-psnr-x4").output_size(10, 20)
+        (20, 40)
         """
         if model not in self._chosen:
             values: Any = vars(self.options)
@@ -247,9 +331,33 @@ class Upscaler:
     ) -> float | None:
         """The strength of denoising that a call with this array takes.
 
-        The option, where it is a number; what the array's noise asks for, where that is followed
-        (the largest, where its channels ask for different ones); None where the model runs as it
-        stands.
+        Parameters
+        ----------
+        image : ndarray
+            As for a call. Up to 16 planes of a stack are looked at.
+        channel_axis : int, None or False
+            For this array, in place of the option.
+
+        Returns
+        -------
+        float or None
+            From 0 to 1: the option, where it is a number; what the array's noise asks for, where
+            that is followed (the largest, where its channels ask for different ones). None where
+            the model runs as it stands.
+
+        Raises
+        ------
+        ImageError, OptionError
+            The array or the axis cannot be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", device="cpu")
+        >>> noise = np.random.default_rng(0).normal(100, 20, (128, 128)).astype("float32")
+        >>> up.denoise_strength(noise) > up.denoise_strength(np.zeros_like(noise))
+        True
         """
         axis = self._axis(channel_axis)
         if self._prepared is None:
@@ -276,8 +384,31 @@ class Upscaler:
         return channel_strengths(image, layout) if self._follows_noise else [0.0]
 
     def with_strength(self, strength: float) -> Upscaler:
-        """One with the same options and that much denoising, whatever an image asks for; its
-        network, a mix of the model's pair, is made once and kept."""
+        """The upscaler with so much denoising, whatever an image asks for.
+
+        Parameters
+        ----------
+        strength : float
+            From 0 to 1. The model must be one of a pair (`ModelInfo.denoise`).
+
+        Returns
+        -------
+        Upscaler
+            With the same options otherwise. Its network, a mix of the pair, is made once and kept.
+
+        Raises
+        ------
+        OptionError
+            The strength is out of its range, or the model has no pair.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", device="cpu")
+        >>> up.with_strength(0.5)(np.zeros((8, 9), np.uint8)).shape
+        (32, 36)
+        """
         key = f"denoise {strength}"
         if key not in self._chosen:
             network = load_denoising(self.model or "", strength)
@@ -289,32 +420,57 @@ class Upscaler:
         return found
 
     def with_strengths(self, strengths: Sequence[float]) -> Upscaler:
-        """The same upscaler with so much denoising in each channel of an image, whatever the image
-        asks for: for planes of a stack that are upscaled one after another.
+        """The upscaler with so much denoising in each channel of an image, whatever the image asks
+        for: for planes of a stack that are upscaled one after another.
 
         Parameters
         ----------
         strengths : sequence of float
             From 0 to 1, one for each channel. The model must be one of a pair
             (`ModelInfo.denoise`).
+
+        Returns
+        -------
+        Upscaler
+            It shares the network and the devices.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", device="cpu").with_strengths([0.2, 1.0])
+        >>> up(np.zeros((2, 8, 9), np.uint16), channel_axis=0).shape
+        (2, 32, 36)
         """
         found = copy.copy(self)
         found._given = tuple(strengths)
         return found
 
     def with_options(self, **options: Unpack[OptionValues]) -> Upscaler:
-        """One with other options that shares the network and the devices.
+        """The upscaler with other options.
 
         Parameters
         ----------
         **options
             outscale, tile, data_range, channel_axis, consistent, and denoise where it is None: what
-            the network does not have to be made ready anew for.
+            the network does not have to be made ready anew for. See `UpscaleOptions`.
+
+        Returns
+        -------
+        Upscaler
+            It shares the network and the devices.
 
         Raises
         ------
         OptionError
             If an option cannot be used, or needs an `Upscaler` of its own.
+
+        Examples
+        --------
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", device="cpu")
+        >>> up.with_options(outscale=2).output_size(10, 20), up.output_size(10, 20)
+        ((20, 40), (40, 80))
         """
         fixed = {"overlap", "device", "precision", "ensemble"} & options.keys()
         if options.get("denoise") is not None:
@@ -326,23 +482,105 @@ class Upscaler:
         return other
 
     def with_channel_axis(self, channel_axis: int | bool | None) -> Upscaler:
-        """The same upscaler for arrays of other axes; it shares the network and the devices."""
+        """`with_options` for arrays of other axes.
+
+        Parameters
+        ----------
+        channel_axis : int, None or False
+            See `UpscaleOptions`.
+
+        Returns
+        -------
+        Upscaler
+            It shares the network and the devices.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", device="cpu").with_channel_axis(0)
+        >>> up(np.zeros((3, 8, 9), np.uint8)).shape
+        (3, 32, 36)
+        """
         return self.with_options(channel_axis=channel_axis)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result for an image of that size."""
+        """Height and width of the result for an image of that size.
+
+        Parameters
+        ----------
+        height, width : int
+            The image's, in pixels.
+
+        Returns
+        -------
+        (int, int)
+            Each side times `outscale` (the network's scale if that is None), rounded; at least 1.
+
+        Examples
+        --------
+        >>> import esrgan_ext as esr
+        >>> esr.Upscaler("lite-micro-x4", outscale=2.5, device="cpu").output_size(101, 200)
+        (252, 500)
+        """
         factor = self.scale if self.outscale is None else self.outscale
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def output_shape(
         self, shape: tuple[int, ...], *, channel_axis: int | bool | _AsMade | None = _AS_MADE
     ) -> tuple[int, ...]:
-        """Shape of the result for an array of that shape."""
+        """Shape of the result for an array of that shape.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The array's; at least two axes.
+        channel_axis : int, None or False
+            For this array, in place of the option.
+
+        Returns
+        -------
+        tuple of int
+
+        Raises
+        ------
+        ImageError, OptionError
+            The shape is no image's; the channel axis is not one of its axes.
+
+        Examples
+        --------
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", device="cpu")
+        >>> up.output_shape((50, 40, 3)), up.output_shape((7, 50, 40))
+        ((200, 160, 3), (7, 200, 160))
+        """
         layout = arrays.layout_of(shape, self._axis(channel_axis))
         return layout.resized(*self.output_size(layout.height, layout.width)).shape
 
     def images_at_once(self, height: int, width: int) -> int:
-        """How many images of a stack of that size run together."""
+        """How many images of a stack of that size run together.
+
+        Parameters
+        ----------
+        height, width : int
+            An image's, in pixels.
+
+        Returns
+        -------
+        int
+            1 on a CPU; on a GPU more where images are small.
+
+        Raises
+        ------
+        OptionError
+            `model="auto"`: there is no network yet.
+
+        Examples
+        --------
+        >>> import esrgan_ext as esr
+        >>> esr.Upscaler("lite-micro-x4", device="cpu").images_at_once(64, 64)
+        1
+        """
         return self._fixed.tiles.batch(height * width)
 
     def plan(
@@ -354,10 +592,34 @@ class Upscaler:
     ) -> RunPlan:
         """Cost of a run on an array of that shape and dtype, without running it.
 
+        Parameters
+        ----------
+        shape : tuple of int
+            The array's; at least two axes.
+        dtype : numpy dtype
+            bool, integer or float.
+        channel_axis : int, None or False
+            For this array, in place of the option.
+
+        Returns
+        -------
+        RunPlan
+            ``output_shape``, ``output_bytes``, ``tile`` (its side in input pixels), ``tiles``,
+            ``macs`` (multiply-accumulates) and ``work_bytes`` (memory for one tile's work).
+
         Raises
         ------
         ImageError, OptionError
             If the shape cannot be upscaled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", tile=256, device="cpu")
+        >>> plan = up.plan((5, 512, 512), np.dtype("uint16"))
+        >>> plan.output_shape, plan.output_bytes, plan.tiles
+        ((5, 2048, 2048), 41943040, 20)
         """
         axis = self._axis(channel_axis)
         if self._prepared is None:
@@ -372,7 +634,37 @@ class Upscaler:
         data_range: DataRange | _AsMade = _AS_MADE,
         channel_axis: int | bool | _AsMade | None = _AS_MADE,
     ) -> ValueMap:
-        """The values of an array that are taken as black and white (`low`, `high`)."""
+        """The values of an array that are taken as black and white.
+
+        Parameters
+        ----------
+        image : ndarray
+            As for a call.
+        data_range : (float, float), 'auto', 'type', 'minmax' or None
+            For this image, in place of the option.
+        channel_axis : int, None or False
+            For this image, in place of the option.
+
+        Returns
+        -------
+        ValueMap
+            ``low`` and ``high``, in the image's values.
+
+        Raises
+        ------
+        ImageError, OptionError
+            The array's dtype or axes, or the range, cannot be used; or it holds infinities.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-micro-x4", device="cpu")
+        >>> plane = np.linspace(100, 900, 10_000).reshape(100, 100)
+        >>> values = up.value_map(plane, data_range="minmax")
+        >>> values.low, values.high
+        (100.0, 900.0)
+        """
         chosen = self.options.data_range if isinstance(data_range, _AsMade) else data_range
         pixels = cast(np.ndarray, image)
         layout = arrays.layout_of(pixels.shape, self._axis(channel_axis))
@@ -466,6 +758,17 @@ class Upscaler:
             If `progress` asked to stop.
         OutOfMemory
             If not even the smallest tile fits into memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import esrgan_ext as esr
+        >>> up = esr.Upscaler("lite-psnr-x4", device="cpu")
+        >>> up(np.zeros((2, 8, 9), np.float32), data_range=(0, 1)).shape  # a stack of two planes
+        (2, 32, 36)
+        >>> result, spread = up(np.zeros((8, 9), np.uint8), return_std=True)
+        >>> spread.shape, spread.dtype
+        ((32, 36), dtype('float32'))
         """
         axis = self._axis(channel_axis)
         call = Call(progress, on_tile, out, start, region, return_std)

@@ -164,7 +164,19 @@ class SRVGGNetCompact(SRNetwork):
         return nn.LeakyReLU(NEGATIVE_SLOPE) if self.config.activation == "leakyrelu" else nn.ReLU()
 
     def convolutions(self) -> list[nn.Conv2d]:
-        """All convolutions in order."""
+        """All convolutions in order.
+
+        Returns
+        -------
+        list of nn.Conv2d
+            ``num_conv + 2``: the first, those between, the last.
+
+        Examples
+        --------
+        >>> from esrgan_ext.models import CompactConfig, SRVGGNetCompact
+        >>> len(SRVGGNetCompact(CompactConfig(num_conv=16)).convolutions())
+        18
+        """
         return [layer for layer in self.body if isinstance(layer, nn.Conv2d)]
 
     def plain_forward(self, x: Tensor) -> Tensor:

@@ -57,7 +57,25 @@ class SRNetwork(nn.Module, ABC):
 
     @abstractmethod
     def plain_forward(self, x: Tensor) -> Tensor:
-        """The definition in differentiable torch operations: training, export, comparison."""
+        """The definition in differentiable torch operations: training, export, comparison.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, in_channels, H, W)
+            Floating point, nominally in [0, 1].
+
+        Returns
+        -------
+        Tensor, shape (N, out_channels, scale * H, scale * W)
+            Of the same dtype; not clipped to [0, 1].
+
+        Examples
+        --------
+        >>> import torch
+        >>> from esrgan_ext.models import SRResNet
+        >>> SRResNet().plain_forward(torch.rand(1, 3, 8, 9)).shape
+        torch.Size([1, 3, 32, 36])
+        """
 
     @abstractmethod
     def strips(self, x: Tensor, on_work: OnWork | None = None) -> Iterator[tuple[int, Tensor]]:
@@ -74,20 +92,73 @@ class SRNetwork(nn.Module, ABC):
         ------
         (int, Tensor of shape (N, out_channels, h, scale * W))
             The heights h add up to ``scale * H``.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from esrgan_ext.models import RRDBNet, RRDBNetConfig
+        >>> network = RRDBNet(RRDBNetConfig(nb=1))
+        >>> sum(rows.shape[2] for top, rows in network.strips(torch.rand(1, 3, 8, 9)))
+        32
         """
 
     @abstractmethod
     def macs(self, height: int, width: int) -> int:
-        """Multiply-accumulates of one image of ``height`` x ``width`` pixels, directly counted."""
+        """Multiply-accumulates of one image, directly counted.
+
+        Parameters
+        ----------
+        height, width : int
+            The image's, in pixels.
+
+        Returns
+        -------
+        int
+
+        Examples
+        --------
+        >>> from esrgan_ext.models import RRDBNet
+        >>> RRDBNet().macs(128, 128) / 1e9  # x4, 23 RRDBs
+        293.713477632
+        """
 
     @abstractmethod
     def activation_bytes(self, height: int, width: int, itemsize: int) -> int:
-        """Peak bytes that `strips` needs beside the weights for one image of that size."""
+        """Peak memory that `strips` needs beside the weights for one image.
+
+        Parameters
+        ----------
+        height, width : int
+            The image's, in pixels.
+        itemsize : int
+            Bytes of a value: 4 for float32, 2 for float16 and bfloat16.
+
+        Returns
+        -------
+        int
+            Bytes.
+
+        Examples
+        --------
+        >>> from esrgan_ext.models import RRDBNet
+        >>> network = RRDBNet()
+        >>> network.activation_bytes(256, 256, 4) < network.activation_bytes(512, 512, 4)
+        True
+        """
 
     def fused(self) -> FusedNetwork | None:
         """The network as one operator call for the GPU that its parameters are on.
 
-        None where there are no kernels for it, its type or its device: `strips` does the work.
+        Returns
+        -------
+        FusedNetwork or None
+            None where there are no kernels for it, its type or its device: `strips` does the work.
+
+        Examples
+        --------
+        >>> from esrgan_ext.models import RRDBNet
+        >>> RRDBNet().fused() is None  # its parameters are on the CPU
+        True
         """
         return None
 
@@ -114,6 +185,14 @@ class SRNetwork(nn.Module, ABC):
         ------
         ValueError
             If x is not 4-D or its channel count is not `in_channels`.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from esrgan_ext.weights import load_model
+        >>> with torch.inference_mode():
+        ...     load_model("lite-micro-x4")(torch.rand(2, 1, 8, 9)).shape
+        torch.Size([2, 1, 32, 36])
         """
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(

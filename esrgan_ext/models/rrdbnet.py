@@ -215,7 +215,19 @@ class RRDBNet(SRNetwork):
         self._packed_for_cuda = cuda.PackedWeights()
 
     def upsampling_convolutions(self) -> list[nn.Conv2d]:
-        """conv_up1, conv_up2, ... in order."""
+        """conv_up1, conv_up2, ... in order.
+
+        Returns
+        -------
+        list of nn.Conv2d
+            One for each doubling of the sides.
+
+        Examples
+        --------
+        >>> from esrgan_ext.models import RRDBNet, RRDBNetConfig
+        >>> len(RRDBNet(RRDBNetConfig(nb=1, scale=4)).upsampling_convolutions())
+        2
+        """
         return [getattr(self, f"conv_up{k}") for k in range(1, self.config.upsamplings + 1)]
 
     def _unshuffled(self, x: Tensor) -> Tensor:

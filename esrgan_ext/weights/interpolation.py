@@ -75,12 +75,26 @@ class InterpolatedModel:
         self.set_alpha(alpha)
 
     def set_alpha(self, alpha: float) -> None:
-        """Make `network` the mix at `alpha`.
+        """Make `network` the mix at `alpha`, in place.
+
+        Parameters
+        ----------
+        alpha : float
+            Share of b: in [0, 1], or any finite number with `extrapolate`.
 
         Raises
         ------
         OptionError
-            As in the constructor.
+            alpha is NaN, infinite, or outside [0, 1] without `extrapolate`.
+
+        Examples
+        --------
+        >>> from esrgan_ext.weights import InterpolatedModel
+        >>> mix = InterpolatedModel("lite-psnr-x4", "lite-esrgan-x4")
+        >>> network = mix.network
+        >>> mix.set_alpha(0.25)
+        >>> network is mix.network, mix.alpha
+        (True, 0.25)
         """
         _check_factor("alpha", alpha, self.extrapolate)
         self.alpha = float(alpha)

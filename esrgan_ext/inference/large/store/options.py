@@ -74,7 +74,18 @@ class StoreOptions(UpscaleOptions):
             raise OptionError("a store's axes have names: give channels, not channel_axis")
 
     def upscaling(self) -> UpscaleOptions:
-        """Those that images in memory have too."""
+        """Those that images in memory have too.
+
+        Returns
+        -------
+        UpscaleOptions
+
+        Examples
+        --------
+        >>> import esrgan_ext as esr
+        >>> esr.StoreOptions(outscale=2, workers=1).upscaling() == esr.UpscaleOptions(outscale=2)
+        True
+        """
         return UpscaleOptions(**{f.name: getattr(self, f.name) for f in fields(UpscaleOptions)})
 
 
