@@ -67,7 +67,7 @@ class SRNetwork(nn.Module, ABC):
         Returns
         -------
         Tensor, shape (N, out_channels, scale * H, scale * W)
-            Of the same dtype; not clipped to [0, 1].
+            The result in the dtype of x; not clipped to [0, 1].
 
         Examples
         --------
