@@ -17,7 +17,7 @@ from esrgan_ext.errors import OptionError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from esrgan_ext.inference.video.run import FrameProgress
+    from esrgan_ext.inference.video.pipeline import FrameProgress
 
 # The network that is fast enough for thousands of frames and comes with the installation.
 DEFAULT_MODEL = "realesr-animevideov3-x4"

@@ -1,8 +1,9 @@
 """Moving pictures through a network: video files by PyAV, animated images by Pillow.
 
 `source` reads frames, `encoder` and `animation` write them, `progress_folder` keeps what is
-finished of a run that may be killed, `mux` joins it with sound and all else that is copied, `run`
-drives it. A *segment* is a number of consecutive frames that are encoded by themselves.
+finished of a run that may be killed, `mux` joins it with sound and all else that is copied,
+`pipeline` takes frames through the networks, `run` is where it all comes together. A *segment* is a
+number of consecutive frames that are encoded by themselves.
 """
 
 from __future__ import annotations

@@ -1,39 +1,36 @@
 """`upscale_video`: from a clip to a clip, in a run that may be killed and run again.
 
-A thread decodes ahead and another encodes behind the network. Frames are cut into segments whose
-length depends on the clip and the model alone, so that a run that was interrupted gives the same
-packets as one that was not.
+Checks what is asked for, makes one upscaler for the clip, and joins what `pipeline` leaves. Frames
+are cut into segments whose length depends on the clip and the model alone, so that a run that was
+interrupted gives the same packets as one that was not.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import queue
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from esrgan_ext.errors import ImageFileError, OptionError, UpscaleCancelled
+from esrgan_ext.errors import ImageFileError, OptionError
 from esrgan_ext.inference.arrays import GRAY
 from esrgan_ext.inference.devices import names_of
 from esrgan_ext.inference.model_cache import digest_of
 from esrgan_ext.inference.noise import PLANES
 from esrgan_ext.inference.upscaler import Model, Upscaler
 from esrgan_ext.inference.video.animation import write_animation
-from esrgan_ext.inference.video.encoder import Encoding, SegmentEncoder, encoding_for
-from esrgan_ext.inference.video.frames import ANIMATION_SUFFIXES, VIDEO_SUFFIXES, Frame
+from esrgan_ext.inference.video.encoder import Encoding, encoding_for
+from esrgan_ext.inference.video.frames import ANIMATION_SUFFIXES, VIDEO_SUFFIXES
 from esrgan_ext.inference.video.mux import join
+from esrgan_ext.inference.video.pipeline import FrameProgress, Pipeline
 from esrgan_ext.inference.video.progress_folder import ProgressFolder, identity
 from esrgan_ext.inference.video.source import AnimationSource, Source, open_source
-from esrgan_ext.inference.workers import alike_on, sharing_threads
+from esrgan_ext.inference.workers import alike_on
 from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 from esrgan_ext.weights.choice import choose_model
 from esrgan_ext.weights.loading import info_of
@@ -42,15 +39,6 @@ from esrgan_ext.weights.loading import info_of
 # so short that its key frame tells in the file's size, nor so long that a GPU's run loses much.
 _SEGMENT_MACS = 6e12
 _SHORTEST, _LONGEST = 12, 240
-
-# Frames of a batch on a GPU, which small frames alone do not fill; the engine cuts it further.
-_GPU_FRAMES = 8
-
-# Frames that wait between two threads. More would only take memory: an 8K frame has 100 MB.
-_WAITING = 3
-
-FrameProgress = Callable[[int, int | None], bool | None]
-"""``progress(done, total)`` in frames (total None where unknown); False stops the run."""
 
 
 @dataclass(frozen=True)
@@ -197,21 +185,26 @@ def upscale_video(
     }  # fmt: skip
     folder = ProgressFolder(target, asked, fresh=overwrite)
     upscalers = alike_on(devices, upscaler)
-    work = _Work(clip_source, upscalers, encoding, folder, length, progress)
-    damage = work.run()
-    if work.frames == 0:
+    pipeline = Pipeline(clip_source, upscalers, encoding, folder, length, progress)
+    damage = pipeline.run()
+    if pipeline.frames == 0:
         folder.remove()
         raise damage or ImageFileError(f"{source}: holds no frames")
     if encoding is not None:
-        notes += _join_video(folder, target, encoding, work, clip_source, start, end, upscaler)
+        notes += _join_video(folder, target, encoding, pipeline, clip_source, start, end, upscaler)
     else:
-        _join_animation(folder, target, work, clip_source, quality)
+        _join_animation(folder, target, pipeline, clip_source, quality)
     os.replace(folder.joined(), target)
     folder.remove()
     if damage is not None:
-        raise ImageFileError(f"{damage}; the {work.frames} frames before are in {target}")
+        raise ImageFileError(f"{damage}; the {pipeline.frames} frames before are in {target}")
     return VideoResult(
-        target, work.frames, work.computed, time.monotonic() - begin, size[::-1], tuple(notes)
+        target,
+        pipeline.frames,
+        pipeline.computed,
+        time.monotonic() - begin,
+        size[::-1],
+        tuple(notes),
     )
 
 
@@ -312,288 +305,17 @@ def _segment_length(upscaler: Upscaler, height: int, width: int) -> int:
     return int(min(_LONGEST, max(_SHORTEST, _SEGMENT_MACS / max(macs, 1))))
 
 
-class _Work:
-    """Decoding, network and encoding of all segments that are not finished yet."""
-
-    def __init__(
-        self,
-        source: Source,
-        upscalers: list[Upscaler],
-        encoding: Encoding | None,
-        folder: ProgressFolder,
-        length: int,
-        progress: FrameProgress | None,
-    ) -> None:
-        self._source, self._encoding = source, encoding
-        self._networks = _Networks(upscalers)
-        self._folder, self._length, self._progress = folder, length, progress
-        self._batch = 1 if all(up.device.is_cpu for up in upscalers) else _GPU_FRAMES
-        self._before: np.ndarray | None = None
-        self._last: np.ndarray | None = None
-        self._begun: deque[_Begun] = deque()
-        self.frames = self.computed = 0
-        self.durations: list[int] = []
-
-    @property
-    def segments(self) -> int:
-        return -(-self.frames // self._length)
-
-    def run(self) -> ImageFileError | None:
-        """Do it; the damage that ended the source early, if any."""
-        damage: ImageFileError | None = None
-        with ThreadPoolExecutor(1, "esrgan-encode") as encoding, self._networks:
-            writer = _SegmentWriter(encoding, self._encoding, self._folder, self._length)
-            try:
-                with _read_ahead(self._source) as frames:
-                    pending: list[Frame] = []
-                    while True:
-                        try:
-                            frame = next(frames, None)
-                        except ImageFileError as error:
-                            damage, frame = error, None
-                        if frame is None:
-                            break
-                        self.durations.append(frame.duration)
-                        number = self.frames + len(pending) + self._waiting
-                        if self._folder.finished(number // self._length):
-                            self._do(pending, writer)
-                            self._finish(writer, 0)
-                            self.frames += 1
-                            self._tell()
-                            continue
-                        pending.append(frame)
-                        if len(pending) == self._batch:
-                            self._do(pending, writer)
-                    self._do(pending, writer)
-                    self._finish(writer, 0)
-                writer.end()
-            finally:
-                writer.close()
-        return damage
-
-    @property
-    def _waiting(self) -> int:
-        """Frames that are with the networks."""
-        return sum(len(begun.frames) for begun in self._begun)
-
-    def _do(self, pending: list[Frame], writer: _SegmentWriter) -> None:
-        """Give frames to the networks, and the encoder what is ready, in order.
-
-        A frame that equals the one before shares its result.
-        """
-        if not pending:
-            return
-        new: list[np.ndarray] = []
-        which: list[int] = []
-        for frame in pending:
-            if self._before is None or not np.array_equal(self._before, frame.pixels):
-                new.append(frame.pixels)
-            which.append(len(new))
-            self._before = frame.pixels
-        self.computed += len(new)
-        self._begun.append(_Begun(list(pending), which, self._networks.begin(new)))
-        pending.clear()
-        self._finish(writer, self._networks.ahead)
-
-    def _finish(self, writer: _SegmentWriter, left: int) -> None:
-        """Wait for the oldest results until as many batches as `left` are with the networks."""
-        while len(self._begun) > left:
-            begun = self._begun.popleft()
-            results = [self._last, *begun.results.result()]
-            for frame, index in zip(begun.frames, begun.which, strict=True):
-                pixels = results[index]
-                assert pixels is not None
-                writer.add(self.frames, Frame(pixels, frame.time, frame.duration))
-                self._last = pixels
-                self.frames += 1
-                self._tell()
-
-    def _tell(self) -> None:
-        if (
-            self._progress is not None
-            and self._progress(self.frames, self._source.clip.frames) is False
-        ):
-            raise UpscaleCancelled("the run was stopped; run it again to continue")
-
-
-@dataclass(frozen=True, eq=False)
-class _Begun:
-    """Frames that are with a network, and which of its results each takes: 0 is the one before."""
-
-    frames: list[Frame]
-    which: list[int]
-    results: Future[list[np.ndarray]]
-
-
-class _Networks:
-    """The upscalers of a clip, one a device; whichever is free takes the next frames."""
-
-    def __init__(self, upscalers: list[Upscaler]) -> None:
-        self._free: queue.SimpleQueue[Callable[[np.ndarray], np.ndarray]] = queue.SimpleQueue()
-        calls: list[Callable[[np.ndarray], np.ndarray]] = list(upscalers)
-        for call in sharing_threads(calls, upscalers):
-            self._free.put(call)
-        # One batch more than there are devices, so that none waits for the oldest result.
-        self.ahead = len(upscalers) if len(upscalers) > 1 else 0
-        self._pool = ThreadPoolExecutor(len(upscalers), "esrgan-network")
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def begin(self, frames: list[np.ndarray]) -> Future[list[np.ndarray]]:
-        """The results of frames of one size, when they are there."""
-        return self._pool.submit(self._run, frames)
-
-    def _run(self, frames: list[np.ndarray]) -> list[np.ndarray]:
-        if not frames:
-            return []
-        call = self._free.get()
-        try:
-            if len(frames) == 1:
-                return [call(frames[0])]
-            return list(call(np.stack(frames)))
-        finally:
-            self._free.put(call)
-
-
-class _SegmentWriter:
-    """Encodes frames in a thread, and keeps each segment when it is complete."""
-
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        encoding: Encoding | None,
-        folder: ProgressFolder,
-        length: int,
-    ) -> None:
-        self._encoding, self._folder, self._length = encoding, folder, length
-        self._queue: queue.Queue[tuple[int, Frame] | None] = queue.Queue(_WAITING)
-        self._future = pool.submit(self._work)
-        self._ended = False
-
-    def add(self, number: int, frame: Frame) -> None:
-        """Queue the `number`-th frame of the clip."""
-        self._put((number, frame))
-
-    def end(self) -> None:
-        """All frames were added: wait until they are kept."""
-        self._ended = True
-        self._put(None)
-        self._future.result()
-
-    def close(self) -> None:
-        """After an error: let the thread end without the segment that it is at."""
-        if not self._ended:
-            self._ended = True
-            while not self._future.done():
-                try:
-                    self._queue.put((-1, Frame(np.empty(0), 0)), timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-
-    def _put(self, item: tuple[int, Frame] | None) -> None:
-        while True:
-            try:
-                self._queue.put(item, timeout=0.2)
-                return
-            except queue.Full:
-                if self._future.done():
-                    self._future.result()  # raises what ended it
-                    raise RuntimeError("the encoder's thread is gone") from None
-
-    def _work(self) -> None:
-        encoder: SegmentEncoder | _Stills | None = None
-        current = 0
-        while True:
-            item = self._queue.get()
-            if item is not None and item[0] < 0:
-                return
-            number = -1 if item is None else item[0] // self._length
-            if encoder is not None and number != current:
-                self._folder.keep(current, encoder.finish().save)
-                encoder = None
-            if item is None:
-                return
-            current = number
-            if encoder is None:
-                encoder = SegmentEncoder(self._encoding) if self._encoding else _Stills()
-            encoder.add(item[1])
-
-
-class _Stills:
-    """The frames of a segment of an animation, without loss."""
-
-    def __init__(self) -> None:
-        self._frames: list[np.ndarray] = []
-
-    def add(self, frame: Frame) -> None:
-        pixels = frame.pixels
-        if pixels.dtype == np.uint16:
-            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        self._frames.append(pixels)
-
-    def finish(self) -> _Stills:
-        return self
-
-    def save(self, path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, frames=np.stack(self._frames))
-
-
-class _read_ahead:
-    """The frames of a source, decoded in a thread a few ahead of their use."""
-
-    def __init__(self, source: Source) -> None:
-        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(_WAITING)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(source,), daemon=True)
-
-    def __enter__(self) -> Iterator[Frame]:
-        self._thread.start()
-        return self._taken()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.05)
-            except queue.Empty:
-                continue
-        self._thread.join()
-
-    def _taken(self) -> Iterator[Frame]:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def _work(self, source: Source) -> None:
-        try:
-            for frame in source.frames():
-                self._queue.put(frame)
-                if self._stop.is_set():
-                    return
-        except BaseException as error:
-            self._queue.put(error)
-            return
-        self._queue.put(None)
-
-
 def _join_video(
     folder: ProgressFolder,
     target: Path,
     encoding: Encoding,
-    work: _Work,
+    pipeline: Pipeline,
     source: Source,
     start: float | None,
     end: float | None,
     upscaler: Upscaler,
 ) -> list[str]:
-    segments = [folder.segment(number) for number in range(work.segments)]
+    segments = [folder.segment(number) for number in range(pipeline.segments)]
     length = None if end is None else end - (start or 0.0)
     name = info_of(upscaler.network).name
     return join(
@@ -604,15 +326,15 @@ def _join_video(
 
 
 def _join_animation(
-    folder: ProgressFolder, target: Path, work: _Work, source: Source, quality: int
+    folder: ProgressFolder, target: Path, pipeline: Pipeline, source: Source, quality: int
 ) -> None:
     frames: list[np.ndarray] = []
-    for number in range(work.segments):
+    for number in range(pipeline.segments):
         with np.load(folder.segment(number), allow_pickle=False) as stored:
             frames += list(stored["frames"])
     milliseconds = source.clip.time_base * 1000
     usual = round(1000 / source.clip.rate)
-    durations = [round(duration * milliseconds) or usual for duration in work.durations]
+    durations = [round(duration * milliseconds) or usual for duration in pipeline.durations]
     metadata = source.metadata if isinstance(source, AnimationSource) else {}
     write_animation(
         folder.joined(), target.suffix, frames, durations[: len(frames)], source.clip, metadata,

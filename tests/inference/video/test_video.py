@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import pytest
 from PIL import Image
 
 from esrgan_ext.errors import ImageFileError, OptionError, ResumeError, UpscaleCancelled
-from esrgan_ext.inference.devices import choose_device
 from tests.inference.video.clips import (
     CHART,
     chart,
@@ -357,24 +355,6 @@ def test_two_devices_give_the_clip_of_one_and_continue_its_run(
         after = frames_of(other)
         assert [t for t, _ in after] == [t for t, _ in expected]
         assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(after, expected, strict=True))
-
-
-def test_two_devices_work_on_a_clip_at_the_same_time(tmp_path: Path, model_file: Path) -> None:
-    from esrgan_ext.inference.video.run import _Networks
-
-    both = threading.Barrier(2, timeout=20)
-
-    class Waits:
-        device = choose_device("cpu")
-
-        def __call__(self, frame: np.ndarray) -> np.ndarray:
-            both.wait()  # passes only where two are called at the same time
-            return frame + 1
-
-    networks = _Networks([Waits(), Waits()])  # type: ignore[list-item]
-    with networks:
-        begun = [networks.begin([np.full((2, 2), k)]) for k in range(4)]
-        assert [int(results.result()[0][0, 0]) for results in begun] == [1, 2, 3, 4]
 
 
 PROGRAM = """
