@@ -2,9 +2,10 @@
 
 OpenMP's threads spin at a barrier while the thread that they wait for may not be running at all:
 two training loops on two cores took 31 times as long as one alone. GNU's runtime (torch on Linux)
-spins for 300,000 turns by default. Measured with `lite-psnr` on two cores, 1,000 turns cost 4 %
-alone (Zen 4; on a Sapphire Rapids 11 to 22 %) and keep a third of the speed beside another loop;
-10,000 keep a quarter (Sapphire Rapids); 0 turns cost 17 %.
+spins for 300,000 turns by default. Measured with a loop of torch's own on two cores, 1,000 turns
+cost 4 % alone (Zen 4; on a Sapphire Rapids 11 to 22 %) and keep a third of the speed beside another
+loop; 10,000 keep a quarter (Sapphire Rapids); 0 turns cost 17 %. Pixel losses are trained without
+OpenMP's barriers (`training/shards.py`), networks run without them: neither loses anything by this.
 """
 
 from __future__ import annotations

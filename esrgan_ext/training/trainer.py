@@ -31,6 +31,7 @@ from esrgan_ext.training.recipe import Recipe
 from esrgan_ext.training.reports import Report, StepReport
 from esrgan_ext.training.resident import ResidentPatches
 from esrgan_ext.training.schedule import learning_rate
+from esrgan_ext.training.shards import Shards
 from esrgan_ext.training.steps import Gradients, ResidentSteps, own_random_numbers, paired
 from esrgan_ext.training.validation import ValidationPair, validate
 from esrgan_ext.weights import save_model
@@ -138,6 +139,7 @@ class Trainer:
         self._optimizers = [self._adam(self.generator)]
         if objective.discriminator is not None:
             self._optimizers.append(self._adam(objective.discriminator))
+        self._shards = self._own_shards()
         half = options.precision == "fp16"
         self._scalers = [torch.amp.GradScaler(device.type, enabled=half) for _ in self._optimizers]
 
@@ -149,6 +151,15 @@ class Trainer:
         return torch.optim.Adam(
             trained, lr=rate, betas=self.recipe.betas, fused=True, capturable=self._in_graph
         )
+
+    def _own_shards(self) -> Shards:
+        """Threads for parts of a batch, on a CPU and where its images do not depend on each other:
+        a discriminator's means are over the whole batch.
+        """
+        scaled = self.options.precision == "fp16"  # a scale is of one loss
+        if self.options.device.type != "cpu" or scaled or self.objective.discriminator is not None:
+            return Shards(1)
+        return Shards(self.recipe.data.batch // self._group.world)
 
     @property
     def _in_graph(self) -> bool:
@@ -179,7 +190,7 @@ class Trainer:
             The losses are not finite again and again, or a batch is malformed.
         """
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
-        with _modes_of_torch(self.options):
+        with _modes_of_torch(self.options), contextlib.closing(self._shards):
             if self.step == 0:
                 self.save()  # what an early rollback goes back to
             while self.step < last:
@@ -308,6 +319,8 @@ class Trainer:
 
     def _gradients(self, low: Tensor, high: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Losses of a batch, and the norms of the gradients that it leaves behind."""
+        if 1 < self._shards.count <= len(low):
+            return self._gradients_by_shards(low, high)
         discriminator = self.objective.discriminator
         if discriminator is not None:
             discriminator.requires_grad_(False)
@@ -323,23 +336,52 @@ class Trainer:
             norms.append(self._backward(1, loss, discriminator))
         return parts, norms
 
+    def _gradients_by_shards(
+        self, low: Tensor, high: Tensor
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The same of a batch in parts: means over it are sums of the parts' shares."""
+        trained = [p for p in self.generator.parameters() if p.requires_grad]
+
+        def compute(low: Tensor, high: Tensor, share: float) -> tuple[Any, ...]:
+            with self._autocast():
+                loss, parts = self.objective.generator_loss(self.generator(low), high)
+            # Not backward(), which adds to the parameters in whatever order the threads come.
+            gradients = torch.autograd.grad(share * loss, trained)
+            return gradients, {name: share * value for name, value in parts.items()}
+
+        lows, highs = self._shards.split(low), self._shards.split(high)
+        results = self._shards.map(compute, lows, highs, [len(part) / len(low) for part in lows])
+        gradients = list(results[0][0])
+        losses = dict(results[0][1])
+        for more, parts in results[1:]:
+            torch._foreach_add_(gradients, list(more))
+            losses = {name: value + parts[name] for name, value in losses.items()}
+        for p, gradient in zip(trained, gradients, strict=True):
+            p.grad = gradient
+        return losses, [self._averaged(0, self.generator)]
+
     def _autocast(self) -> torch.autocast:
         precision = self.options.precision
         return torch.autocast(
             self.options.device.type,
             PRECISIONS[precision],
             enabled=precision != "fp32",
-            cache_enabled=not self._in_graph,  # a replay casts anew, whatever was cached
+            # A replay casts anew, whatever was cached; shards would share what one of them cast.
+            cache_enabled=not self._in_graph and self._shards.count == 1,
         )
 
     def _backward(self, k: int, loss: Tensor, network: nn.Module) -> Tensor:
-        """Gradients of optimizer k's network, averaged, unscaled and clipped; their norm."""
+        """Gradients of optimizer k's network from its loss; as `_averaged`."""
         optimizer, scaler = self._optimizers[k], self._scalers[k]
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
+        return self._averaged(k, network)
+
+    def _averaged(self, k: int, network: nn.Module) -> Tensor:
+        """Average, unscale and clip the gradients of optimizer k's network; their norm."""
         parameters = [p for p in network.parameters() if p.grad is not None]
         self._group.average_gradients(parameters)
-        scaler.unscale_(optimizer)
+        self._scalers[k].unscale_(self._optimizers[k])
         limit = self.recipe.clip or float("inf")
         return nn.utils.clip_grad_norm_(parameters, limit)
 

@@ -22,6 +22,7 @@ from esrgan_ext.training.recipe import DataOptions, load_recipe
 from esrgan_ext.training.reports import Report
 from esrgan_ext.training.resident import PhotoPatches
 from esrgan_ext.training.run import Folders, train
+from esrgan_ext.training.shards import Shards
 from esrgan_ext.training.trainer import RunOptions, Trainer
 from esrgan_ext.weights import load_model
 from tests.training.conftest import TINY, same_weights
@@ -188,7 +189,7 @@ def test_a_resident_run_in_pieces_is_the_run_in_one(tiny, tmp_path):
 
 
 class Failing(PixelObjective):
-    """Not finite once, at the given call."""
+    """Not finite once, at the given call: one a step where a batch stays whole."""
 
     def __init__(self, recipe, at):
         super().__init__(recipe)
@@ -210,6 +211,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weight_and_sends_the_run_back(
 
     trainer = resident_trainer(patches, tmp_path, recipe, Failing(recipe, 8))
     trainer._report = Told()
+    trainer._shards = Shards(1)
     trainer.run()
     assert told == [(8, 5)]
     assert trainer.step == 12
