@@ -10,7 +10,7 @@ in turn, steps per second; 4 patches of 96 and 8 of 128):
     a thread for each half of the batch                 9.0    3.0
     two runs of these beside each other                 4.6 each
 
-What a part gives does not depend on when its thread runs, and parts are added in their order, so a
+A part's result does not depend on when its thread runs, and parts are added in their order, so a
 run's weights depend on the number of threads but never on the machine's load.
 """
 
@@ -78,7 +78,7 @@ class Shards:
     def map(
         self, compute: Callable[..., Result], *arguments: Sequence[object] | Iterable[object]
     ) -> list[Result]:
-        """What `compute` gives for each part's arguments, in order; the first error is raised."""
+        """Results of `compute` for each part's arguments, in order; the first error is raised."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.count, "esrgan-shard", self._prepare)
         try:
