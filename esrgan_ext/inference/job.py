@@ -13,6 +13,7 @@ from esrgan_ext.errors import OptionError, OutOfMemory
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.progress import Meter, Progress
+from esrgan_ext.inference.result_memory import copy_by_threads
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.inference.windows import ARRAY_STEPS, Piece, Steps, WindowGeometry, window_pieces
 from esrgan_ext.ops.eager import OnWork
@@ -100,7 +101,10 @@ class ImageJob:
         for number, index in enumerate(members):
             slices = self.result_layout.slices(index, rect)
             arranged = self._arranged(piece.pixels[number])
-            self.out[slices] = arranged
+            if self.converted:
+                copy_by_threads(self.out[slices], arranged)
+            else:
+                self.out[slices] = arranged
             if self.std is not None and piece.std is not None:
                 self.std[slices] = self._arranged(piece.std[number])
             if self.on_tile is not None:

@@ -25,6 +25,7 @@ from esrgan_ext.inference.job import Call, ImageJob, result_array
 from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.inference.plan import RunPlan
 from esrgan_ext.inference.progress import Meter
+from esrgan_ext.inference.result_memory import provide_in_background
 from esrgan_ext.inference.tile_loop import TileLoop
 from esrgan_ext.inference.tiles import Rect, split
 from esrgan_ext.models import SRNetwork
@@ -141,6 +142,8 @@ class PreparedNetwork:
             and not (call.return_std or options.consistent)
             and self.engine.converts(values.dtype, layout.channels_per_image)
         )
+        if converted and isinstance(out, np.ndarray):
+            provide_in_background(out)
         kind: Any = TensorJob if isinstance(pixels, Tensor) else ImageJob
         job = kind(
             image=pixels,
