@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "enlarge.h"
-#include "layout.h"
+#include "packed_layout.h"
 #include "planes.h"
 #include "tiling.h"
 
@@ -32,8 +32,8 @@ int padded_outputs(const CompactShape& s) {
   return (s.in_channels * s.upsampling * s.upsampling + panel - 1) / panel * panel;
 }
 
-Layout layout_of(const CompactShape& s) {
-  Layout layout;
+PackedLayout layout_of(const CompactShape& s) {
+  PackedLayout layout;
   layout.add(Form::kFirst, s.in_channels, s.nf, true);
   for (int i = 0; i < s.convolutions; ++i) layout.add(Form::kWinograd, s.nf, s.nf, true);
   layout.add(Form::kWinograd, s.nf, padded_outputs(s));
@@ -82,10 +82,10 @@ class WideRows {
   Buffer data_;
 };
 
-class CompactJob : public Job {
+class CompactWork : public ScheduledWork {
  public:
-  CompactJob(const CompactShape& shape, const float* packed, const ImageView& in,
-             const ImageView& out, int threads)
+  CompactWork(const CompactShape& shape, const float* packed, const ImageView& in,
+              const ImageView& out, int threads)
       : shape_(shape),
         kernels_(kernels_of(shape)),
         outputs_(padded_outputs(shape)),
@@ -134,7 +134,7 @@ class CompactJob : public Job {
     return waits;
   }
 
-  void work(const Task& task, int thread) override {
+  void run(const Task& task, int thread) override {
     if (tiling_.part_tiles(task.group, task.part) == 0) return;
     const Scratch& scratch = scratch_[static_cast<std::size_t>(thread)];
     if (task.stage == 0) begin(task);
@@ -391,8 +391,8 @@ void pack(const CompactShape& s, const Convolution* convolutions, int threads, f
 
 bool run(const CompactShape& shape, const float* packed, const ImageView& in, const ImageView& out,
          int threads, const Control& control) {
-  CompactJob job(shape, packed, in, out, threads);
-  return job.schedule().run(job, threads, control);
+  CompactWork work(shape, packed, in, out, threads);
+  return work.schedule().run(work, threads, control);
 }
 
 }  // namespace esrgan

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "layout.h"
+#include "packed_layout.h"
 #include "planes.h"
 #include "tail.h"
 #include "trunk.h"
@@ -15,13 +15,13 @@ const Kernels& kernels_of(int gc) { return kernels_for(gc == 16 ? 16 : 32); }
 
 bool supported_width(int nf, int gc) { return (nf == 32 || nf == 64) && (gc == 16 || gc == 32); }
 
-void add_dense_block(Layout& layout, int nf, int gc) {
+void add_dense_block(PackedLayout& layout, int nf, int gc) {
   for (int layer = 0; layer < kLayers; ++layer)
     layout.add(Form::kWinograd, nf + layer * gc, layer < kLayers - 1 ? gc : nf);
 }
 
-Layout layout_of(const NetworkShape& s) {
-  Layout layout;
+PackedLayout layout_of(const NetworkShape& s) {
+  PackedLayout layout;
   layout.add(Form::kFirst, s.in_channels, s.nf);
   for (int i = 0; i < 3 * s.rrdbs; ++i) add_dense_block(layout, s.nf, s.gc);
   layout.add(Form::kWinograd, s.nf, s.nf);
@@ -31,17 +31,17 @@ Layout layout_of(const NetworkShape& s) {
   return layout;
 }
 
-Layout layout_of(const DenseBlockShape& s) {
-  Layout layout;
+PackedLayout layout_of(const DenseBlockShape& s) {
+  PackedLayout layout;
   add_dense_block(layout, s.nf, s.gc);
   return layout;
 }
 
 // conv_first, the trunk, conv_body, the tail.
-class NetworkJob : public Job {
+class NetworkWork : public ScheduledWork {
  public:
-  NetworkJob(const NetworkShape& shape, const float* packed, const ImageView& in,
-             const ImageView& out, int threads)
+  NetworkWork(const NetworkShape& shape, const float* packed, const ImageView& in,
+              const ImageView& out, int threads)
       : shape_(shape),
         kernels_(kernels_of(shape.gc)),
         layout_(layout_of(shape)),
@@ -87,7 +87,7 @@ class NetworkJob : public Job {
     return waits;
   }
 
-  void work(const Task& task, int thread) override {
+  void run(const Task& task, int thread) override {
     Scratch& scratch = scratch_[static_cast<std::size_t>(thread)];
     if (trunk_.owns(task.stage)) trunk_.work(task, scratch);
     else if (tail_.owns(task.stage)) tail_.work(task, scratch);
@@ -182,7 +182,7 @@ class NetworkJob : public Job {
 
   NetworkShape shape_;
   const Kernels& kernels_;
-  Layout layout_;
+  PackedLayout layout_;
   PackedConvolution first_, body_;
   Planes planes_;
   Trunk trunk_;
@@ -194,10 +194,10 @@ class NetworkJob : public Job {
   int first_stage_, body_stage_;
 };
 
-class DenseBlockJob : public Job {
+class DenseBlockWork : public ScheduledWork {
  public:
-  DenseBlockJob(const DenseBlockShape& shape, const float* packed, const float* x, float* out,
-                int height, int width, int threads)
+  DenseBlockWork(const DenseBlockShape& shape, const float* packed, const float* x, float* out,
+                 int height, int width, int threads)
       : x_(x),
         trunk_({shape.nf, shape.gc, 1, false, shape.negative_slope, shape.residual_scale}, height,
                width, threads, kernels_of(shape.gc), layout_of(shape).range(0, kLayers, packed)),
@@ -219,7 +219,7 @@ class DenseBlockJob : public Job {
   Waits waits(int stage, int group) const override {
     return stage == copy_stage_ ? Waits{} : trunk_.waits(stage, group);
   }
-  void work(const Task& task, int thread) override {
+  void run(const Task& task, int thread) override {
     if (task.stage != copy_stage_)
       return trunk_.work(task, scratch_[static_cast<std::size_t>(thread)]);
     FeatureMap& image = trunk_.image();
@@ -257,7 +257,7 @@ const char* unsupported(const DenseBlockShape& s) {
 int convolution_count(const NetworkShape& s) { return 4 + 3 * kLayers * s.rrdbs + s.upsamplings; }
 
 Channels convolution_channels(const NetworkShape& shape, int convolution) {
-  const Layout layout = layout_of(shape);
+  const PackedLayout layout = layout_of(shape);
   return {layout[convolution].in_channels, layout[convolution].out_channels};
 }
 
@@ -274,14 +274,14 @@ void pack(const DenseBlockShape& shape, const Convolution* convolutions, int thr
 
 bool run(const NetworkShape& shape, const float* packed, const ImageView& in, const ImageView& out,
          int threads, const Control& control) {
-  NetworkJob job(shape, packed, in, out, threads);
-  return job.schedule().run(job, threads, control);
+  NetworkWork work(shape, packed, in, out, threads);
+  return work.schedule().run(work, threads, control);
 }
 
 void run(const DenseBlockShape& shape, const float* packed, const float* x, float* out, int height,
          int width, int threads) {
-  DenseBlockJob job(shape, packed, x, out, height, width, threads);
-  job.schedule().run(job, threads, Control{});
+  DenseBlockWork work(shape, packed, x, out, height, width, threads);
+  work.schedule().run(work, threads, Control{});
 }
 
 }  // namespace esrgan

@@ -37,8 +37,8 @@ void Schedule::append(int stage, int group) {
   for (int part = 0; part < stages_[stage].parts; ++part) tasks_.push_back({stage, group, part});
 }
 
-bool Schedule::run(Job& job, int threads, const Control& control) {
-  assert(order_is_valid(job));
+bool Schedule::run(ScheduledWork& work, int threads, const Control& control) {
+  assert(order_is_valid(work));
   done_.reset(new std::atomic<int>[counters_]);
   for (int i = 0; i < counters_; ++i) done_[i].store(0, std::memory_order_relaxed);
   deal(threads);
@@ -46,10 +46,10 @@ bool Schedule::run(Job& job, int threads, const Control& control) {
   stopped_ = false;
   if (control.total) {
     std::int64_t total = 0;
-    for (const Task& task : tasks_) total += job.cost(task);
+    for (const Task& task : tasks_) total += work.cost(task);
     control.total->store(total, std::memory_order_relaxed);
   }
-  on_threads(threads, [&](int thread) { worker(job, thread, control); });
+  on_threads(threads, [&](int thread) { worker(work, thread, control); });
   return !stopped_;
 }
 
@@ -75,14 +75,14 @@ bool Schedule::take(const Head& head) {
                                                    std::memory_order_relaxed);
 }
 
-const Task* Schedule::take(const Job& job, int thread, const Control& control) {
+const Task* Schedule::take(const ScheduledWork& work, int thread, const Control& control) {
   const int own = thread % dealt_queues_;
   for (int looks = 0; !cancelled(control);) {
     Head earliest = head(own);
     // Another queue's task brings its data into this core's caches: first a few looks.
     if (earliest.queue && dealt_queues_ > 1) {
       const Task& task = tasks_[earliest.task];
-      if (ready(job.waits(task.stage, task.group))) {
+      if (ready(work.waits(task.stage, task.group))) {
         if (take(earliest)) return &task;
         continue;
       }
@@ -101,19 +101,19 @@ const Task* Schedule::take(const Job& job, int thread, const Control& control) {
   return nullptr;
 }
 
-void Schedule::worker(Job& job, int thread, const Control& control) {
+void Schedule::worker(ScheduledWork& work, int thread, const Control& control) {
   for (;;) {
-    const Task* const taken = take(job, thread, control);
+    const Task* const taken = take(work, thread, control);
     if (!taken) return;
     const Task& task = *taken;
-    const Waits waits = job.waits(task.stage, task.group);
+    const Waits waits = work.waits(task.stage, task.group);
     for (int looks = 0; !ready(waits); ++looks) {
       if (looks < kLooks) pause();
       else sleep_until_ready(waits, control);
       if (cancelled(control)) return;
     }
-    job.work(task, thread);
-    complete(job, task, control);
+    work.run(task, thread);
+    complete(work, task, control);
   }
 }
 
@@ -146,10 +146,10 @@ void Schedule::sleep_until_ready(const Waits& waits, const Control& control) {
   sleepers_.fetch_sub(1);
 }
 
-void Schedule::complete(Job& job, const Task& task, const Control& control) {
+void Schedule::complete(ScheduledWork& work, const Task& task, const Control& control) {
   const Stage& stage = stages_[task.stage];
   const int parts = done_[stage.first_counter + task.group].fetch_add(1) + 1;
-  if (control.work) control.work->fetch_add(job.cost(task), std::memory_order_relaxed);
+  if (control.work) control.work->fetch_add(work.cost(task), std::memory_order_relaxed);
   if (parts < stage.parts) return;
   if (sleepers_.load() > 0) {
     {
@@ -161,7 +161,7 @@ void Schedule::complete(Job& job, const Task& task, const Control& control) {
   std::lock_guard<std::mutex> lock(announce_mutex_);
   while (announced_ < stage.groups && done_[stage.first_counter + announced_].load() == stage.parts)
     ++announced_;
-  job.finished(task.stage, announced_, control);
+  work.finished(task.stage, announced_, control);
 }
 
 bool Schedule::cancelled(const Control& control) {
@@ -169,11 +169,11 @@ bool Schedule::cancelled(const Control& control) {
   return stopped_.load(std::memory_order_relaxed);
 }
 
-bool Schedule::order_is_valid(const Job& job) const {
+bool Schedule::order_is_valid(const ScheduledWork& work) const {
   std::vector<int> done(counters_, 0);
   for (const Task& task : tasks_) {
     const bool waits_are_done =
-        all_of(job.waits(task.stage, task.group),
+        all_of(work.waits(task.stage, task.group),
                [&](int counter, int parts) { return done[counter] >= parts; });
     if (!waits_are_done) return false;
     ++done[stages_[task.stage].first_counter + task.group];

@@ -53,13 +53,14 @@ struct Waits {
   }
 };
 
-class Job {
+// A network whose work is cut into the tasks of a Schedule: what each waits for, does and costs.
+class ScheduledWork {
  public:
-  virtual ~Job() = default;
+  virtual ~ScheduledWork() = default;
   // What every part of a stage's group needs finished: its inputs, and the readers of whatever
   // its output overwrites.
   virtual Waits waits(int stage, int group) const = 0;
-  virtual void work(const Task& task, int thread) = 0;
+  virtual void run(const Task& task, int thread) = 0;
   virtual std::int64_t cost(const Task& task) const = 0;
   virtual void finished(int /*stage*/, int /*groups_from_the_top*/, const Control&) {}
 };
@@ -78,21 +79,21 @@ class Schedule {
   void append(int stage, int group);
   // Deals the tasks to this many queues (or one a thread, if there are fewer threads).
   void split(int queues) { queues_ = queues; }
-  // Finished groups of this stage are announced to Job::finished in order.
+  // Finished groups of this stage are announced to ScheduledWork::finished in order.
   void announce(int stage) { announced_stage_ = stage; }
   int groups(int stage) const { return stages_[stage].groups; }
   int parts(int stage) const { return stages_[stage].parts; }
 
   // False when cancelled. Uses the calling thread and up to threads - 1 others, which end with
   // the call: nothing survives a fork, and callers in several threads do not meet.
-  bool run(Job& job, int threads, const Control& control);
+  bool run(ScheduledWork& work, int threads, const Control& control);
 
  private:
   struct Stage {
     int groups, parts, first_counter;
   };
   // Whether every task comes after those it waits for; asserted in debug builds.
-  bool order_is_valid(const Job& job) const;
+  bool order_is_valid(const ScheduledWork& work) const;
   struct Queue {
     std::vector<int> tasks;  // ascending
     std::atomic<std::size_t> taken{0};
@@ -105,16 +106,16 @@ class Schedule {
   };
   Head head(int queue) const;
   void deal(int threads);
-  void worker(Job& job, int thread, const Control& control);
+  void worker(ScheduledWork& work, int thread, const Control& control);
   // The next task for a thread; none when all are taken, or cancelled.
-  const Task* take(const Job& job, int thread, const Control& control);
+  const Task* take(const ScheduledWork& work, int thread, const Control& control);
   bool take(const Head& head);
   // Calls done(group counter, parts) until it returns false, which it returns then.
   template <class Done>
   bool all_of(const Waits& waits, const Done& done) const;
   bool ready(const Waits& waits) const;
   void sleep_until_ready(const Waits& waits, const Control& control);
-  void complete(Job& job, const Task& task, const Control& control);
+  void complete(ScheduledWork& work, const Task& task, const Control& control);
   void stop();
   bool cancelled(const Control& control);
 

@@ -17,8 +17,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "layout.h"
 #include "memory.h"
+#include "packed_layout.h"
 #include "tiling.h"
 #include "trunk_plan.h"
 

@@ -1,8 +1,8 @@
 // A forward pass as a list of launches. What a launch does is in kernels.h, where things lie in
-// plan.h.
+// memory_layout.h.
 #include "kernels.h"
+#include "memory_layout.h"
 #include "network.h"
-#include "plan.h"
 #include "runtime.h"
 
 namespace esrgan::cuda {
@@ -56,10 +56,10 @@ class Sequence {
 
 // The launches of a network or a block at one size.
 template <Compute C>
-class Runner {
+class ForwardPass {
  public:
-  Runner(const PackedLayout& layout, const void* packed, int batch, int height, int width,
-         char* workspace, Stream stream)
+  ForwardPass(const PackedLayout& layout, const void* packed, int batch, int height, int width,
+              char* workspace, Stream stream)
       : layout_(layout),
         packed_(static_cast<const char*>(packed)),
         batch_(batch),
@@ -215,37 +215,37 @@ Status run_network(const NetworkShape& s, Path path, Path trunk, const void* pac
                    char* memory, std::uint32_t* nonfinite, Stream stream) {
   const PackedLayout layout = PackedLayout::of(s, C, path);
   const Workspace w(s, C, batch, height, width);
-  Runner<C> run(layout, packed, batch, height, width, memory, stream);
-  run.use_trunk(trunk);
+  ForwardPass<C> pass(layout, packed, batch, height, width, memory, stream);
+  pass.use_trunk(trunk);
   const int channels = s.nf + 4 * s.gc;
-  const Activations features = run.activations(w.features, s.nf);
+  const Activations features = pass.activations(w.features, s.nf);
   Activations blocks[Workspace::kBlocks];
-  for (int i = 0; i < Workspace::kBlocks; ++i) blocks[i] = run.activations(w.blocks[i], channels);
+  for (int i = 0; i < Workspace::kBlocks; ++i) blocks[i] = pass.activations(w.blocks[i], channels);
 
-  run.first(in, features, blocks[0]);
+  pass.first(in, features, blocks[0]);
   int layer = 1;
   for (int rrdb = 0; rrdb < s.rrdbs; ++rrdb)
     for (int d = 0; d < 3; ++d, layer += kDenseLayers) {
       // The third block's output takes the place of the RRDB's input, which is its outer residual:
       // each thread reads the values that it then writes.
       const Activations to = blocks[(d + 1) % 3];
-      run.dense_block(layer, s.nf, s.gc, s.negative_slope, s.residual_scale, blocks[d], to,
-                      d == 2 ? to : Activations{});
+      pass.dense_block(layer, s.nf, s.gc, s.negative_slope, s.residual_scale, blocks[d], to,
+                       d == 2 ? to : Activations{});
     }
   Epilogue skip{};
   skip.slope = 1;
   skip.scale = 1;
   skip.residual = features;
-  Activations y = run.activations(w.tail[0], s.nf);
-  run.convolution(layer++, blocks[0], channels, y, skip);
+  Activations y = pass.activations(w.tail[0], s.nf);
+  pass.convolution(layer++, blocks[0], channels, y, skip);
   int zoom = 1;
   for (int i = 1; i <= s.upsamplings; ++i, zoom *= 2) {
-    const Activations larger = run.activations(w.tail[i], s.nf, 2 * zoom);
-    run.upsample(layer++, y, zoom, larger, s.negative_slope);
+    const Activations larger = pass.activations(w.tail[i], s.nf, 2 * zoom);
+    pass.upsample(layer++, y, zoom, larger, s.negative_slope);
     y = larger;
   }
-  run.head(layer, y, zoom, s.negative_slope, out, nonfinite);
-  return run.status();
+  pass.head(layer, y, zoom, s.negative_slope, out, nonfinite);
+  return pass.status();
 }
 
 WgmmaPackTask wgmma_pack_task(const PackedLayout& layout, const WgmmaPiece& piece,
@@ -308,11 +308,11 @@ Status check_size(int batch, int height, int width, int zoom) {
   return {};
 }
 
-template <class AnyPlan>
-Status check_plan(const AnyPlan& plan) {
-  if (unsupported(plan.shape)) return {Code::kUnsupportedShape, 0};
-  const bool sixteen_bits = element_bytes(plan.compute) == 2;
-  if (plan.path != Path::kMma && !(plan.path == Path::kWgmma && sixteen_bits))
+template <class Spec>
+Status check_spec(const Spec& spec) {
+  if (unsupported(spec.shape)) return {Code::kUnsupportedShape, 0};
+  const bool sixteen_bits = element_bytes(spec.compute) == 2;
+  if (spec.path != Path::kMma && !(spec.path == Path::kWgmma && sixteen_bits))
     return {Code::kUnsupportedDevice, 0};
   return {};
 }
@@ -417,62 +417,62 @@ Channels convolution_channels(const NetworkShape& s, int convolution) {
   return {w.in_channels, w.out_channels};
 }
 
-std::size_t packed_bytes(const Plan& plan) {
-  return PackedLayout::of(plan.shape, plan.compute, plan.path).bytes();
+std::size_t packed_bytes(const NetworkSpec& spec) {
+  return PackedLayout::of(spec.shape, spec.compute, spec.path).bytes();
 }
 
-std::size_t packed_bytes(const DenseBlockPlan& plan) {
-  return PackedLayout::of(plan.shape, plan.compute, plan.path).bytes();
+std::size_t packed_bytes(const DenseBlockSpec& spec) {
+  return PackedLayout::of(spec.shape, spec.compute, spec.path).bytes();
 }
 
-Status pack(const Plan& plan, const Convolution* convolutions, int count, void* packed,
+Status pack(const NetworkSpec& spec, const Convolution* convolutions, int count, void* packed,
             Stream stream) {
-  const Status status = check_plan(plan);
+  const Status status = check_spec(spec);
   if (!status) return status;
-  return pack_layers(PackedLayout::of(plan.shape, plan.compute, plan.path), plan.compute,
+  return pack_layers(PackedLayout::of(spec.shape, spec.compute, spec.path), spec.compute,
                      convolutions, count, packed, stream);
 }
 
-Status pack(const DenseBlockPlan& plan, const Convolution* convolutions, int count, void* packed,
+Status pack(const DenseBlockSpec& spec, const Convolution* convolutions, int count, void* packed,
             Stream stream) {
-  const Status status = check_plan(plan);
+  const Status status = check_spec(spec);
   if (!status) return status;
-  return pack_layers(PackedLayout::of(plan.shape, plan.compute, plan.path), plan.compute,
+  return pack_layers(PackedLayout::of(spec.shape, spec.compute, spec.path), spec.compute,
                      convolutions, count, packed, stream);
 }
 
-std::size_t workspace_bytes(const Plan& plan, int batch, int height, int width) {
+std::size_t workspace_bytes(const NetworkSpec& spec, int batch, int height, int width) {
   if (batch <= 0 || height <= 0 || width <= 0) return 0;
-  return Workspace(plan.shape, plan.compute, batch, height, width).bytes;
+  return Workspace(spec.shape, spec.compute, batch, height, width).bytes;
 }
 
-std::size_t workspace_bytes(const DenseBlockPlan& plan, int batch, int height, int width) {
+std::size_t workspace_bytes(const DenseBlockSpec& spec, int batch, int height, int width) {
   if (batch <= 0 || height <= 0 || width <= 0) return 0;
-  return DenseBlockWorkspace(plan.shape, plan.compute, batch, height, width).bytes;
+  return DenseBlockWorkspace(spec.shape, spec.compute, batch, height, width).bytes;
 }
 
-Status forward(const Plan& plan, Path trunk, const void* packed, const InputImages& in,
+Status forward(const NetworkSpec& spec, Path trunk, const void* packed, const InputImages& in,
                const OutputImages& out, int batch, int height, int width, void* workspace,
                std::size_t workspace_size, std::uint32_t* nonfinite, Stream stream) {
-  Status status = check_plan(plan);
-  if (status) status = check_size(batch, height, width, 1 << plan.shape.upsamplings);
+  Status status = check_spec(spec);
+  if (status) status = check_size(batch, height, width, 1 << spec.shape.upsamplings);
   if (!status || batch == 0 || height == 0 || width == 0) return status;
   if (!is_aligned(packed) || !is_aligned(workspace) || !in.data || !out.data ||
-      (trunk != plan.path && trunk != Path::kMma))
+      (trunk != spec.path && trunk != Path::kMma))
     return {Code::kInvalidArgument, 0};
-  if (workspace_size < workspace_bytes(plan, batch, height, width))
+  if (workspace_size < workspace_bytes(spec, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
-  return for_compute(plan.compute, [&](auto tag) -> Status {
-    return run_network<decltype(tag)::kCompute>(plan.shape, plan.path, trunk, packed, in, out,
+  return for_compute(spec.compute, [&](auto tag) -> Status {
+    return run_network<decltype(tag)::kCompute>(spec.shape, spec.path, trunk, packed, in, out,
                                                 batch, height, width, static_cast<char*>(workspace),
                                                 nonfinite, stream);
   });
 }
 
-Status dense_block(const DenseBlockPlan& plan, const void* packed, const void* x, void* out,
+Status dense_block(const DenseBlockSpec& spec, const void* packed, const void* x, void* out,
                    int batch, int height, int width, void* workspace, std::size_t workspace_size,
                    Stream stream) {
-  Status status = check_plan(plan);
+  Status status = check_spec(spec);
   if (status) status = check_size(batch, height, width, 1);
   if (!status || batch == 0 || height == 0 || width == 0) return status;
   // Pixels are moved 16 bytes at a time.
@@ -481,22 +481,22 @@ Status dense_block(const DenseBlockPlan& plan, const void* packed, const void* x
   };
   if (!is_aligned(packed) || !is_aligned(workspace) || !in_units(x) || !in_units(out))
     return {Code::kInvalidArgument, 0};
-  if (workspace_size < workspace_bytes(plan, batch, height, width))
+  if (workspace_size < workspace_bytes(spec, batch, height, width))
     return {Code::kWorkspaceTooSmall, 0};
-  return for_compute(plan.compute, [&](auto tag) -> Status {
+  return for_compute(spec.compute, [&](auto tag) -> Status {
     constexpr Compute kCompute = decltype(tag)::kCompute;
-    const DenseBlockShape& s = plan.shape;
-    const PackedLayout layout = PackedLayout::of(s, kCompute, plan.path);
+    const DenseBlockShape& s = spec.shape;
+    const PackedLayout layout = PackedLayout::of(s, kCompute, spec.path);
     const DenseBlockWorkspace w(s, kCompute, batch, height, width);
-    Runner<kCompute> run(layout, packed, batch, height, width, static_cast<char*>(workspace),
-                         stream);
-    run.use_trunk(plan.path);
-    const Activations block = run.activations(w.block, s.nf + 4 * s.gc);
-    const Activations result = run.activations(w.result, s.nf);
-    run.reorder(const_cast<char*>(static_cast<const char*>(x)), block, s.nf, true);
-    run.dense_block(0, s.nf, s.gc, s.negative_slope, s.residual_scale, block, result, {});
-    run.reorder(static_cast<char*>(out), result, s.nf, false);
-    return run.status();
+    ForwardPass<kCompute> pass(layout, packed, batch, height, width, static_cast<char*>(workspace),
+                               stream);
+    pass.use_trunk(spec.path);
+    const Activations block = pass.activations(w.block, s.nf + 4 * s.gc);
+    const Activations result = pass.activations(w.result, s.nf);
+    pass.reorder(const_cast<char*>(static_cast<const char*>(x)), block, s.nf, true);
+    pass.dense_block(0, s.nf, s.gc, s.negative_slope, s.residual_scale, block, result, {});
+    pass.reorder(static_cast<char*>(out), result, s.nf, false);
+    return pass.status();
   });
 }
 

@@ -81,15 +81,16 @@ bool has_trunk(int nf, int gc, Compute compute, Path path);
 // Whether this build has kernels of `path` that device `device` can run.
 bool can_run(int device, Path path, Compute compute);
 
-// What packing and running have in common. Packed weights belong to one plan, with another Compute
-// they are packed again. Those of Path::kWgmma hold what Path::kMma needs as well.
-struct Plan {
+// What packing and running have in common: the shape, how it multiplies, on which kernels. Packed
+// weights belong to one of these, with another Compute they are packed again. Those of
+// Path::kWgmma hold what Path::kMma needs as well.
+struct NetworkSpec {
   NetworkShape shape;
   Compute compute;
   Path path;
 };
 
-struct DenseBlockPlan {
+struct DenseBlockSpec {
   DenseBlockShape shape;
   Compute compute;
   Path path;
@@ -114,14 +115,14 @@ Channels convolution_channels(const NetworkShape& shape, int convolution);
 // allocator gives 512).
 constexpr std::size_t kAlignment = 256;
 
-std::size_t packed_bytes(const Plan& plan);
-std::size_t packed_bytes(const DenseBlockPlan& plan);
+std::size_t packed_bytes(const NetworkSpec& spec);
+std::size_t packed_bytes(const DenseBlockSpec& spec);
 
 // Enqueues the packing of all convolutions. `convolutions` is a host array that is read before the
 // call returns; what it points to must stay until the stream has passed.
-Status pack(const Plan& plan, const Convolution* convolutions, int count, void* packed,
+Status pack(const NetworkSpec& spec, const Convolution* convolutions, int count, void* packed,
             Stream stream);
-Status pack(const DenseBlockPlan& plan, const Convolution* convolutions, int count, void* packed,
+Status pack(const DenseBlockSpec& spec, const Convolution* convolutions, int count, void* packed,
             Stream stream);
 
 enum class Pixel : int { kUint8, kUint16, kFloat16, kBFloat16, kFloat32 };
@@ -147,21 +148,21 @@ struct OutputImages {
 };
 
 // Bytes of scratch memory for one forward pass; 0 for an empty batch or image.
-std::size_t workspace_bytes(const Plan& plan, int batch, int height, int width);
-std::size_t workspace_bytes(const DenseBlockPlan& plan, int batch, int height, int width);
+std::size_t workspace_bytes(const NetworkSpec& spec, int batch, int height, int width);
+std::size_t workspace_bytes(const DenseBlockSpec& spec, int batch, int height, int width);
 
 // One whole forward pass. `height` and `width` are those of the input; the output is
 // 2^upsamplings times as large. `nonfinite`, if not null, is a device pointer to one word that
 // becomes 1 (atomically, else it is left alone) when any value of the network's output is
 // infinite or NaN, before conversion: float16 has overflowed. Set it to zero before. `trunk`: the
-// plan's path, or kMma.
-Status forward(const Plan& plan, Path trunk, const void* packed, const InputImages& in,
+// spec's path, or kMma.
+Status forward(const NetworkSpec& spec, Path trunk, const void* packed, const InputImages& in,
                const OutputImages& out, int batch, int height, int width, void* workspace,
                std::size_t workspace_size, std::uint32_t* nonfinite, Stream stream);
 
 // One dense block. x and out: N, H, W, nf contiguous, elements of `activation_pixel(compute)`;
 // they may be the same memory.
-Status dense_block(const DenseBlockPlan& plan, const void* packed, const void* x, void* out,
+Status dense_block(const DenseBlockSpec& spec, const void* packed, const void* x, void* out,
                    int batch, int height, int width, void* workspace, std::size_t workspace_size,
                    Stream stream);
 

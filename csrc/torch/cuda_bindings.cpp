@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda_plans.h"
+#include "cuda_arguments.h"
 
 #define ESRGAN_STRING_(x) #x
 #define ESRGAN_STRING(...) ESRGAN_STRING_((__VA_ARGS__))
@@ -63,8 +63,8 @@ std::vector<std::string> paths(int device, const std::string& compute, int nf, i
 // Scratch memory of one forward pass.
 std::size_t workspace_bytes(const std::vector<std::int64_t>& shape, const std::string& compute,
                             int device, int batch, int height, int width) {
-  const auto plan = esrgan::network_plan(shape, esrgan::compute_named(compute), device);
-  return esrgan::cuda::workspace_bytes(plan, batch, height, width);
+  const auto spec = esrgan::network_spec(shape, esrgan::compute_named(compute), device);
+  return esrgan::cuda::workspace_bytes(spec, batch, height, width);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // The bridge from tensors to csrc/cuda: checks of arguments, device, stream and workspace. The
-// schemas are in esrgan_ext/ops/cpu_operators.py; this library adds the CUDA implementations to them and is built only where torch has CUDA. Nothing in here waits for the
-// device.
+// schemas are in esrgan_ext/ops/cpu_operators.py; this library adds the CUDA implementations to
+// them and is built only where torch has CUDA. Nothing in here waits for the device.
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "../cuda/network.h"
-#include "cuda_plans.h"
+#include "cuda_arguments.h"
 #include "dense_block.h"
 
 namespace {
@@ -70,8 +70,8 @@ kernels::NetworkShape network_shape(at::IntArrayRef shape) {
   return checked([&] { return esrgan::network_shape(shape.vec()); });
 }
 
-kernels::Plan network_plan(at::IntArrayRef shape, kernels::Compute compute, int device) {
-  return checked([&] { return esrgan::network_plan(shape.vec(), compute, device); });
+kernels::NetworkSpec network_spec(at::IntArrayRef shape, kernels::Compute compute, int device) {
+  return checked([&] { return esrgan::network_spec(shape.vec(), compute, device); });
 }
 
 // What a name says, or else what the type of x or of the weights implies. With float32, TF32 is
@@ -132,19 +132,19 @@ Tensor dense_block(const Tensor& x, at::TensorList weights, at::TensorList biase
     return esrgan::dense_block_composed(x, weights, biases, negative_slope, residual_scale);
 
   const kernels::Compute compute = compute_of("", x.scalar_type());
-  const kernels::DenseBlockPlan plan{shape, compute, esrgan::trunk_path("")};
+  const kernels::DenseBlockSpec spec{shape, compute, esrgan::trunk_path("")};
   const Tensor input = x.contiguous(at::MemoryFormat::ChannelsLast);
   Tensor out = at::empty(x.sizes(), x.options(), at::MemoryFormat::ChannelsLast);
   if (x.numel() == 0) return out;
   std::vector<Tensor> keep;
   const auto layers = convolutions(weights, biases, keep);
-  const Tensor packed = bytes(kernels::packed_bytes(plan), x);
-  check(kernels::pack(plan, layers.data(), static_cast<int>(layers.size()),
+  const Tensor packed = bytes(kernels::packed_bytes(spec), x);
+  check(kernels::pack(spec, layers.data(), static_cast<int>(layers.size()),
                       packed.mutable_data_ptr(), stream_of(x)));
   const int batch = static_cast<int>(x.size(0));
   const int height = static_cast<int>(x.size(2)), width = static_cast<int>(x.size(3));
-  const Tensor workspace = bytes(kernels::workspace_bytes(plan, batch, height, width), x);
-  check(kernels::dense_block(plan, packed.const_data_ptr(), input.const_data_ptr(),
+  const Tensor workspace = bytes(kernels::workspace_bytes(spec, batch, height, width), x);
+  check(kernels::dense_block(spec, packed.const_data_ptr(), input.const_data_ptr(),
                              out.mutable_data_ptr(), batch, height, width,
                              workspace.mutable_data_ptr(),
                              static_cast<std::size_t>(workspace.numel()), stream_of(x)));
@@ -156,21 +156,21 @@ Tensor rrdbnet_pack(at::TensorList weights, at::TensorList biases, at::IntArrayR
   std::vector<Tensor> keep;
   TORCH_CHECK(!weights.empty(), "there are no weights");
   const c10::cuda::CUDAGuard guard(weights[0].device());
-  const kernels::Plan plan =
-      network_plan(shape, compute_of(compute, weights[0].scalar_type()), weights[0].get_device());
-  const int count = kernels::convolution_count(plan.shape);
+  const kernels::NetworkSpec spec =
+      network_spec(shape, compute_of(compute, weights[0].scalar_type()), weights[0].get_device());
+  const int count = kernels::convolution_count(spec.shape);
   TORCH_CHECK(static_cast<int>(weights.size()) == count, "this shape has ", count,
               " convolutions, got ", weights.size());
   const auto layers = convolutions(weights, biases, keep);
   for (int i = 0; i < count; ++i) {
-    const kernels::Channels c = kernels::convolution_channels(plan.shape, i);
+    const kernels::Channels c = kernels::convolution_channels(spec.shape, i);
     const Tensor& w = weights[static_cast<std::size_t>(i)];
     TORCH_CHECK(w.size(1) == c.in && w.size(0) == c.out, "convolution ", i, " must be ", c.in,
                 " -> ", c.out, " channels, got ", w.size(1), " -> ", w.size(0));
   }
-  Tensor packed = bytes(kernels::packed_bytes(plan), weights[0]);
+  Tensor packed = bytes(kernels::packed_bytes(spec), weights[0]);
   check(
-      kernels::pack(plan, layers.data(), count, packed.mutable_data_ptr(), stream_of(weights[0])));
+      kernels::pack(spec, layers.data(), count, packed.mutable_data_ptr(), stream_of(weights[0])));
   return packed;
 }
 
@@ -186,16 +186,16 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
   TORCH_CHECK(packed.device() == x.device() && out.device() == x.device(),
               "x, packed and out must be on one device");
   const c10::cuda::CUDAGuard guard(x.device());
-  const kernels::Plan plan =
-      network_plan(shape, compute_of(compute, x.scalar_type()), x.get_device());
-  const kernels::NetworkShape& s = plan.shape;
+  const kernels::NetworkSpec spec =
+      network_spec(shape, compute_of(compute, x.scalar_type()), x.get_device());
+  const kernels::NetworkShape& s = spec.shape;
   const int64_t zoom = int64_t{1} << s.upsamplings;
   TORCH_CHECK(x.size(1) == s.in_channels, "x must be N,", s.in_channels, ",H,W, got ", x.sizes());
   TORCH_CHECK(out.sizes() ==
                   at::IntArrayRef({x.size(0), s.out_channels, x.size(2) * zoom, x.size(3) * zoom}),
               "out has the wrong shape: ", out.sizes());
   TORCH_CHECK(packed.scalar_type() == at::kByte && packed.is_contiguous() &&
-                  packed.numel() == static_cast<int64_t>(kernels::packed_bytes(plan)),
+                  packed.numel() == static_cast<int64_t>(kernels::packed_bytes(spec)),
               "packed does not belong to this network, compute type and device");
   TORCH_CHECK(x.size(0) < (1 << 20) && x.size(2) < (1 << 20) && x.size(3) < (1 << 20),
               "image too large: ", x.sizes());
@@ -217,10 +217,10 @@ void rrdbnet_into(const Tensor& x, const Tensor& packed, at::IntArrayRef shape, 
   if (out_high) to.high = static_cast<float>(*out_high);
   const int batch = static_cast<int>(x.size(0));
   const int height = static_cast<int>(x.size(2)), width = static_cast<int>(x.size(3));
-  const Tensor workspace = bytes(kernels::workspace_bytes(plan, batch, height, width), x);
+  const Tensor workspace = bytes(kernels::workspace_bytes(spec, batch, height, width), x);
   const kernels::Path trunk = checked([&] { return esrgan::trunk_path(path); });
   check(kernels::forward(
-      plan, trunk, packed.const_data_ptr(), in, to, batch, height, width,
+      spec, trunk, packed.const_data_ptr(), in, to, batch, height, width,
       workspace.mutable_data_ptr(), static_cast<std::size_t>(workspace.numel()),
       nonfinite ? reinterpret_cast<std::uint32_t*>(nonfinite->mutable_data_ptr()) : nullptr,
       stream_of(x)));

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "memory_layout.h"
 #include "network.h"
-#include "plan.h"
 #include "reference.h"
 #include "tiling.h"
 
@@ -101,7 +101,7 @@ struct Case {
   Pixel in = Pixel::kFloat32, out = Pixel::kFloat32;
   Order in_order = Order::kPlanar, out_order = Order::kPlanar;
   int processors = 2;
-  Path trunk = Path::kNone;  // kNone: the plan's
+  Path trunk = Path::kNone;  // kNone: the spec's
 };
 
 // Of the output's power, for networks of random weights. A wrong tap costs 30 dB and more.
@@ -141,12 +141,12 @@ void run(Case c) {
   expect(unsupported(s) == nullptr, "unsupported shape");
   const int zoom = 1 << s.upsamplings;
   const std::vector<Layer> layers = reference::network_layers(s, kGain);
-  const Plan plan{s, c.compute, c.path};
+  const NetworkSpec spec{s, c.compute, c.path};
 
-  emulator::Memory packed(packed_bytes(plan));
+  emulator::Memory packed(packed_bytes(spec));
   {
     const DeviceLayers device(layers);
-    const Status status = pack(plan, device.views.data(), static_cast<int>(device.views.size()),
+    const Status status = pack(spec, device.views.data(), static_cast<int>(device.views.size()),
                                packed.as<void>(), nullptr);
     expect(static_cast<bool>(status), text(status));
   }
@@ -177,7 +177,7 @@ void run(Case c) {
   emulator::Memory output(static_cast<std::size_t>(out.elements) * pixel_bytes(c.out));
   emulator::Memory nonfinite(4);
   *nonfinite.as<std::uint32_t>() = 0;
-  const std::size_t bytes = workspace_bytes(plan, c.batch, c.height, c.width);
+  const std::size_t bytes = workspace_bytes(spec, c.batch, c.height, c.width);
   emulator::Memory workspace(bytes);
   InputImages from{input.as<void>(),
                    c.in,
@@ -193,7 +193,7 @@ void run(Case c) {
   to.scale = static_cast<float>(scale);
   to.offset = static_cast<float>(offset);
   const Status status =
-      forward(plan, c.trunk, packed.as<void>(), from, to, c.batch, c.height, c.width,
+      forward(spec, c.trunk, packed.as<void>(), from, to, c.batch, c.height, c.width,
               workspace.as<void>(), bytes, nonfinite.as<std::uint32_t>(), nullptr);
   expect(static_cast<bool>(status), text(status));
   expect(*nonfinite.as<std::uint32_t>() == 0, "infinite or NaN values in " + describe_case(c));
@@ -233,11 +233,11 @@ void run(Case c) {
 void run_dense_block(Compute compute, Path path, int nf, int gc, int batch, int height, int width,
                      int processors = 1) {
   emulator::machine().processors = processors;
-  const DenseBlockPlan plan{{nf, gc, 0.1f, 0.3f}, compute, path};
+  const DenseBlockSpec spec{{nf, gc, 0.1f, 0.3f}, compute, path};
   const std::vector<Layer> layers = reference::dense_block_layers(nf, gc, kGain);
-  emulator::Memory packed(packed_bytes(plan));
+  emulator::Memory packed(packed_bytes(spec));
   const DeviceLayers device(layers);
-  Status status = pack(plan, device.views.data(), 5, packed.as<void>(), nullptr);
+  Status status = pack(spec, device.views.data(), 5, packed.as<void>(), nullptr);
   expect(static_cast<bool>(status), text(status));
   const Pixel pixel = activation_pixel(compute);
   const Strides at = strides_of(Order::kChannelsLast, batch, nf, height, width);
@@ -246,9 +246,9 @@ void run_dense_block(Compute compute, Path path, int nf, int gc, int batch, int 
   const std::vector<float> values = normal(static_cast<std::size_t>(at.elements), 1);
   for (std::int64_t i = 0; i < at.elements; ++i)
     put(x.as<char>(), pixel, i, values[static_cast<std::size_t>(i)]);
-  const std::size_t bytes = workspace_bytes(plan, batch, height, width);
+  const std::size_t bytes = workspace_bytes(spec, batch, height, width);
   emulator::Memory workspace(bytes);
-  status = dense_block(plan, packed.as<void>(), x.as<void>(), out.as<void>(), batch, height, width,
+  status = dense_block(spec, packed.as<void>(), x.as<void>(), out.as<void>(), batch, height, width,
                        workspace.as<void>(), bytes, nullptr);
   expect(static_cast<bool>(status), text(status));
   double signal = 0, error = 0;
@@ -409,33 +409,33 @@ NetworkShape shape(int in, int out, int nf, int gc, int rrdbs, int upsamplings) 
 }
 
 void test_errors() {
-  const Plan plan{shape(3, 3, 64, 32, 1, 2), Compute::kFloat16, Path::kMma};
+  const NetworkSpec spec{shape(3, 3, 64, 32, 1, 2), Compute::kFloat16, Path::kMma};
   expect(unsupported(shape(3, 3, 48, 32, 1, 2)), "nf 48");
   expect(unsupported(shape(3, 9, 64, 32, 1, 2)), "9 outputs");
   expect(unsupported(shape(3, 3, 64, 32, 1, 4)), "x16");
-  expect(workspace_bytes(plan, 0, 10, 10) == 0 && workspace_bytes(plan, 1, 0, 10) == 0, "empty");
-  const std::size_t bytes = workspace_bytes(plan, 1, 4, 4);
-  emulator::Memory packed(packed_bytes(plan)), workspace(bytes), image(4096);
+  expect(workspace_bytes(spec, 0, 10, 10) == 0 && workspace_bytes(spec, 1, 0, 10) == 0, "empty");
+  const std::size_t bytes = workspace_bytes(spec, 1, 4, 4);
+  emulator::Memory packed(packed_bytes(spec)), workspace(bytes), image(4096);
   const InputImages in{image.as<void>(), Pixel::kUint8, 48, 16, 4, 1};
   const OutputImages out{image.as<void>(), Pixel::kUint8, 768, 256, 16, 1};
-  const auto code = [&](const Plan& p, const void* w, std::size_t size, int height) {
+  const auto code = [&](const NetworkSpec& p, const void* w, std::size_t size, int height) {
     return forward(p, p.path, w, in, out, 1, height, 4, workspace.as<void>(), size, nullptr,
                    nullptr)
         .code;
   };
-  expect(code(plan, packed.as<void>(), bytes - 1, 4) == Code::kWorkspaceTooSmall, "workspace");
-  expect(code(plan, packed.as<char>() + 16, bytes, 4) == Code::kInvalidArgument, "alignment");
-  expect(code(plan, nullptr, bytes, 4) == Code::kInvalidArgument, "null");
-  expect(code(plan, packed.as<void>(), bytes, -1) == Code::kInvalidArgument, "negative");
-  expect(code(plan, packed.as<void>(), bytes, 1 << 19) == Code::kImageTooLarge, "large");
-  expect(forward(plan, Path::kWgmma, packed.as<void>(), in, out, 1, 4, 4, workspace.as<void>(),
+  expect(code(spec, packed.as<void>(), bytes - 1, 4) == Code::kWorkspaceTooSmall, "workspace");
+  expect(code(spec, packed.as<char>() + 16, bytes, 4) == Code::kInvalidArgument, "alignment");
+  expect(code(spec, nullptr, bytes, 4) == Code::kInvalidArgument, "null");
+  expect(code(spec, packed.as<void>(), bytes, -1) == Code::kInvalidArgument, "negative");
+  expect(code(spec, packed.as<void>(), bytes, 1 << 19) == Code::kImageTooLarge, "large");
+  expect(forward(spec, Path::kWgmma, packed.as<void>(), in, out, 1, 4, 4, workspace.as<void>(),
                  bytes, nullptr, nullptr)
                  .code == Code::kInvalidArgument,
          "a trunk without weights");
-  expect(code({plan.shape, plan.compute, Path::kNone}, packed.as<void>(), bytes, 4) ==
+  expect(code({spec.shape, spec.compute, Path::kNone}, packed.as<void>(), bytes, 4) ==
              Code::kUnsupportedDevice,
          "no path");
-  expect(pack(plan, nullptr, 20, packed.as<void>(), nullptr).code == Code::kInvalidArgument,
+  expect(pack(spec, nullptr, 20, packed.as<void>(), nullptr).code == Code::kInvalidArgument,
          "null convolutions");
   for (int i = 0; i <= static_cast<int>(Code::kCuda); ++i)
     expect(std::strlen(text({static_cast<Code>(i), 0})) > 0, "no text");
@@ -445,17 +445,17 @@ void test_errors() {
 void test_overflow() {
   emulator::machine().processors = 2;
   const NetworkShape s = shape(3, 3, 32, 16, 0, 0);
-  const Plan plan{s, Compute::kFloat16, Path::kMma};
+  const NetworkSpec spec{s, Compute::kFloat16, Path::kMma};
   std::vector<Layer> layers = reference::network_layers(s, kGain);
   for (float& w : layers[0].weights) w = 4e4f;
   const DeviceLayers device(layers);
-  emulator::Memory packed(packed_bytes(plan)), workspace(workspace_bytes(plan, 1, 5, 5));
-  expect(static_cast<bool>(pack(plan, device.views.data(), 4, packed.as<void>(), nullptr)), "pack");
+  emulator::Memory packed(packed_bytes(spec)), workspace(workspace_bytes(spec, 1, 5, 5));
+  expect(static_cast<bool>(pack(spec, device.views.data(), 4, packed.as<void>(), nullptr)), "pack");
   emulator::Memory in(75 * 4), out(75), nonfinite(4);
   for (int i = 0; i < 75; ++i) in.as<float>()[i] = 1;
   *nonfinite.as<std::uint32_t>() = 0;
   const Status status =
-      forward(plan, plan.path, packed.as<void>(), {in.as<void>(), Pixel::kFloat32, 75, 25, 5, 1},
+      forward(spec, spec.path, packed.as<void>(), {in.as<void>(), Pixel::kFloat32, 75, 25, 5, 1},
               {out.as<void>(), Pixel::kUint8, 75, 25, 5, 1}, 1, 5, 5, workspace.as<void>(),
               workspace.bytes(), nonfinite.as<std::uint32_t>(), nullptr);
   expect(static_cast<bool>(status), text(status));
@@ -505,8 +505,8 @@ void test_wgmma() {
   run_dense_block(Compute::kFloat16, path, 64, 32, 1, 7, 33, 100);
   run_dense_block(Compute::kBFloat16, path, 64, 32, 2, 4, 61, 2);
   run_dense_block(Compute::kFloat16, path, 32, 16, 1, 3, 3);  // runs on mma.sync
-  const Plan plan{shape(3, 3, 64, 32, 1, 0), Compute::kFloat32, path};
-  expect(pack(plan, nullptr, 0, nullptr, nullptr).code == Code::kUnsupportedDevice, "float32");
+  const NetworkSpec spec{shape(3, 3, 64, 32, 1, 0), Compute::kFloat32, path};
+  expect(pack(spec, nullptr, 0, nullptr, nullptr).code == Code::kUnsupportedDevice, "float32");
   expect(!can_run(0, path, Compute::kFloat32) && can_run(0, path, Compute::kBFloat16), "can_run");
 }
 

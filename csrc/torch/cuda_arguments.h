@@ -63,14 +63,14 @@ inline cuda::Path trunk_path(std::string_view name) {
   return forced_path().empty() ? cuda::Path::kMma : path_named(forced_path());
 }
 
-inline cuda::Plan network_plan(const std::vector<std::int64_t>& shape, cuda::Compute compute,
-                               int device) {
-  const cuda::Plan plan{network_shape(shape), compute, chosen_path(device, compute)};
-  if (const char* reason = cuda::unsupported(plan.shape))
+inline cuda::NetworkSpec network_spec(const std::vector<std::int64_t>& shape, cuda::Compute compute,
+                                      int device) {
+  const cuda::NetworkSpec spec{network_shape(shape), compute, chosen_path(device, compute)};
+  if (const char* reason = cuda::unsupported(spec.shape))
     throw std::invalid_argument(std::string("the CUDA kernels cannot run this network: ") + reason);
-  if (plan.path == cuda::Path::kNone)
+  if (spec.path == cuda::Path::kNone)
     throw std::invalid_argument("there are no CUDA kernels for this device and compute type");
-  return plan;
+  return spec;
 }
 
 }  // namespace esrgan

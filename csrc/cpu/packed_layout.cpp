@@ -1,4 +1,4 @@
-#include "layout.h"
+#include "packed_layout.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 
 namespace esrgan {
 
-void pack(const Layout& layout, const Kernels& kernels, const Convolution* convolutions,
+void pack(const PackedLayout& layout, const Kernels& kernels, const Convolution* convolutions,
           int threads, float* packed) {
   // Pieces of 32 input channels: a few thousand for a network, so that threads end together.
   constexpr int kPiece = 32;

@@ -24,7 +24,7 @@ struct Packed {
   std::size_t weights, bias, slopes, end;
 };
 
-class Layout {
+class PackedLayout {
  public:
   // `slopes`: a PReLU follows.
   void add(Form form, int in_channels, int out_channels, bool slopes = false) {
@@ -59,7 +59,7 @@ class Layout {
   std::vector<Packed> convolutions_;
 };
 
-void pack(const Layout& layout, const Kernels& kernels, const Convolution* convolutions,
+void pack(const PackedLayout& layout, const Kernels& kernels, const Convolution* convolutions,
           int threads, float* packed);
 
 }  // namespace esrgan
