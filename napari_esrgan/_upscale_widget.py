@@ -9,22 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QDoubleSpinBox,
-    QGridLayout,
-    QHBoxLayout,
-    QLineEdit,
-    QPushButton,
-    QWidget,
-)
-from superqt import QLabeledDoubleSlider
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QPushButton
 
-from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 from napari_esrgan._viewer import layers, notices
 from napari_esrgan._viewer.preferences import AUTO, remember_model
 from napari_esrgan._window.clipboard import copy_text
+from napari_esrgan._window.denoise_field import DenoiseField
 from napari_esrgan._window.dock import form_layout
 from napari_esrgan._window.extra_layers import (
     result_to_check,
@@ -36,23 +27,16 @@ from napari_esrgan._window.folder_dialog import FolderDialog
 from napari_esrgan._window.layer_queue import LayerQueue, selected_images
 from napari_esrgan._window.layer_task import LayerTask
 from napari_esrgan._window.model_combo import ModelCombo
-from napari_esrgan._window.plain import guard_wheel, label, show_advice, wrapped
+from napari_esrgan._window.plain import show_advice, wrapped
 from napari_esrgan._window.run_widget import RunWidget
+from napari_esrgan._window.scale_field import ScaleField
 from napari_esrgan._window.swipe import Swipe
 from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work import models
 from napari_esrgan._work.advice import advice
-from napari_esrgan._work.axes import Axes
 from napari_esrgan._work.estimate import Estimate, estimate
 from napari_esrgan._work.folder import run_folder
 from napari_esrgan._work.messages import Status
-from napari_esrgan._work.pixel_size import (
-    LEAST_SCALE,
-    MOST_SCALE,
-    PixelSize,
-    parse_pixel_size,
-    scale_for,
-)
 from napari_esrgan._work.request import Mix, UpscaleRequest, denoising
 from napari_esrgan._work.uncertainty import run_uncertainty
 from napari_esrgan._work.upscale import run_upscale
@@ -78,37 +62,12 @@ class UpscaleWidget(RunWidget):
         self._live = LayerTask(napari_viewer, self)
         self._labels = LayerTask(napari_viewer, self)
         self._estimate_wanted = False
-        self._scale_is_models = True
-        self._pair_member = self._estimated_model = ""
-        self._own_strength = False
-        self._strength: float | None = None
-        # Where the channels ask for different ones; `_strength` is the largest then.
-        self._by_channel: tuple[float, ...] = ()
+        self._estimated_model = ""
         self.model_combo = ModelCombo(self.source.wanted.first_model)
         self.advice_label = wrapped()
         self._own_choice = self.source.wanted.model != AUTO
-        self.scale_spin = QDoubleSpinBox()
-        guard_wheel(self.scale_spin)
-        self.scale_spin.setRange(LEAST_SCALE, MOST_SCALE)
-        self.scale_spin.setSingleStep(0.5)
-        self.scale_spin.setValue(4)
-        self.scale_spin.setPrefix("x ")
-        self.scale_spin.setToolTip("Output pixels per input pixel, along each side")
-        self.size_line = QLineEdit()
-        self.size_line.setToolTip(
-            'Pixel size of the result, as "0.1 um" or "100 nm": sets the scale,\n'
-            "for other layers and for files too. Empty: the scale on the left counts."
-        )
-        self._denoise_label = label("Denoise")
-        self.denoise_slider = QLabeledDoubleSlider()
-        self.denoise_slider.setOrientation(Qt.Orientation.Horizontal)
-        self.denoise_slider.setRange(0, 1)
-        self.denoise_slider.setDecimals(2)
-        self.denoise_slider.setSingleStep(0.05)  # type: ignore[arg-type]  # a proxy for floats
-        self.denoise_slider.setToolTip(
-            "How much noise to take away: mixes the model's two forms.\n"
-            "Follows the noise of the layer until you move it."
-        )
+        self.scale_field = ScaleField(self.source, self.model_combo)
+        self.denoise = DenoiseField(self.model_combo, self)
         self.consistent_check = QCheckBox("Consistent with the source")
         self.consistent_check.setToolTip(
             "Averaging the result down gives the measured values back, noise included;\n"
@@ -149,19 +108,14 @@ class UpscaleWidget(RunWidget):
         self.begin()
 
     def _lay_out(self) -> None:
-        scale = QWidget()
-        row = QHBoxLayout(scale)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.scale_spin, 1)
-        row.addWidget(self.size_line, 1)
         form = form_layout()
         self.source.add_to(
             form,
             [
                 ("Model", self.model_combo),
                 ("", self.advice_label),
-                (self._denoise_label, self.denoise_slider),
-                ("Scale", scale),
+                (self.denoise.label, self.denoise.slider),
+                ("Scale", self.scale_field),
                 ("", self.consistent_check),
             ],
         )
@@ -197,9 +151,8 @@ class UpscaleWidget(RunWidget):
         self.source.changed.connect(self._on_source)
         self.model_combo.model_changed.connect(self._on_model)
         self.model_combo.picked.connect(self._on_picked)
-        self.scale_spin.valueChanged.connect(self._on_scale)
-        self.size_line.textChanged.connect(self._on_size)
-        self.denoise_slider.valueChanged.connect(self._on_denoise)
+        self.scale_field.changed.connect(self._want_estimate)
+        self.denoise.moved.connect(self._on_denoise)
         self.consistent_check.toggled.connect(self._want_estimate)
         self.uncertainty_button.clicked.connect(self.add_uncertainty)
         self.run_button.clicked.connect(self.run)
@@ -218,127 +171,66 @@ class UpscaleWidget(RunWidget):
 
     # The form
 
-    @property
-    def _outscale(self) -> float | None:
-        """The scale that was typed; None for the model's own."""
-        return None if self._scale_is_models else self.scale_spin.value()
-
-    @property
-    def _pixel_size(self) -> PixelSize | None:
-        """The size of the result's pixels where that was typed.
-
-        Raises
-        ------
-        OptionError
-        """
-        text = self.size_line.text().strip()
-        if not text:
-            return None
-        layer, axes = self.source.layer, self.source.axes_editor.axes
-        unit = "pixel" if layer is None or axes is None else str(layer.units[axes.x])
-        return parse_pixel_size(text, unit)
-
-    def _scale_of_size(self) -> float | None:
-        """The scale that gives the chosen layer pixels of the size typed, if one was."""
-        layer, axes = self.source.layer, self.source.axes_editor.axes
-        return None if layer is None or axes is None else self._scale_of(layer, axes)
-
-    def _scale_of(self, layer: Any, axes: Axes) -> float | None:
-        wanted = self._pixel_size
-        return None if wanted is None else scale_for(wanted, *layers.pixel_sides(layer, axes))
-
-    def _scale_to_ask(self, of_size: float | None) -> float | None:
-        """A request's scale: the model's own is asked for as None."""
-        if of_size is None:
-            return self._outscale
-        info = self.model_combo.info
-        return None if info is not None and of_size == info.scale else of_size
-
     def request(self) -> UpscaleRequest:
         """The form's request; see `RunWidget.request`."""
-        request = self.source.request(self.model, self._scale_to_ask(self._scale_of_size()))
+        request = self.source.request(self.model, self.scale_field.asked())
         return replace(
             request,
             consistent=self.consistent_check.isChecked(),
-            denoise_auto=self._strength is None,
-            strengths=() if self.consistent_check.isChecked() else self._by_channel,
+            denoise_auto=self.denoise.strength is None,
+            strengths=() if self.consistent_check.isChecked() else self.denoise.by_channel,
         )
 
     def _request_for(self, layer: Any) -> UpscaleRequest:
         """The same for another layer, denoised as its own noise asks for unless the user says."""
-        scale = self._scale_of(layer, self.source.axes_of(layer))
-        model = self.model if self._own_strength else self.model_combo.key
-        request = self.source.request_for(layer, model, self._scale_to_ask(scale))
+        scale = self.scale_field.asked_of(layer, self.source.axes_of(layer))
+        model = self.model if self.denoise.own else self.model_combo.key
+        request = self.source.request_for(layer, model, scale)
         return replace(
             request,
             consistent=self.consistent_check.isChecked(),
-            denoise_auto=not self._own_strength,
+            denoise_auto=not self.denoise.own,
         )
 
     @property
     def model(self) -> str | Mix:
         """The chosen model, mixed with its partner as far as the denoising says."""
-        pair, alpha = self._pair, self._strength
-        if pair is None or alpha is None or self._by_channel or self.consistent_check.isChecked():
+        alpha, by_channel = self.denoise.strength, self.denoise.by_channel
+        if self._plain or alpha is None or by_channel:
             return self.model_combo.key
         return denoising(self.model_combo.key, alpha)
 
     @property
-    def label(self) -> str:
-        """The model in a layer's name."""
-        if self._pair is None or self._strength is None or self.consistent_check.isChecked():
-            return self.model_combo.label
-        told = f"{self._strength:.2f}"
-        if self._by_channel:
-            told = f"{min(self._by_channel):.2f} to {told}"
-        return f"{self.model_combo.label}, denoise {told}"
+    def _plain(self) -> bool:
+        """Whether the model runs as it stands, without denoising."""
+        return self.denoise.pair is None or self.consistent_check.isChecked()
 
     @property
-    def _pair(self) -> tuple[str, str] | None:
-        info = self.model_combo.info
-        return None if info is None else info.denoise
+    def label(self) -> str:
+        """The model in a layer's name."""
+        strength, by_channel = self.denoise.strength, self.denoise.by_channel
+        if self._plain or strength is None:
+            return self.model_combo.label
+        told = f"{strength:.2f}"
+        if by_channel:
+            told = f"{min(by_channel):.2f} to {told}"
+        return f"{self.model_combo.label}, denoise {told}"
 
     def _on_model(self) -> None:
-        self._show_scale()
-        if self.model_combo.key != self._pair_member:
-            self._by_channel = ()
-            self._denoise_label.setText("Denoise")
-            self._denoise_label.setToolTip("")
-        if self._pair is not None and self.model_combo.key != self._pair_member:
-            self._own_strength = self.model_combo.key not in FOLLOWS_NOISE
-            self._strength = float(self.model_combo.key == self._pair[1])
-            self._show_strength(self._strength)
-            self._forget_strength()
-        self._pair_member = self.model_combo.key
-        for part in (self.denoise_slider, self._denoise_label):
-            part.setVisible(self._pair is not None)
+        self.scale_field.refresh()
+        self.denoise.refresh()
         self._exclude()
         show_advice(self.advice_label, advice((self.model_combo.key,), self._own_choice))
         self._want_estimate()
 
-    def _show_strength(self, strength: float) -> None:
-        self.denoise_slider.blockSignals(True)
-        self.denoise_slider.setValue(strength)
-        self.denoise_slider.blockSignals(False)
-
-    def _forget_strength(self) -> None:
-        """Another layer, range or model: its noise is looked at anew, unless the user chose."""
-        if not self._own_strength:
-            self._strength, self._by_channel = None, ()
-            self._denoise_label.setText("Denoise")
-            self._denoise_label.setToolTip("")
-
-    def _on_denoise(self, strength: float) -> None:
-        self._own_strength, self._strength = True, round(float(strength), 4)
-        self._by_channel = ()
-        self._denoise_label.setText("Denoise")
-        self._denoise_label.setToolTip("")
+    def _on_denoise(self) -> None:
         self._exclude()
         self._want_estimate()
 
     def _exclude(self) -> None:
         """A consistent result has the noise of its source."""
-        denoises = self._pair is not None and self._own_strength and bool(self._strength)
+        field = self.denoise
+        denoises = field.pair is not None and field.own and bool(field.strength)
         if denoises:
             self.consistent_check.setChecked(False)
         self.consistent_check.setEnabled(not denoises)
@@ -349,42 +241,8 @@ class UpscaleWidget(RunWidget):
         remember_model(model)
 
     def _on_source(self) -> None:
-        self._forget_strength()
-        self._show_scale()
-        self._want_estimate()
-
-    def _on_size(self, _text: str) -> None:
-        self._show_scale()
-        self._want_estimate()
-
-    def _show_scale(self) -> None:
-        """The factor that a pixel size comes to; without one, the pixel size of the factor."""
-        try:
-            scale = self._scale_of_size()
-        except ValueError:
-            return  # the estimate says why
-        self.scale_spin.blockSignals(True)
-        if scale is not None:
-            self.scale_spin.setValue(scale)
-        elif self._scale_is_models:
-            info = self.model_combo.info
-            self.scale_spin.setValue(4 if info is None else info.scale)
-        self.scale_spin.blockSignals(False)
-        layer, axes = self.source.layer, self.source.axes_editor.axes
-        hint = "or a pixel size"
-        if layer is not None and axes is not None:
-            (_, side), (_, unit) = layers.pixel_sides(layer, axes)
-            if unit != "pixel":
-                hint = f"{PixelSize(side / self.scale_spin.value(), unit)}"
-        self.size_line.setPlaceholderText(hint)
-
-    def _on_scale(self, value: float) -> None:
-        self.size_line.blockSignals(True)
-        self.size_line.clear()  # the later choice counts
-        self.size_line.blockSignals(False)
-        info = self.model_combo.info
-        self._scale_is_models = value == (4 if info is None else info.scale)
-        self._show_scale()
+        self.denoise.forget()
+        self.scale_field.refresh()
         self._want_estimate()
 
     def _on_inventory(self, inventory: models.Inventory) -> None:
@@ -417,19 +275,9 @@ class UpscaleWidget(RunWidget):
         self.estimate_label.setText(status.text)
 
     def _on_estimate(self, result: Estimate) -> None:
-        pair = self._pair
-        asked = self._estimated_model == self.model_combo.key and self._strength is None
-        if pair is not None and asked and not self.consistent_check.isChecked():
-            model, self._by_channel = result.model, result.strengths
-            if self._by_channel:
-                self._strength = max(self._by_channel)
-                told = ", ".join(f"{strength:.2f}" for strength in self._by_channel)
-                self._denoise_label.setText("Denoise by channel")
-                self._denoise_label.setToolTip(f"As the noise of each channel asks for: {told}")
-            else:
-                self._strength = model.alpha if isinstance(model, Mix) else float(model == pair[1])
-                self._denoise_label.setText("Denoise, auto")
-            self._show_strength(self._strength)
+        asked = self._estimated_model == self.model_combo.key and self.denoise.strength is None
+        if asked and not self._plain:
+            self.denoise.take(result)
         self.estimate_label.setText(describe_estimate(result))
         self._estimate_again()
 
@@ -467,7 +315,7 @@ class UpscaleWidget(RunWidget):
         """Run one of several layers."""
         is_chosen = self._is_chosen(layer)
         request = self.request() if is_chosen else self._request_for(layer)
-        label = self.label if is_chosen or self._own_strength else self.model_combo.label
+        label = self.label if is_chosen or self.denoise.own else self.model_combo.label
         self.controller.start(layer, request, label, run_upscale)
         self.panel.started()
         self._set_enabled()
@@ -562,18 +410,18 @@ class UpscaleWidget(RunWidget):
         self.folder_dialog.source_line.setFocus()
 
     def _folder_settings(self) -> dict[str, Any]:
-        options = self.source.options(self.model, self._outscale)
+        options = self.source.options(self.model, self.scale_field.outscale)
         # Without a strength of the user's own, each file is denoised as its noise asks for.
         options |= {
             "consistent": self.consistent_check.isChecked(),
-            "denoise_auto": not self._own_strength,
+            "denoise_auto": not self.denoise.own,
         }
-        if not self._own_strength:
+        if not self.denoise.own:
             options["model"] = self.model_combo.key
         return {
             "options": options,
             "value_range": self.source.range_of_files(),
-            "pixel_size": self._pixel_size,
+            "pixel_size": self.scale_field.pixel_size,
         }
 
     def leave(self) -> None:

@@ -198,18 +198,18 @@ def test_a_preferred_file_that_is_gone_is_told_and_the_next_is_read(
 def test_denoising_mixes_the_pair_and_excludes_consistency(make_widget, viewer):
     widget = make_widget()
     viewer.add_image(np.zeros((20, 30), np.uint8))
-    assert widget.denoise_slider.isHidden()
+    assert widget.denoise.slider.isHidden()
     widget.consistent_check.setChecked(True)
     assert widget.request().consistent
     weak, strong = CATALOGUE["realesr-general-x4v3"].denoise
     widget.model_combo.choose(strong)
-    assert not widget.denoise_slider.isHidden()
+    assert not widget.denoise.slider.isHidden()
     assert widget.request().model == strong
     assert not widget.request().consistent
     assert not widget.consistent_check.isEnabled()
-    widget.denoise_slider.setValue(0.3)
+    widget.denoise.slider.setValue(0.3)
     assert widget.request().model == Mix(weak, strong, 0.3)
-    widget.denoise_slider.setValue(0)
+    widget.denoise.slider.setValue(0)
     assert widget.request().model == weak
     assert widget.consistent_check.isEnabled()
 
@@ -226,12 +226,12 @@ def test_the_form_says_the_strength_of_each_channel(make_widget, viewer, qtbot):
     request = widget.request()
     assert request.model == "lite-micro-x4"
     assert request.strengths[0] == 0 < request.strengths[1]
-    assert widget._denoise_label.text() == "Denoise by channel"
-    assert f"0.00, {request.strengths[1]:.2f}" in widget._denoise_label.toolTip()
-    assert widget.denoise_slider.value() == pytest.approx(request.strengths[1], abs=0.01)
+    assert widget.denoise.label.text() == "Denoise by channel"
+    assert f"0.00, {request.strengths[1]:.2f}" in widget.denoise.label.toolTip()
+    assert widget.denoise.slider.value() == pytest.approx(request.strengths[1], abs=0.01)
     assert f"denoise 0.00 to {request.strengths[1]:.2f}" in widget.label
     assert "ups[channel]" in widget.copy_script()
-    widget.denoise_slider.setValue(0.3)  # one's own goes for all
+    widget.denoise.slider.setValue(0.3)  # one's own goes for all
     assert widget.request().strengths == ()
     assert widget.request().model == Mix(*CATALOGUE["lite-micro-x4"].denoise, 0.3)
     widget.model_combo.choose("lite-psnr-x4")
@@ -316,7 +316,7 @@ def test_estimate_names_size_time_and_device(make_widget, viewer, qtbot):
     text = widget.estimate_label.text()
     assert "CPU" in text
     assert "About 1 s" in text
-    widget.scale_spin.setValue(2)
+    widget.scale_field.scale_spin.setValue(2)
     qtbot.waitUntil(lambda: "40 × 60" in widget.estimate_label.text(), timeout=30_000)
 
 
@@ -625,9 +625,9 @@ def test_a_pixel_size_sets_the_scale(make_widget, viewer, qtbot):
     layer = viewer.add_image(
         RNG.integers(0, 255, (20, 30), np.uint8), scale=(0.325, 0.325), units=("um", "um")
     )
-    assert widget.size_line.placeholderText() == "0.08125 µm"
-    qtbot.keyClicks(widget.size_line, "100 nm")
-    assert widget.scale_spin.value() == 3.25
+    assert widget.scale_field.size_line.placeholderText() == "0.08125 µm"
+    qtbot.keyClicks(widget.scale_field.size_line, "100 nm")
+    assert widget.scale_field.scale_spin.value() == 3.25
     qtbot.waitUntil(lambda: "65 × 98" in widget.estimate_label.text(), timeout=30_000)
     assert run(qtbot, widget) == "finished"
     result = viewer.layers[-1]
@@ -643,19 +643,19 @@ def test_a_pixel_size_sets_the_scale(make_widget, viewer, qtbot):
     qtbot.waitUntil(lambda: "no pixel size" in widget.estimate_label.text())
     viewer.layers[-1].units = ("um", "um")
     assert widget.request().outscale == 2
-    widget.scale_spin.setValue(3)
-    assert widget.size_line.text() == ""
+    widget.scale_field.scale_spin.setValue(3)
+    assert widget.scale_field.size_line.text() == ""
     assert widget.request().outscale == 3
-    widget.scale_spin.setValue(4)
+    widget.scale_field.scale_spin.setValue(4)
     assert widget.request().outscale is None
 
 
 def test_the_models_own_scale_by_pixel_size_is_the_model(make_widget, viewer):
     widget = make_widget()
     viewer.add_image(np.zeros((9, 9), np.uint8), scale=(0.4, 0.4), units=("um", "um"))
-    widget.size_line.setText("0.1")
+    widget.scale_field.size_line.setText("0.1")
     assert widget.request().outscale in (None, 4)
-    widget.size_line.setText("0.1 parsec")
+    widget.scale_field.size_line.setText("0.1 parsec")
     with pytest.raises(ValueError, match="possible"):
         widget.request()
 
@@ -754,7 +754,12 @@ def test_every_part_of_the_form_is_reached_by_tab(make_widget, viewer):
         here = here.nextInFocusChain()
     buttons = [part for name, part in vars(widget).items() if name.endswith("_button")]
     assert len(buttons) == 8
-    for part in (*buttons, widget.size_line, widget.consistent_check, widget.panel.cancel_button):
+    for part in (
+        *buttons,
+        widget.scale_field.size_line,
+        widget.consistent_check,
+        widget.panel.cancel_button,
+    ):
         assert part in reached
 
 
