@@ -84,6 +84,7 @@ def test_the_files_of_the_kernels_exist(page: str) -> None:
         ROOT,
         csrc / page.removesuffix("-core.md"),
         csrc / "torch",
+        ROOT / "esrgan_ext",
         ROOT / "esrgan_ext/ops/build",
     )
     assert len(files) > 10
