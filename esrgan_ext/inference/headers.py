@@ -111,9 +111,10 @@ class ImageHeader:
     @property
     def dtype(self) -> np.dtype:
         """The type that its samples are read as."""
-        if self.sample != "u":
-            return np.dtype(f"{self.sample}{max(self.bits or 32, 8) // 8}")
-        return np.dtype(np.uint8 if (self.bits or 8) <= 8 else np.uint16)
+        bits = self.bits or (8 if self.sample == "u" else 32)
+        least = 16 if self.sample == "f" else 8
+        whole = next((w for w in (8, 16, 32, 64) if w >= max(bits, least)), 64)
+        return np.dtype(f"{self.sample}{whole // 8}")
 
 
 _SNIFFED = 32

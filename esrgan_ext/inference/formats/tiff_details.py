@@ -7,13 +7,15 @@ from typing import Any
 
 import tifffile
 
+from esrgan_ext.inference.formats import imagej_rois
+
 # ImageJ's description and its tags, as tifffile names them, that hold for a result as they are.
 _IMAGEJ_KEPT = (
     "spacing", "unit", "yunit", "zunit", "finterval", "fps", "loop", "mode", "min", "max", "tunit",
     "xorigin", "yorigin", "zorigin", "cf", "c0", "c1", "c2", "c3", "c4", "vunit",
-    "Info", "Labels", "LUTs", "Ranges", "Properties",
+    "Info", "Labels", "LUTs", "Ranges", "Properties", "ROI", "Overlays",
 )  # fmt: skip
-_IMAGEJ_LOST = {"ROI": "a selection", "Overlays": "overlays", "Plot": "a plot"}
+_IMAGEJ_REGIONS = {"ROI": "selection", "Overlays": "overlay"}
 # Written anew for the result's own axes.
 _IMAGEJ_OWN = ("ImageJ", "images", "channels", "slices", "frames", "hyperstack", "SCIFIO")
 
@@ -46,23 +48,29 @@ _GEO = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, _KEYS, 34736, 34737, 42112, 421
 def imagej_details(tif: tifffile.TiffFile) -> tuple[dict[str, Any], list[str]]:
     """ImageJ's metadata that are kept, and notes of those that are not."""
     found = dict(tif.imagej_metadata or {})
-    notes = []
-    for key, name in _IMAGEJ_LOST.items():
-        if key in found:
-            notes.append(f"ImageJ's {name} cannot be kept: it would lie beside its place")
-    lost = sorted(key for key in found if key not in (*_IMAGEJ_KEPT, *_IMAGEJ_LOST, *_IMAGEJ_OWN))
-    if lost:
-        notes.append(f"ImageJ's {', '.join(lost)} not kept")
+    lost = sorted(key for key in found if key not in (*_IMAGEJ_KEPT, *_IMAGEJ_OWN))
+    notes = [f"ImageJ's {', '.join(lost)} not kept"] if lost else []
     return {key: found[key] for key in _IMAGEJ_KEPT if key in found}, notes
 
 
-def scaled_imagej(details: dict[str, Any], factor: tuple[float, float]) -> dict[str, Any]:
-    """The same for a grid of `factor` (x, y) times as many pixels: origins are in pixels."""
-    scaled = dict(details)
+def scaled_imagej(
+    details: dict[str, Any], factor: tuple[float, float]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The same for a grid of `factor` (x, y) times as many pixels (origins are in pixels, and so
+    are regions), and notes of what could not be scaled."""
+    scaled, notes = dict(details), []
     for key, by in (("xorigin", factor[0]), ("yorigin", factor[1])):
         if isinstance(scaled.get(key), int | float):
             scaled[key] = scaled[key] * by
-    return scaled
+    for key, name in _IMAGEJ_REGIONS.items():
+        if key in scaled:
+            found = scaled.pop(key)
+            regions, left = imagej_rois.scaled(_listed(found), factor)
+            if regions:
+                scaled[key] = regions
+            if left:
+                notes.append(f"ImageJ's {name} {', '.join(left)} cannot be scaled: left out")
+    return scaled, tuple(notes)
 
 
 def ome_details(

@@ -74,8 +74,7 @@ def write(path: Path, images: Sequence[Page]) -> tuple[str, ...]:
     gray = not first.colour or first.pixels.shape[-1] <= 2
     notes = tuple(lost("tiff", first.metadata, gray=gray))
     try:
-        _write(path, images)
-        return notes
+        return notes + _write(path, images)
     except (OSError, MemoryError):
         raise
     except Exception:  # whatever absurd metadata make the writer do
@@ -99,14 +98,13 @@ def _bare(layout: TiffLayout | None) -> TiffLayout | None:
     return TiffLayout(layout.axes, "plain", layout.compressed, layout.associated_alpha)
 
 
-def _write(path: Path, images: Sequence[Page]) -> None:
+def _write(path: Path, images: Sequence[Page]) -> tuple[str, ...]:
     total = sum(image.pixels.nbytes for image in images)
     bigtiff = total > _CLASSIC_LIMIT
     first = images[0]
     kind = first.layout.kind if first.layout is not None else "plain"
     if kind == "imagej" and len(images) == 1 and not bigtiff and _fits_imagej(first):
-        _write_imagej(path, first)
-        return
+        return _write_imagej(path, first)
     if kind == "ome" and all(image.pixels.dtype.name in _OME_TYPES for image in images):
         with tifffile.TiffWriter(path, ome=True, bigtiff=bigtiff) as writer:
             for image in images:
@@ -114,7 +112,7 @@ def _write(path: Path, images: Sequence[Page]) -> None:
                 details = scaled_ome(layout.details, image.factor)
                 options, _ = _options(image)
                 writer.write(image.pixels, metadata={"axes": layout.axes, **details}, **options)
-        return
+        return ()
     below: dict[int, exif.Directory] = {}
     with tifffile.TiffWriter(path, bigtiff=bigtiff) as writer:
         for number, image in enumerate(images):
@@ -129,6 +127,7 @@ def _write(path: Path, images: Sequence[Page]) -> None:
                 tags = []  # the first page speaks for the stack
     if below:
         _append_directories(path, below)
+    return ()
 
 
 def _separate(image: Page) -> bool:
@@ -166,10 +165,10 @@ def _fits_imagej(image: Page) -> bool:
     return known and samples in (1, 3) and not _separate(image)
 
 
-def _write_imagej(path: Path, image: Page) -> None:
+def _write_imagej(path: Path, image: Page) -> tuple[str, ...]:
     """ImageJ reads its stacks as one run of uncompressed planes."""
     assert image.layout is not None
-    details = scaled_imagej(image.layout.details, image.factor)
+    details, notes = scaled_imagej(image.layout.details, image.factor)
     tifffile.imwrite(
         path,
         image.pixels,
@@ -177,6 +176,7 @@ def _write_imagej(path: Path, image: Page) -> None:
         metadata={"axes": image.layout.axes, **details},
         resolution=_options(image)[0].get("resolution"),
     )
+    return notes
 
 
 def _directory(
