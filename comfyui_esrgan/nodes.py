@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 import esrgan_ext
@@ -119,7 +118,7 @@ class UpscaleImage:
             colours = upscaler(pixels, progress=progress)
             progress.part_done(total)
             if alpha is None:
-                opacity = torch.ones((colours.shape[0], *colours.shape[2:]))
+                opacity = colours.new_ones((colours.shape[0], *colours.shape[2:]))
             else:
                 opacity = upscaler(alpha, progress=progress)[:, 0]
         return colours.clamp(0, 1).movedim(1, -1).contiguous(), opacity.clamp(0, 1)

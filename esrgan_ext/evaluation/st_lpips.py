@@ -67,7 +67,7 @@ class ShiftTolerantLPIPS(nn.Module):
             nn.Conv2d(width, 1, 1, bias=False) for width in (64, 192, 384, 256, 256)
         )
         for name, values in (("shift", _SHIFT), ("scale", _SCALE)):
-            buffer = torch.tensor(values).reshape(1, 3, 1, 1)
+            buffer = torch.tensor(values, dtype=torch.float32, device="cpu").reshape(1, 3, 1, 1)
             self.register_buffer(name, buffer, persistent=False)
         self.eval().requires_grad_(False)
 

@@ -16,6 +16,8 @@ from esrgan_ext.errors import ImageError, OptionError
 from esrgan_ext.inference.tiles import Rect
 
 GRAY, GRAY_ALPHA, RGB, RGBA = 1, 2, 3, 4
+# An axis so short behind two so long is not taken for the width of strips without being told.
+_FEW, _MANY = 8, 16
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,18 @@ def layout_of(shape: tuple[int, ...], channel_axis: int | bool | None) -> Layout
     shape : tuple of int
         At least two axes, none of length 0.
     channel_axis : int, None or False
-        None: 2-D is gray, 3-D whose last axis is 1, 3 or 4 is gray, RGB or RGBA, everything
-        else is a stack of planes over the last two axes. An axis number names the channels (1 gray,
-        2 gray + alpha, 3 RGB, 4 RGBA, more: each by itself). False: always a stack of planes.
+        None: 2-D is gray, 3-D whose last axis is 1, 3 or 4 is gray, RGB or RGBA, more axes with a
+        last one of 1 are gray too, everything else is a stack of planes over the last two axes,
+        and refused where those would be strips of a few pixels. An axis number names the channels
+        (1 gray, 2 gray + alpha, 3 RGB, 4 RGBA, more: each by itself). False: always a stack of
+        planes.
 
     Raises
     ------
     ImageError
         If the array has fewer than two axes or no pixels.
     OptionError
-        If `channel_axis` is not an axis of the array or leaves fewer than two.
+        If `channel_axis` is not an axis of the array or leaves fewer than two, or has to be given.
     """
     ndim = len(shape)
     if ndim < 2:
@@ -145,8 +149,15 @@ def layout_of(shape: tuple[int, ...], channel_axis: int | bool | None) -> Layout
         raise OptionError(
             f"channel_axis must be an axis number, None or False, not {channel_axis!r}"
         )
-    if channel_axis is None and ndim == 3 and shape[-1] in (GRAY, RGB, RGBA):
-        channel_axis = 2
+    if channel_axis is None and (
+        (ndim == 3 and shape[-1] in (GRAY, RGB, RGBA)) or (ndim > 3 and shape[-1] == GRAY)
+    ):
+        channel_axis = ndim - 1
+    if channel_axis is None and ndim > 2 and _looks_like_channels(shape):
+        raise OptionError(
+            f"the last axis of an array of shape {shape} has {shape[-1]} entries: pass "
+            "channel_axis=-1 if they are channels, channel_axis=False if planes are so narrow"
+        )
     if channel_axis is None or channel_axis is False:
         return Layout(shape, ndim - 2, ndim - 1, None, 1)
     axis = int(channel_axis)
@@ -158,6 +169,11 @@ def layout_of(shape: tuple[int, ...], channel_axis: int | bool | None) -> Layout
     y_axis, x_axis = [k for k in range(ndim) if k != axis][-2:]
     channels_per_image = shape[axis] if shape[axis] <= RGBA else 1
     return Layout(shape, y_axis, x_axis, axis, channels_per_image)
+
+
+def _looks_like_channels(shape: tuple[int, ...]) -> bool:
+    """Whether the last axis is no side of a plane, as far as sizes tell."""
+    return shape[-1] <= _FEW and min(shape[-3:-1]) >= _MANY
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import numpy as np
 
 from esrgan_ext.errors import ImageFileError
 from esrgan_ext.inference.capacity import Facts, can_hold, check_target
-from esrgan_ext.inference.formats import avif, exif, opencv, tiff, tiff_write
+from esrgan_ext.inference.formats import avif, depth, exif, opencv, tiff, tiff_write
 from esrgan_ext.inference.formats.metadata import Metadata
 from esrgan_ext.inference.formats.png import DEFAULT_LEVEL as PNG_LEVEL
+from esrgan_ext.inference.formats.tiff_details import lost as lost_details
 from esrgan_ext.inference.headers import (
     MAX_PIXELS,
     SUFFIXES,
@@ -285,9 +286,17 @@ def _encoded(
     assert format is not None
     bare = path.suffix.lower() in (".j2k", ".j2c", ".jpc")
     lossless = like is not None and like.format == format == "webp" and like.lossless
-    return opencv.encode(
+    layout = like.tiff if like is not None else None
+    if layout is not None and layout.associated_alpha and channels in (2, 4) and format != "exr":
+        pixels = depth.unpremultiplied(pixels)  # but for OpenEXR, these want colours as they are
+    data, notes = opencv.encode(
         pixels, format, metadata, quality=quality, lossless=lossless, bare=bare, png_level=png_level
     )
+    if layout is not None:
+        names = lost_details(layout.kind, layout.details, layout.geo)
+        if names:
+            notes += (f"{format.upper()} cannot keep {' and '.join(names)}",)
+    return data, notes
 
 
 def _read_tiff(path: Path, max_pixels: int, series: int | None) -> ImageFile:

@@ -221,8 +221,7 @@ def _of_format(head: bytes, format: Format, file: BinaryIO) -> ImageHeader:
         )
     if format == "bmp":
         bitmap = bmp.inspect(head)
-        alpha = bmp.has_alpha(head)
-        return ImageHeader("bmp", bitmap.width, bitmap.height, alpha, 8)
+        return ImageHeader("bmp", bitmap.width, bitmap.height, bitmap.has_alpha, bitmap.sample_bits)
     if format == "gif":
         width, height = struct.unpack_from("<HH", head, 6)
         return ImageHeader("gif", width, height, False, 8)  # OpenCV drops its transparency
@@ -231,7 +230,7 @@ def _of_format(head: bytes, format: Format, file: BinaryIO) -> ImageHeader:
         return ImageHeader("avif", found.width, found.height, found.has_alpha, found.bits)
     if format == "jp2":
         coded = jp2.inspect(head)
-        bits = 8 if coded.palette else max(coded.bits, default=8)
+        bits = max(coded.palette or coded.bits, default=8)
         return ImageHeader("jp2", coded.width, coded.height, coded.alpha is not None, bits)
     if format == "pnm":
         net = pnm.inspect(head)

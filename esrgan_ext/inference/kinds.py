@@ -55,9 +55,15 @@ def unwrap(image: Any, channel_axis: int | bool | None) -> Unwrapped | None:
     OptionError
         It is the name of a file, or a tensor with a `channel_axis`.
     ImageError
-        A tensor's rank or channels, or a PIL mode, cannot be upscaled.
+        A tensor's rank or channels, or a PIL mode, cannot be upscaled, or an array hides values
+        behind a mask.
     """
     if isinstance(image, np.ndarray):
+        if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
+            raise ImageError(
+                "the array is masked, and a result has no mask: pass image.filled(value), or "
+                "image.astype(float).filled(numpy.nan), whose NaN come back as NaN"
+            )
         return None
     if isinstance(image, str | bytes | os.PathLike):
         raise OptionError(

@@ -255,7 +255,7 @@ class SRVGGNetCompact(SRNetwork):
 
     def _constant_slopes(self, slope: float) -> Tensor:
         if self._constant is None:  # made once: packed weights go by addresses
-            self._constant = torch.full((self.config.nf,), slope)
+            self._constant = torch.full((self.config.nf,), slope, dtype=torch.float32, device="cpu")
         return self._constant
 
     def _tail(self, y: Tensor, x: Tensor, on_work: OnWork | None) -> Tensor:

@@ -217,7 +217,7 @@ def strips(
     zoom = shape.zoom
     height, width = x.shape[2] * zoom, x.shape[3] * zoom
     out = x.new_empty((x.shape[0], shape.out_channels, height, width))
-    control = torch.zeros(5, dtype=torch.int64)
+    control = torch.zeros(5, dtype=torch.int64, device="cpu")
     words = control.numpy()  # written by the kernels meanwhile
     words[_THREADS] = torch.get_num_threads()
     failed: list[BaseException] = []

@@ -204,7 +204,7 @@ class DenseBlockCache:
             self._entries.pop(key, None)
         functions = self._library.dense_block
         shape = functions.shape(biases[4].numel(), biases[0].numel(), slope, scale)
-        packed = torch.empty(functions.packed_floats(shape))
+        packed = torch.empty(functions.packed_floats(shape), dtype=torch.float32, device="cpu")
         kept = [[t.detach().contiguous() for t in group] for group in (weights, biases)]
         of_weights, of_biases = ([t.data_ptr() for t in group] for group in kept)
         threads = torch.get_num_threads()
@@ -310,7 +310,7 @@ def _pack(
         [address(biases[i], (o,), f"the bias of convolution {i}") for i, (_, o) in numbered],
         [address(s, (channels[i][1],), f"slopes {i}") for i, s in enumerate(slopes or [])],
     )
-    packed = torch.empty(functions.packed_floats(shape))
+    packed = torch.empty(functions.packed_floats(shape), dtype=torch.float32, device="cpu")
     functions.pack(shape, *addresses, torch.get_num_threads(), packed.data_ptr())
     return packed
 

@@ -34,7 +34,7 @@ class TorchNetwork(FusedNetwork):
         self._network = network
         self._strips = strips
         self._addresses: tuple[int, ...] = ()
-        self._current = torch.zeros(0)
+        self._current = torch.zeros(0, device="cpu")
 
     @property
     def zoom(self) -> int:
@@ -44,7 +44,7 @@ class TorchNetwork(FusedNetwork):
         """Another one whenever a parameter lies elsewhere: graphs hold addresses, not values."""
         addresses = tuple(p.data_ptr() for p in self._network.parameters())
         if addresses != self._addresses:
-            self._addresses, self._current = addresses, torch.zeros(0)
+            self._addresses, self._current = addresses, torch.zeros(0, device="cpu")
         return self._current
 
     def into(

@@ -224,7 +224,9 @@ def _empty_like(network: SRNetwork) -> SRNetwork:
     """A network of the same configuration with memory for its numbers, none of them set."""
     copy = build_network(network.config)
     state = {
-        name: torch.empty(value.shape, dtype=value.dtype, memory_format=_memory_format(value))
+        name: torch.empty(
+            value.shape, dtype=torch.float32, device="cpu", memory_format=_memory_format(value)
+        )
         for name, value in copy.state_dict().items()
     }
     copy.load_state_dict(state, assign=True)

@@ -39,6 +39,19 @@ def widened(samples: np.ndarray, largest: int) -> np.ndarray:
     return np.rint(scaled).astype(kind)
 
 
+def unpremultiplied(pixels: np.ndarray) -> np.ndarray:
+    """Colours of ..., C, whose last channel they were multiplied by, as they were before; what is
+    fully transparent stays. Integers, or floats whose opacity is 0 to 1."""
+    if pixels.dtype.kind == "f":
+        seen = np.where(pixels[..., -1:] > 0, pixels[..., -1:], 1)
+        return np.concatenate([pixels[..., :-1] / seen, pixels[..., -1:]], axis=-1)
+    top = int(np.iinfo(pixels.dtype).max)
+    opacity = pixels[..., -1:].astype(np.uint64)
+    colours = (pixels[..., :-1] * np.uint64(top) + opacity // 2) // np.maximum(opacity, 1)
+    colours = np.where(opacity == 0, pixels[..., :-1], np.minimum(colours, top))
+    return np.concatenate([colours.astype(pixels.dtype), pixels[..., -1:]], axis=-1)
+
+
 def note(bits: int, kind: np.dtype) -> str:
     """The sentence for the user where a file's depth is not that of its result."""
     return f"its {bits} bits a sample are scaled to {8 * kind.itemsize}, and so are the result's"

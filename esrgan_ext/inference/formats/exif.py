@@ -20,12 +20,15 @@ _MAX_FIELDS = 4096
 
 # Fields of the first directory that describe the picture's origin, not its storage.
 DESCRIPTIVE = (
+    0x010D,  # DocumentName
     0x010E,  # ImageDescription
     0x010F,  # Make
     0x0110,  # Model
+    0x011D,  # PageName
     0x0131,  # Software
     0x0132,  # DateTime
     0x013B,  # Artist
+    0x013C,  # HostComputer
     0x8298,  # Copyright
 )
 

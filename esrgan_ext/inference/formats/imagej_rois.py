@@ -52,7 +52,7 @@ def scaled(regions: Sequence[bytes], factor: tuple[float, float]) -> tuple[list[
     list of bytes
         Those that could be scaled.
     list of str
-        What each of the others is: its number from 1, its name, its kind.
+        The others, each by its number from 1, its name and its kind.
     """
     done, left = [], []
     for number, data in enumerate(regions, start=1):

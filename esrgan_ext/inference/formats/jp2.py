@@ -18,6 +18,7 @@ from esrgan_ext.inference.formats.metadata import Metadata
 
 BOX_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 CODESTREAM_SIGNATURE = b"\xff\x4f\xff\x51"
+_PREMULTIPLIED = 2  # the type of a channel (I.5.3.6)
 _CMYK, _LAB = 12, 14  # enumerated colour spaces (I.5.3.3 and 15444-2)
 # The identities of the two UUID boxes that programs agree on: Adobe's XMP specification, part 3,
 # and the one that JPEG's EXIF segment moved into.
@@ -40,7 +41,10 @@ class Jp2Info:
         The number of the channel that is opacity, or None. Without a channel definition the last
         of two or four is taken for it, as every reader does.
     palette
-        Samples are numbers of palette entries; the decoder looks them up, as 8 bits.
+        Bits of each column of a palette that samples are numbers of (the decoder looks them up);
+        empty without one.
+    premultiplied
+        The colours are those of the picture times its opacity.
     icc
         A profile, whole.
     colour_space
@@ -56,12 +60,13 @@ class Jp2Info:
     bits: tuple[int, ...]
     signed: bool
     alpha: int | None
-    palette: bool = False
+    palette: tuple[int, ...] = ()
     icc: bytes | None = None
     colour_space: int | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    premultiplied: bool = False
 
     @property
     def metadata(self) -> Metadata:
@@ -79,7 +84,8 @@ def inspect(data: bytes | memoryview) -> Jp2Info:
     """
     view = memoryview(data)
     definition: dict[int, int] | None = None
-    palette, icc, colour_space = False, None, None
+    palette: tuple[int, ...] = ()
+    icc, colour_space = None, None
     identified: dict[bytes, bytes] = {}
     resolutions: dict[bytes, tuple[float, float]] = {}
     codestream: memoryview | None = view
@@ -91,7 +97,8 @@ def inspect(data: bytes | memoryview) -> Jp2Info:
                     if inner == b"cdef":
                         definition = _definition(content)
                     elif inner == b"pclr":
-                        palette = True
+                        columns = bytes(content[3 : 3 + content[2]]) if len(content) > 2 else b""
+                        palette = tuple((depth & 0x7F) + 1 for depth in columns) or (8,)
                     elif inner == b"colr" and len(content) > 3:
                         if content[0] == 1 and len(content) >= 7:
                             (colour_space,) = struct.unpack_from(">I", content, 3)
@@ -121,6 +128,7 @@ def inspect(data: bytes | memoryview) -> Jp2Info:
         exif=identified.get(_EXIF_BOX, b"").removeprefix(b"Exif\0\0") or None,
         xmp=identified.get(_XMP_BOX) or None,
         dpi=resolutions.get(b"resc") or resolutions.get(b"resd"),
+        premultiplied=alpha is not None and (definition or {}).get(alpha) == _PREMULTIPLIED,
     )  # fmt: skip
 
 
@@ -148,7 +156,9 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
         raise ImageFileError(f"the JPEG 2000 file is truncated or damaged: {error}") from error
     if info.signed:
         pixels = (pixels.astype(np.int32) + (1 << bits - 1)).astype(np.uint32)
-    largest = 255 if info.palette else (1 << bits) - 1
+    if info.palette and (len(set(info.palette)) > 1 or info.palette[0] > 16):
+        raise ImageFileError("a JPEG 2000 palette of columns of several depths is not read")
+    largest = (1 << (info.palette[0] if info.palette else bits)) - 1
     pixels = depth.widened(pixels, largest)
     kept, notes = pixels, []
     if not info.palette and bits not in (8, 16):
@@ -165,6 +175,9 @@ def decode(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
                 "opacity: left out"
             )
         kept = pixels[..., 0] if wanted == [0] else pixels[..., wanted]
+        if info.premultiplied:
+            kept = depth.unpremultiplied(kept)
+            notes.append("its colours were premultiplied by its opacity: they are not any more")
     return np.ascontiguousarray(kept), tuple(notes)
 
 

@@ -1,6 +1,7 @@
 """JPEG segments: whether the file is complete (libjpeg paints what is missing gray and says
-nothing that OpenCV passes on), its density, and metadata that OpenCV's encoder refuses.
-References: ITU-T T.81 annex B, T.871 (JFIF), ICC.1:2022 B.4, XMP part 3."""
+nothing that OpenCV passes on), its density, metadata that OpenCV's encoder refuses, and pixels
+that its decoder gets wrong: CMYK and more than 8 bits. References: ITU-T T.81 annex B, T.871
+(JFIF), ICC.1:2022 B.4, XMP part 3, Adobe's technical note 5116."""
 
 from __future__ import annotations
 
@@ -9,7 +10,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import imagecodecs
+import numpy as np
+
 from esrgan_ext.errors import ImageFileError
+from esrgan_ext.inference.formats import depth
 
 SIGNATURE = b"\xff\xd8\xff"
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
@@ -18,8 +23,10 @@ _ICC_HEADER = b"ICC_PROFILE\0"
 MAX_SEGMENT = 65533
 MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2
-_APP13, _COM = 0xED, 0xFE
+_APP13, _APP14, _COM = 0xED, 0xEE, 0xFE
+_EXIF_HEADER = b"Exif\0\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
+_ADOBE = b"Adobe"
 _IPTC = 0x0404
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}  # TEM and the restart markers have no length
 _FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -29,7 +36,8 @@ _SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 
 @dataclass(frozen=True)
 class JpegInfo:
-    """Header of a JPEG: size in pixels, bits a sample (8 or 12), components (1, 3, 4)."""
+    """Header of a JPEG: size in pixels, bits a sample (8, 12, 16), components (1, 3, 4), whether
+    Adobe's marker says that CMYK is inverted; metadata."""
 
     width: int
     height: int
@@ -38,6 +46,15 @@ class JpegInfo:
     dpi: tuple[float, float] | None = None
     comments: tuple[str, ...] = ()
     iptc: bytes | None = None
+    adobe: bool = False
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    icc: bytes | None = None
+
+    @property
+    def is_special(self) -> bool:
+        """Whether `decode` reads it, and not OpenCV."""
+        return self.bits != 8 or self.components == 4
 
 
 def segments(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -100,6 +117,9 @@ def inspect(data: bytes | memoryview, *, complete: bool = True) -> JpegInfo:
     dpi: tuple[float, float] | None = None
     comments: list[str] = []
     resources = b""
+    adobe = False
+    exif = xmp = None
+    profile: dict[int, bytes] = {}
     for marker, body in segments(data):
         if marker in _FRAME_HEADERS and frame is None:
             if len(body) < 6:
@@ -110,13 +130,51 @@ def inspect(data: bytes | memoryview, *, complete: bool = True) -> JpegInfo:
             dpi = _density(body)
         elif marker == _COM and body:
             comments.append(_decoded(bytes(body)))
+        elif marker == _APP14 and bytes(body[: len(_ADOBE)]) == _ADOBE:
+            adobe = True
+        elif marker == _APP1 and bytes(body[:6]) == _EXIF_HEADER:
+            exif = exif or bytes(body[6:])
+        elif marker == _APP1 and bytes(body[: len(XMP_HEADER)]) == XMP_HEADER:
+            xmp = xmp or bytes(body[len(XMP_HEADER) :])
+        elif marker == _APP2 and bytes(body[: len(_ICC_HEADER)]) == _ICC_HEADER and len(body) > 14:
+            profile[body[12]] = bytes(body[14:])
         elif marker == _APP13 and bytes(body[: len(_PHOTOSHOP)]) == _PHOTOSHOP:
             resources += bytes(body[len(_PHOTOSHOP) :])
         elif marker == _SOS and not complete:
             break
     if frame is None:
         raise ImageFileError("the JPEG is damaged: it has no frame header")
-    return JpegInfo(*frame, dpi, tuple(comments), _resource(resources, _IPTC))
+    icc = b"".join(profile[number] for number in sorted(profile)) or None
+    iptc = _resource(resources, _IPTC)
+    return JpegInfo(*frame, dpi, tuple(comments), iptc, adobe, exif, xmp, icc)
+
+
+def decode(data: bytes, info: JpegInfo) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The pixels of a special JPEG: H, W or H, W, 3 of uint8 or uint16; and notes.
+
+    Raises
+    ------
+    ImageFileError
+        It is damaged or of a kind that is not read.
+    """
+    try:
+        pixels = np.asarray(imagecodecs.jpeg8_decode(data))
+    except Exception as error:  # whatever libjpeg says of damaged bytes
+        raise ImageFileError(f"the JPEG is damaged or of a kind not supported: {error}") from error
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise ImageFileError(f"a JPEG of {info.components} components is not read")
+    notes = []
+    if info.bits != 8:
+        pixels = depth.widened(pixels, (1 << info.bits) - 1)
+        if info.bits != 16:
+            notes.append(depth.note(info.bits, pixels.dtype))
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        # With Adobe's marker the samples are of light (255: no ink), without it of ink.
+        light = (pixels if info.adobe else ~pixels).astype(np.uint32)
+        top = int(np.iinfo(pixels.dtype).max)
+        pixels = ((light[..., :3] * light[..., 3:] + top // 2) // top).astype(pixels.dtype)
+        notes.append("CMYK is converted to RGB without its profile")
+    return pixels, tuple(notes)
 
 
 def with_density(data: bytes, dpi: tuple[float, float]) -> bytes:

@@ -147,10 +147,12 @@ def decode(data: bytes, format: str) -> Decoded:
         jpeg_info = jpeg.inspect(data)
         dpi, iptc = jpeg_info.dpi, jpeg_info.iptc
         texts = tuple((COMMENT, text) for text in jpeg_info.comments)
+        if jpeg_info.is_special:
+            return _decoded_jpeg(data, jpeg_info)
     elif format == "webp":
         lossless = webp.inspect(data).lossless
     elif format == "bmp":
-        dpi = bmp.inspect(data).dpi
+        return Decoded(bmp.decode(data), Metadata(dpi=bmp.inspect(data).dpi), lossless)
     elif format == "avif":
         container = avif.inspect(data)
         icc, bits, xmp = container.icc, container.bits, container.xmp
@@ -172,8 +174,6 @@ def decode(data: bytes, format: str) -> Decoded:
     elif format == "exr":
         pixels, notes = floats.decode_exr(data)
         return Decoded(pixels, Metadata(), lossless, notes)
-    if format == "bmp" and bmp.has_masks(data):
-        return Decoded(bmp.decode_masks(data), Metadata(dpi=dpi), lossless)
 
     try:
         with codec_messages() as messages:
@@ -216,21 +216,29 @@ def decode(data: bytes, format: str) -> Decoded:
     return Decoded(_rgb(pixels, png_info), metadata, lossless, notes)
 
 
+def _decoded_jpeg(data: bytes, info: jpeg.JpegInfo) -> Decoded:
+    pixels, notes = jpeg.decode(data, info)
+    metadata = Metadata(
+        exif=info.exif,
+        icc=info.icc,
+        xmp=info.xmp,
+        dpi=info.dpi or exif.resolution(info.exif),
+        iptc=info.iptc,
+        texts=tuple((COMMENT, text) for text in info.comments),
+    )
+    return Decoded(pixels, metadata, False, notes)
+
+
 def _decoded_pnm(data: bytes) -> Decoded:
     info, pixels = pnm.inspect(data), pnm.decode(data)
+    notes = []
     # A file of one bit has but black and white, in whatever type.
-    told = info.largest not in (0, 1, 255, 65535)
-    return Decoded(
-        pixels,
-        Metadata(),
-        True,
-        (
-            f"its largest value {info.largest} is scaled to {np.iinfo(pixels.dtype).max}, and so "
-            "is the result's",
-        )
-        if told
-        else (),
-    )
+    if info.largest not in (0, 1, 255, 65535):
+        top = np.iinfo(pixels.dtype).max
+        notes.append(f"its largest value {info.largest} is scaled to {top}, and so is the result's")
+    if pnm.holds_more(data, info):
+        notes.append("it holds more than one image: the first is taken, the others are left out")
+    return Decoded(pixels, Metadata(), True, tuple(notes))
 
 
 def count_frames(data: bytes) -> int:

@@ -14,6 +14,11 @@ from esrgan_ext.inference.formats import depth
 
 _TOKEN = re.compile(rb"(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])*([^ \t\r\n\v\f#]+)")
 _COMMENT = re.compile(rb"#[^\r\n]*")
+# PAM's own tuple types; a netpbm program may write others, whose samples mean anything.
+_TUPLES = {
+    b"BLACKANDWHITE": 1, b"GRAYSCALE": 1, b"RGB": 3, b"BLACKANDWHITE_ALPHA": 2,
+    b"GRAYSCALE_ALPHA": 2, b"RGB_ALPHA": 4,
+}  # fmt: skip
 _CHANNELS = {b"P1": 1, b"P2": 1, b"P3": 3, b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
 _MAX_DIGITS = 10
 
@@ -112,6 +117,18 @@ def decode(data: bytes) -> np.ndarray:
     return pixels[..., 0] if info.channels == 1 else pixels
 
 
+def holds_more(data: bytes, info: PnmInfo) -> bool:
+    """Whether another image follows the first, as netpbm's programs write them."""
+    if info.magic in (b"P1", b"P2", b"P3"):
+        return False  # these hold one (pnm, "Plain PNM")
+    if info.magic == b"P4":
+        size = -(-info.width // 8) * info.height
+    else:
+        sample = 4 if info.largest == 0 else depth.holding(info.largest).itemsize
+        size = info.width * info.height * info.channels * sample
+    return is_pnm(data[info.start + size :][:4])
+
+
 def encode(pixels: np.ndarray) -> bytes:
     """A binary PGM or PPM of H, W or H, W, 3 of uint8 or uint16; a PFM of float32."""
     height, width = pixels.shape[:2]
@@ -141,6 +158,12 @@ def _pam(head: bytes) -> PnmInfo:
     if channels not in (1, 2, 3, 4):
         raise ImageFileError(f"a PAM of {channels} channels is not read; 1 to 4 are")
     _check_largest(largest, b"P7")
+    meaning = fields.get(b"TUPLTYPE", b"")
+    if meaning and _TUPLES.get(meaning) != channels:
+        raise ImageFileError(
+            f"a PAM of {channels} channels with the tuple type {meaning.decode(errors='replace')} "
+            "is not read: save it as PNG"
+        )
     return PnmInfo(b"P7", width, height, channels, largest, end.end())
 
 

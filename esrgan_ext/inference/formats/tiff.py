@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,9 @@ _SEPARATE = 2  # planes of samples, one after the other
 _GEOGRAPHIC_TAGS = (33550, 34735, 42113)
 _WHOLE = (8, 16, 32, 64)
 UNIT_PER_INCH = {2: 1.0, 3: 2.54}
+# Files that an OME-TIFF's planes lie in.
+_PARTS = re.compile(r"""\bFileName\s*=\s*["']([^"']*)""")
+_PAGE_TEXTS = {270: "descriptions", 285: "names"}
 # A resolution is two 32-bit numbers.
 _MAX_RESOLUTION = float(2**32 - 1)
 
@@ -106,7 +110,7 @@ def read(path: Path, *, series: int | None = None, max_pixels: int) -> list[Tiff
     try:
         with open(path, "rb") as file:
             chain = tiff_chain.survey(file)
-        with tifffile.TiffFile(path) as tif:
+        with opened(path) as tif:
             return _read(tif, path, chain, series, max_pixels)
     except (ImageFileError, MemoryError):
         raise
@@ -116,12 +120,37 @@ def read(path: Path, *, series: int | None = None, max_pixels: int) -> list[Tiff
         raise ImageFileError(f"the TIFF is damaged: {first_line(error)}") from error
 
 
+def opened(path: Path) -> tifffile.TiffFile:
+    """The file, and those beside it that OME-XML names as parts of it; none of another folder."""
+    tif = tifffile.TiffFile(path)
+    if _names_other_folders(tif):
+        tif.close()
+        tif = tifffile.TiffFile(path, _multifile=False)
+    return tif
+
+
+def _names_other_folders(tif: tifffile.TiffFile) -> bool:
+    names = _PARTS.findall(tif.ome_metadata or "") if tif.is_ome else []
+    return any(re.search(r"[/\\:&]", name) for name in names)
+
+
 def images_of(tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """The series that are images of their own."""
-    found = list(tif.series)
+    """The series that are images of their own, also pages of half the size that do not say that
+    they are reduced copies."""
+    found: list[tifffile.TiffPageSeries] = []
+    for one in tif.series:
+        found.append(one)
+        found += [level for level in one.levels[1:] if not is_level(one, level)]
     if not found:
         raise ImageFileError("the TIFF is damaged: it has no image")
-    return [one for n, one in enumerate(found) if n == 0 or not one.keyframe.is_reduced]
+    return [one for one in found if not one.keyframe.is_reduced] or found[:1]
+
+
+def is_level(series: tifffile.TiffPageSeries, level: tifffile.TiffPageSeries) -> bool:
+    """Whether what tifffile takes for a level of a pyramid (by its size alone, for a file of no
+    kind that it knows) is one."""
+    page = level.keyframe
+    return level is series or series.kind != "generic" or page.is_reduced or page.is_subifd
 
 
 def chosen(
@@ -256,8 +285,10 @@ def _read(
     if cut_stack is not None:
         return [cut_stack]
     cut: tuple[str, ...] = ()
+    if _names_other_folders(tif):
+        cut = ("its OME-XML names files in other folders: those are left out",)
     if chain.cut and not tif.is_ndpi:
-        cut = (f"the file is cut off behind page {chain.pages}: the pages after it are lost",)
+        cut += (f"the file is cut off behind page {chain.pages}: the pages after it are lost",)
     images: list[TiffImage] = []
     for one in chosen(found, number):
         image = _read_series(tif, path, one, len(images), max_pixels)
@@ -279,7 +310,7 @@ def _read_series(
             f"a page has {page.imagewidth} x {page.imagelength} pixels, more than the limit of "
             f"{max_pixels}; if that is right, raise the limit (--max-pixels, max_pixels=)"
         )
-    notes = [*_check_complete(series, path), *_missing_planes(series)]
+    notes = [*_check_complete(series, path), *_missing_planes(series), *_later_texts(tif, series)]
     by_opencv = tiff_colour.photometric_of(page) == tiff_colour.YCBCR
     by_opencv &= not tiff_colour.is_jpeg_colour(page)
     # OpenCV counts pages from the first of the file.
@@ -294,6 +325,15 @@ def _read_series(
     )
     notes += [*converted.notes, *more]
     return TiffImage(converted.pixels, _metadata(tif, page, path, layout), layout, tuple(notes))
+
+
+def _later_texts(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[str, ...]:
+    """A note where pages behind the first have descriptions of their own: a stack has one."""
+    if tif.is_ome or tif.is_imagej or tif.is_shaped or len(series.pages) < 2:
+        return ()
+    tags = getattr(series.pages[1], "tags", {})
+    own = [name for code, name in _PAGE_TEXTS.items() if code in tags]
+    return (f"the pages' own {' and '.join(own)} are not kept, but for the first",) if own else ()
 
 
 def _missing_planes(series: tifffile.TiffPageSeries) -> tuple[str, ...]:
@@ -366,14 +406,27 @@ def _exif_block(tif: tifffile.TiffFile, path: Path) -> bytes | None:
 
     ImageJ and OME keep their own metadata in the description, which is none of EXIF's.
     """
-    if tif.is_bigtiff or tif.is_imagej or tif.is_ome or tif.is_shaped:
+    if tif.is_imagej or tif.is_ome or tif.is_shaped:
         return None
+    if tif.is_bigtiff:
+        return _texts_of_bigtiff(tif.pages.first)
     with open(path, "rb") as file:
         whole = exif.read_directory(file.read())
     fields = {tag: item for tag, item in whole.fields.items() if tag in exif.DESCRIPTIVE}
     if not fields and not whole.below:
         return None
     return exif.block_from(exif.Directory(fields, whole.below))
+
+
+def _texts_of_bigtiff(page: Any) -> bytes | None:
+    """The descriptive texts of a BigTIFF, whose directories are laid out otherwise."""
+    fields = {}
+    for tag in exif.DESCRIPTIVE:
+        value = page.tags.valueof(tag)
+        if isinstance(value, str) and value:
+            text = value.encode() + b"\0"
+            fields[tag] = exif.Field(2, len(text), text, "<")
+    return exif.block_from(exif.Directory(fields)) if fields else None
 
 
 def _layout(

@@ -83,6 +83,12 @@ def check_supported(page: Any) -> None:
     if photometric not in _COLOURS:
         name = getattr(page.photometric, "name", str(photometric))
         raise ImageFileError(f"a TIFF in {name} colours is not read: save it as gray or RGB")
+    # tifffile mixes up the bytes of whole numbers of 24 bits.
+    if page.dtype is None or (page.dtype.kind == "u" and page.bitspersample == 24):
+        raise ImageFileError(
+            f"a TIFF of {page.bitspersample} bits a sample in format {int(page.sampleformat)} is "
+            "not read: save it in 8, 16 or 32"
+        )
 
 
 def convert(page: Any, series: Any, data: bytes | None = None) -> Converted:
@@ -112,7 +118,11 @@ def convert(page: Any, series: Any, data: bytes | None = None) -> Converted:
     if "S" in axes:
         pixels = np.moveaxis(pixels, axes.index("S"), -1)
         axes = axes.replace("S", "") + "S"
-    elif photometric in (RGB, CIELAB, ICCLAB, CMYK, YCBCR):
+    elif photometric in (CIELAB, ICCLAB):  # L* alone is allowed: a* and b* are 0
+        neutral = 0 if photometric == CIELAB else 1 << 8 * pixels.dtype.itemsize - 1
+        pixels = np.stack([pixels, *[np.full_like(pixels, neutral)] * 2], axis=-1)
+        axes += "S"
+    elif photometric in (RGB, CMYK, YCBCR):
         raise ImageFileError("the TIFF is damaged: a colour image with one sample a pixel")
     if not axes.rstrip("S").endswith("YX"):
         raise ImageFileError(f"the TIFF's axes {axes!r} do not end in rows and columns")

@@ -38,6 +38,8 @@ _OME_BESIDE = (
     "Screen", "Project", "Dataset", "Folder",
 )  # fmt: skip
 
+_NAMES = {"imagej": "ImageJ", "ome": "OME"}
+
 # GeoTIFF 1.1: pixel scale, tie points, transformation, keys, their numbers and texts; GDAL's own.
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION = 33550, 33922, 34264
 _KEYS = 34735
@@ -109,6 +111,12 @@ def scaled_ome(details: dict[str, Any], factor: tuple[float, float]) -> dict[str
         if key in scaled:
             scaled[key] = float(scaled[key]) / by
     return scaled
+
+
+def lost(kind: str, details: dict[str, Any], geo: tuple[Any, ...]) -> list[str]:
+    """Names of what a file without a place for it loses."""
+    names = [f"{_NAMES[kind]}'s {', '.join(sorted(details))}"] if details else []
+    return [*names, *(["GeoTIFF's tags"] if geo else [])]
 
 
 def geo_tags(page: Any) -> tuple[tuple[int, int, Any], ...]:

@@ -17,6 +17,7 @@ from esrgan_ext.inference.formats import exif
 from esrgan_ext.inference.formats.kept import lost
 from esrgan_ext.inference.formats.metadata import Metadata, fitting_profile
 from esrgan_ext.inference.formats.tiff import IPTC_TAG, UNIT_PER_INCH, XMP_TAG, TiffLayout
+from esrgan_ext.inference.formats.tiff_details import lost as lost_details
 from esrgan_ext.inference.formats.tiff_details import scaled_geo, scaled_imagej, scaled_ome
 
 _OME_TYPES = (
@@ -70,6 +71,7 @@ def write(path: Path, images: Sequence[Page]) -> tuple[str, ...]:
     OSError
         The file cannot be written.
     """
+    images = [_whole_samples(image) for image in images]
     first = images[0]
     gray = not first.colour or first.pixels.shape[-1] <= 2
     notes = tuple(lost("tiff", first.metadata, gray=gray))
@@ -90,6 +92,13 @@ def write(path: Path, images: Sequence[Page]) -> tuple[str, ...]:
         *notes,
         "the source's metadata makes no sense to the TIFF writer: written without",
     )
+
+
+def _whole_samples(image: Page) -> Page:
+    """Colours of a bit each as bytes: no reader expects them, and tifffile mixes them up."""
+    if not image.colour or image.pixels.dtype != np.bool_:
+        return image
+    return replace(image, pixels=image.pixels.astype(np.uint8) * 255)
 
 
 def _bare(layout: TiffLayout | None) -> TiffLayout | None:
@@ -113,6 +122,11 @@ def _write(path: Path, images: Sequence[Page]) -> tuple[str, ...]:
                 options, _ = _options(image)
                 writer.write(image.pixels, metadata={"axes": layout.axes, **details}, **options)
         return ()
+    notes: list[str] = []
+    for image in images:
+        if kind != "plain" and image.layout is not None and image.layout.details:
+            names = " and ".join(lost_details(image.layout.kind, image.layout.details, ()))
+            notes.append(f"the result is a plain TIFF, which cannot keep {names}")
     below: dict[int, exif.Directory] = {}
     with tifffile.TiffWriter(path, bigtiff=bigtiff) as writer:
         for number, image in enumerate(images):
@@ -127,7 +141,7 @@ def _write(path: Path, images: Sequence[Page]) -> tuple[str, ...]:
                 tags = []  # the first page speaks for the stack
     if below:
         _append_directories(path, below)
-    return ()
+    return tuple(dict.fromkeys(notes))
 
 
 def _separate(image: Page) -> bool:

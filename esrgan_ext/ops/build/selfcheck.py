@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -194,6 +195,10 @@ def _difference(got: Tensor, expected: Tensor) -> float:
     return float("inf") if difference != difference else difference
 
 
+# Whatever the user has made torch's defaults.
+_FLOATS: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+
+
 def _cases(
     device: torch.device,
     dtype: torch.dtype,
@@ -204,8 +209,8 @@ def _cases(
     weights, biases = _parameters(_SHAPE)
     generator = torch.Generator().manual_seed(1)
     n, height, width = _SIZES[device.type]
-    x = torch.rand(n, _SHAPE[0], height, width, generator=generator)
-    features = torch.randn(n, _SHAPE[2], height, width, generator=generator)
+    x = torch.rand(n, _SHAPE[0], height, width, generator=generator, **_FLOATS)
+    features = torch.randn(n, _SHAPE[2], height, width, generator=generator, **_FLOATS)
     there = [t.to(device, dtype) for t in (x, features, *weights, *biases)]
     exact = [t.to("cpu", torch.float64) for t in there]
     count = len(weights)
@@ -232,12 +237,13 @@ def _compact_cases(device: torch.device) -> list[tuple[str, Callable[[], Tensor]
         return []
     generator = torch.Generator().manual_seed(2)
     channels, (_, height, width) = [(3, 64), (64, 64), (64, 48)], _SIZES["cpu"]
-    x = torch.rand(1, 3, height, width, generator=generator)
+    x = torch.rand(1, 3, height, width, generator=generator, **_FLOATS)
     weights = [
-        torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in channels
+        torch.randn(o, i, 3, 3, generator=generator, **_FLOATS) * (2 / (9 * i)) ** 0.5
+        for i, o in channels
     ]
-    biases = [torch.randn(o, generator=generator) * 0.1 for _, o in channels]
-    slopes = [torch.randn(64, generator=generator) * 0.3 for _ in range(2)]
+    biases = [torch.randn(o, generator=generator, **_FLOATS) * 0.1 for _, o in channels]
+    slopes = [torch.randn(64, generator=generator, **_FLOATS) * 0.3 for _ in range(2)]
 
     def compiled() -> Tensor:
         shape = [3, 64, 1, 4, 4]
@@ -262,9 +268,10 @@ def _parameters(shape: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
     channels.append((nf, outputs))
     generator = torch.Generator().manual_seed(0)
     weights = [
-        torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in channels
+        torch.randn(o, i, 3, 3, generator=generator, **_FLOATS) * (2 / (9 * i)) ** 0.5
+        for i, o in channels
     ]
-    return weights, [torch.randn(o, generator=generator) * 0.1 for _, o in channels]
+    return weights, [torch.randn(o, generator=generator, **_FLOATS) * 0.1 for _, o in channels]
 
 
 def _compiled_block(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:

@@ -6,10 +6,10 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tifffile
 import zarr
 
 from esrgan_ext.errors import ImageFileError
@@ -110,7 +110,7 @@ def _opened(source: Source) -> Any:
     try:
         if source.kind == "zarr":
             return zarr.open_array(source.path, path=source.component, mode="r")
-        file = tifffile.TiffFile(source.path)
+        file = tiff.opened(Path(source.path))
         store = tiff.images_of(file)[source.series].aszarr(level=int(source.component))
         return zarr.open_array(store, mode="r", zarr_format=2)
     except Exception as error:

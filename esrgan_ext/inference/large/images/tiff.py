@@ -63,7 +63,7 @@ def _opened(path: Path, look: Callable[[tifffile.TiffFile], Result]) -> Result:
     try:
         with open(path, "rb") as raw:
             chain = tiff_chain.survey(raw)
-        with tifffile.TiffFile(path) as file:
+        with tiff.opened(path) as file:
             if chain.cut and not file.is_ndpi:
                 raise ImageFileError(
                     f"{path}: the TIFF is cut off behind page {chain.pages}; into a TIFF instead "
@@ -95,6 +95,8 @@ def _scene(path: Path, file: tifffile.TiffFile, chosen: int) -> Scene:
     levels = []
     finest: tuple[int, ...] | None = None
     for number, level in enumerate(series.levels):
+        if not tiff.is_level(series, level):
+            continue
         shape = tuple(int(level.shape[k]) for k in order)
         finest = finest or shape
         check_shape(path, names, shape)
