@@ -10,6 +10,7 @@ import copy
 import gc
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -360,7 +361,7 @@ class Engine:
         if self.device.device.type == "cuda":
             on_work = _Synchronised(on_work, self.device.device)
         if self.ensemble:
-            with torch.inference_mode():
+            with self._mode():
                 result = ensemble(network, x, on_work)
             yield 0, result
             return
@@ -368,11 +369,17 @@ class Engine:
         while True:
             # Entered anew for each strip: the mode belongs to the thread, and between two
             # strips that is the caller's.
-            with torch.inference_mode():
+            with self._mode():
                 strip = next(strips, None)
             if strip is None:
                 return
             yield strip
+
+    @contextmanager
+    def _mode(self) -> Iterator[None]:
+        """No gradients, and no autocast of the caller's: the precision is ours."""
+        with torch.inference_mode(), torch.autocast(self.device.device.type, enabled=False):
+            yield
 
 
 class _Synchronised:

@@ -51,7 +51,8 @@ def measure_speed(device: Device) -> float:
     algorithms. Small images are slower than large ones on a GPU, so this errs
     on the long side there.
     """
-    network = RRDBNet(RRDBNetConfig(nb=_PROBE_BLOCKS)).eval().requires_grad_(False)
+    with torch.device(device.device):
+        network = RRDBNet(RRDBNetConfig(nb=_PROBE_BLOCKS)).eval().requires_grad_(False)
     network.to(device=device.device, dtype=device.dtype)
     x = torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE, device=device.device, dtype=device.dtype)
     best = float("inf")
