@@ -224,7 +224,7 @@ def _shift(mask: int) -> int:
 def _fields(stored: np.ndarray, info: BmpInfo) -> np.ndarray:
     """Samples in fields of any width."""
     fields = [mask for mask in info.masks if mask]
-    if len(fields) < 3 or not all(info.masks[:3]):
+    if not all(info.masks[:3]) or max(fields) >> info.bits:
         raise ImageFileError("the BMP is damaged: it lacks a field for a colour")
     largest = [mask >> _shift(mask) for mask in fields]
     if any(top & (top + 1) or top > 0xFFFF for top in largest):

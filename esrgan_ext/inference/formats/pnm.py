@@ -14,11 +14,6 @@ from esrgan_ext.inference.formats import depth
 
 _TOKEN = re.compile(rb"(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])*([^ \t\r\n\v\f#]+)")
 _COMMENT = re.compile(rb"#[^\r\n]*")
-# PAM's own tuple types; a netpbm program may write others, whose samples mean anything.
-_TUPLES = {
-    b"BLACKANDWHITE": 1, b"GRAYSCALE": 1, b"RGB": 3, b"BLACKANDWHITE_ALPHA": 2,
-    b"GRAYSCALE_ALPHA": 2, b"RGB_ALPHA": 4,
-}  # fmt: skip
 _CHANNELS = {b"P1": 1, b"P2": 1, b"P3": 3, b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
 _MAX_DIGITS = 10
 
@@ -158,12 +153,8 @@ def _pam(head: bytes) -> PnmInfo:
     if channels not in (1, 2, 3, 4):
         raise ImageFileError(f"a PAM of {channels} channels is not read; 1 to 4 are")
     _check_largest(largest, b"P7")
-    meaning = fields.get(b"TUPLTYPE", b"")
-    if meaning and _TUPLES.get(meaning) != channels:
-        raise ImageFileError(
-            f"a PAM of {channels} channels with the tuple type {meaning.decode(errors='replace')} "
-            "is not read: save it as PNG"
-        )
+    if b"CMYK" in fields.get(b"TUPLTYPE", b"").upper():
+        raise ImageFileError("a PAM in CMYK is not read: save it as PNG")
     return PnmInfo(b"P7", width, height, channels, largest, end.end())
 
 
