@@ -83,17 +83,22 @@ class Layout:
         return tuple(index)
 
     def read(self, array: np.ndarray, image: tuple[int, ...], rect: Rect) -> np.ndarray:
-        """A rectangle of one image as a view of shape (channels_per_image, h, w)."""
+        """A rectangle of one image as a view of shape (channels_per_image, h, w); of a tensor it is
+        a tensor."""
         block = array[self.slices(image, rect)]
         if self.channel_axis is None or self.channel_axis not in self._joined_axes:
             return block[None]
-        return np.moveaxis(block, self._channel_position, 0)
+        for axis in range(self._channel_position, 0, -1):
+            block = block.swapaxes(axis - 1, axis)
+        return block
 
     def arrange(self, channels: np.ndarray) -> np.ndarray:
         """The inverse of `read`: channels in the axis order of the array, as a view."""
         if self.channel_axis is None or self.channel_axis not in self._joined_axes:
             return channels[0]
-        return np.moveaxis(channels, 0, self._channel_position)
+        for axis in range(self._channel_position):
+            channels = channels.swapaxes(axis, axis + 1)
+        return channels
 
     @property
     def _channel_position(self) -> int:

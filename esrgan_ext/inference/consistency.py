@@ -16,7 +16,8 @@ done so that the means stay where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from esrgan_ext.inference.arrays import ValueMap
 from esrgan_ext.inference.tiles import Rect
 
 # Halvings of the interval that a clipped shift lies in: 2^-40 of the range, far below rounding.
-_HALVINGS = 40
+HALVINGS = 40
 
 
 def block_factor(size: tuple[int, int], result_size: tuple[int, int]) -> int:
@@ -45,6 +46,21 @@ def block_factor(size: tuple[int, int], result_size: tuple[int, int]) -> int:
     return factor
 
 
+class Arithmetic(NamedTuple):
+    """What `projected` asks of arrays.
+
+    Attributes
+    ----------
+    joined : callable
+        ``joined(pieces, axis)`` puts them side by side.
+    consistent : callable
+        ``consistent(result, measured, factor, values)`` projects whole blocks, from and to [0, 1].
+    """
+
+    joined: Callable[..., Any]
+    consistent: Callable[[Any, Any, int, ValueMap], Any]
+
+
 def projected(
     pieces: Iterator[tuple[Rect, np.ndarray]],
     window: np.ndarray,
@@ -52,6 +68,7 @@ def projected(
     size: tuple[int, int],
     result_size: tuple[int, int],
     values: ValueMap,
+    arithmetic: Arithmetic,
 ) -> Iterator[tuple[Rect, np.ndarray]]:
     """Project finished pieces, in whole blocks.
 
@@ -66,6 +83,8 @@ def projected(
     size, result_size : (int, int)
         Height and width of the whole image and of its result.
     values : ValueMap
+    arithmetic : Arithmetic
+        Of the pieces' kind: `NUMPY`, or `device_tensors.consistency.TORCH`.
 
     Yields
     ------
@@ -74,23 +93,23 @@ def projected(
     """
     factor = block_factor(size, result_size)
     channels = window.shape[1]
-    waiting: np.ndarray | None = None
+    joined, consistent = arithmetic
+    waiting: Any = None
     top = 0
     for rect, piece in pieces:
         if waiting is None:
             waiting, top = piece, rect.y0
         else:
-            waiting = np.concatenate((waiting, piece), 2)
+            waiting = joined((waiting, piece), 2)
         whole = waiting.shape[2] // factor * factor
         if not whole:
             continue
         block, waiting = waiting[:, :, :whole], waiting[:, :, whole:]
         rows = slice(top // factor - source_window.y0, (top + whole) // factor - source_window.y0)
         columns = slice(rect.x0 // factor - source_window.x0, rect.x1 // factor - source_window.x0)
-        measured = window[:, :, rows, columns].astype(np.float64)
-        result = _consistent(block[:, :channels], measured, factor, values)
+        result = consistent(block[:, :channels], window[:, :, rows, columns], factor, values)
         if block.shape[1] > channels:
-            result = np.concatenate((result, block[:, channels:]), 1)
+            result = joined((result, block[:, channels:]), 1)
         yield Rect(top, top + whole, rect.x0, rect.x1), result
         top += whole
 
@@ -100,6 +119,7 @@ def _consistent(
 ) -> np.ndarray:
     """Project in the image's own values, from and to [0, 1] of `values`."""
     span = (values.high - values.low) or 1.0
+    measured = measured.astype(np.float64)
     levels = result.astype(np.float64) * span + values.low
     if values.dtype.kind in "iu":
         limits = np.iinfo(values.dtype)
@@ -108,6 +128,9 @@ def _consistent(
     else:
         levels = project(levels, measured, factor, -np.inf, np.inf)
     return (levels - values.low) / span
+
+
+NUMPY = Arithmetic(np.concatenate, _consistent)
 
 
 def project(
@@ -158,7 +181,7 @@ def _clipped_shift(blocks: np.ndarray, means: np.ndarray, low: float, high: floa
     least = low - blocks.max(1, keepdims=True)
     most = high - blocks.min(1, keepdims=True)
     means = means[:, None]
-    for _ in range(_HALVINGS):
+    for _ in range(HALVINGS):
         middle = (least + most) / 2
         below = np.clip(blocks + middle, low, high).mean(1, keepdims=True) < means
         least, most = np.where(below, middle, least), np.where(below, most, middle)

@@ -7,11 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from esrgan_ext.inference.arrays import GRAY_ALPHA, RGBA, Layout
-from esrgan_ext.inference.job import Call, result_array
-from esrgan_ext.inference.noise import denoise_strength, estimate_noise
+from esrgan_ext.inference.device_tensors import noise as device_noise
+from esrgan_ext.inference.device_tensors.job import result_like
+from esrgan_ext.inference.job import Call
+from esrgan_ext.inference.noise import NoiseEstimate, denoise_strength, estimate_noise
 from esrgan_ext.inference.samples import channel_samples
+from esrgan_ext.inference.tensor_values import wide
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.weights.catalogue import FOLLOWS_NOISE
 
@@ -22,9 +26,10 @@ def follows_noise(model: str, denoise: Any) -> bool:
 
 
 def channel_strengths(array: Any, layout: Layout) -> list[float]:
-    """The strength that each channel of an array (NumPy, zarr or dask) asks for.
+    """The strength that each channel of an array (NumPy, zarr or dask), or of a tensor, asks for.
 
-    Planes of a stack are looked at together, up to 16 of them, evenly spread.
+    Planes of a stack are looked at together, up to 16 of them, evenly spread. A tensor is looked at
+    on its device.
 
     Returns
     -------
@@ -33,14 +38,18 @@ def channel_strengths(array: Any, layout: Layout) -> list[float]:
         alpha, which is no channel of its own.
     """
     axis = layout.channel_axis
+    taken: Callable[[Any], Any] = np.asarray
+    estimate: Callable[[Any], NoiseEstimate] = estimate_noise
+    if isinstance(array, Tensor):
+        taken, estimate = wide, device_noise.estimate_noise
     if axis is None or layout.channels_per_image in (GRAY_ALPHA, RGBA):
-        found = [estimate_noise(planes) for planes in channel_samples(array, layout)]
+        found = [estimate(planes) for planes in channel_samples(array, layout, taken)]
         return [max(map(denoise_strength, found))]
     strengths = []
     for number in range(layout.shape[axis]):
         channel = _Channel(array, layout, number)
-        (planes,) = channel_samples(channel, channel.layout)
-        strengths.append(denoise_strength(estimate_noise(planes)))
+        (planes,) = channel_samples(channel, channel.layout, taken)
+        strengths.append(denoise_strength(estimate(planes)))
     return strengths
 
 
@@ -54,8 +63,8 @@ def split_by_strength(layout: Layout, strengths: Sequence[Any]) -> tuple[Layout,
 
 
 def upscale_channels(
-    run_one: Callable[[float, np.ndarray, Call], Any],
-    pixels: np.ndarray,
+    run_one: Callable[[float, Any, Layout, Call], Any],
+    pixels: np.ndarray | Tensor,
     layout: Layout,
     strengths: Sequence[float],
     call: Call,
@@ -66,8 +75,8 @@ def upscale_channels(
     Parameters
     ----------
     run_one : callable
-        ``run_one(strength, channel, call)`` upscales one channel, a stack of planes.
-    pixels : ndarray
+        ``run_one(strength, channel, layout, call)`` upscales one channel, a stack of planes.
+    pixels : ndarray, or Tensor that stays on its GPU
     layout : Layout
         With a channel axis.
     strengths : sequence of float
@@ -76,14 +85,14 @@ def upscale_channels(
 
     Returns
     -------
-    ndarray, or two of them
+    ndarray or Tensor, or two of them
         As `Upscaler.__call__`.
     """
     axis, count = layout.channel_axis, len(strengths)
     assert axis is not None
     region = call.region or Rect(0, layout.height, 0, layout.width)
     progress, on_tile = call.progress, call.on_tile
-    made: list[np.ndarray] = []
+    made: list[Any] = []
     for number, strength in enumerate(strengths):
 
         def on_progress(done: int, total: int, number: int = number) -> bool | None:
@@ -102,17 +111,18 @@ def upscale_channels(
             out=None,
             region=region,
         )
-        found = run_one(strength, pixels.take(number, axis), one)
+        channel = _Channel(pixels, layout, number)
+        here = (slice(None),) * axis + (number,)
+        found = run_one(strength, pixels[here], channel.layout, one)
         parts = found if call.return_std else (found,)
         if not made:
             shape = (*parts[0].shape[:axis], count, *parts[0].shape[axis:])
-            given = (call.out, None)
             made = [
-                result_array(shape, part.dtype, out)
-                for part, out in zip(parts, given, strict=False)
+                result_like(part, shape, out)
+                for part, out in zip(parts, (call.out, None), strict=False)
             ]
         for whole, part in zip(made, parts, strict=True):
-            np.moveaxis(whole, axis, 0)[number] = part
+            whole[here] = part
     return tuple(made) if call.return_std else made[0]
 
 
@@ -127,5 +137,5 @@ class _Channel:
         y_axis, x_axis = places.index(layout.y_axis), places.index(layout.x_axis)
         self.layout = Layout(shape, y_axis, x_axis, None, 1)
 
-    def __getitem__(self, index: tuple[int | slice, ...]) -> np.ndarray:
-        return np.asarray(self._array[(*index[: self._axis], self._number, *index[self._axis :])])
+    def __getitem__(self, index: tuple[int | slice, ...]) -> Any:
+        return self._array[(*index[: self._axis], self._number, *index[self._axis :])]

@@ -9,7 +9,6 @@ find the same ones. Real spots of light are wider than a pixel, and pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +30,11 @@ HOT_NEIGHBOURS, SHARE = 2, 0.25
 MANY = 0.01
 
 # Neighbourhoods looked at together: some 10 MB.
-_TOGETHER = 1 << 16
+TOGETHER = 1 << 16
 
 # Percentiles of a plane are read off so many of its rows. Planes with shorter sides, the colours of
 # a pixel among them, are taken as they are.
-_ROWS, _SMALLEST = 256, 5
+ROWS, SMALLEST = 256, 5
 
 OFFSETS = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx]
 NEAR = [k for k, (dy, dx) in enumerate(OFFSETS) if max(abs(dy), abs(dx)) == 1]
@@ -86,34 +85,10 @@ class HotPixels:
             In pixels of the result.
         piece : ndarray, shape (N, C or more, rect.height, rect.width)
             As shares of the range; changed in place.
-        source_window, size, result_size
-            See `spreads`.
-        """
-        for where, spread in self.spreads(rect, source_window, size, result_size):
-            piece[where] += spread.astype(piece.dtype)
-
-    def spreads(
-        self,
-        rect: Rect,
-        source_window: Rect,
-        size: tuple[int, int],
-        result_size: tuple[int, int],
-    ) -> Iterator[tuple[tuple[int, int, slice, slice], np.ndarray]]:
-        """The heights that were taken off, spread over pixels of a piece of the result.
-
-        Parameters
-        ----------
-        rect : Rect
-            The piece, in pixels of the result.
         source_window : Rect
             Where the window lies in the image.
         size, result_size : (int, int)
             Height and width of the whole image and of its result.
-
-        Yields
-        ------
-        (index, ndarray of float64)
-            Where in the piece, and what is to be added there, as shares of the range.
         """
         tops = (self.row + source_window.y0 + 0.5) * result_size[0] / size[0]
         reach = 2 * max(1.0, result_size[0] / size[0])
@@ -129,7 +104,7 @@ class HotPixels:
             if y.size and x.size:
                 down, across = slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
                 spread = np.outer(along_y[down], along_x[across]) * self.excess[k]
-                yield (int(self.image[k]), int(self.channel[k]), down, across), spread
+                piece[self.image[k], self.channel[k], down, across] += spread.astype(piece.dtype)
 
 
 def lone_pixels(planes: np.ndarray) -> np.ndarray:
@@ -149,11 +124,11 @@ def lone_pixels(planes: np.ndarray) -> np.ndarray:
         Their indices.
     """
     found = [np.zeros((0, planes.ndim), np.int64)]
-    if planes.dtype.kind == "b" or planes.ndim < 2 or min(planes.shape[-2:]) < _SMALLEST:
+    if planes.dtype.kind == "b" or planes.ndim < 2 or min(planes.shape[-2:]) < SMALLEST:
         return found[0]
     for index in np.ndindex(planes.shape[:-2]):
         plane = planes[index]
-        sample = plane[:: max(1, plane.shape[0] // _ROWS)]
+        sample = plane[:: max(1, plane.shape[0] // ROWS)]
         sample = sample[~np.isnan(sample)] if plane.dtype.kind == "f" else sample
         if not sample.size:
             continue
@@ -205,15 +180,7 @@ def find_hot_pixels(window: np.ndarray, values: ValueMap) -> HotPixels | None:
         beyond |= window < low
     if beyond.mean() > MANY:
         beyond &= _steep(window, BEYOND * span)
-    return hot_among(
-        np.argwhere(beyond),
-        lambda places: (
-            window[tuple(places.T)].astype(np.float64),
-            _around(window, places, np.nan),
-        ),
-        window.shape,
-        span,
-    )
+    return _hot_among(np.argwhere(beyond), window, span)
 
 
 def limits_of(values: ValueMap) -> tuple[float, float] | None:
@@ -229,36 +196,18 @@ def limits_of(values: ValueMap) -> tuple[float, float] | None:
     return low, high
 
 
-def hot_among(
-    found: np.ndarray,
-    look_at: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    shape: tuple[int, ...],
-    span: float,
-) -> HotPixels | None:
-    """Those of the pixels far beyond a range that stand alone.
-
-    Parameters
-    ----------
-    found : ndarray of int64, shape (K, 4)
-        Their places in a window.
-    look_at : callable
-        The values at some places, shape (K,), and the 24 around each (`OFFSETS`), shape (K, 24),
-        NaN beyond the window's edge; float64.
-    shape : tuple of int
-        The window's.
-    span : float
-        The range's.
-    """
+def _hot_among(found: np.ndarray, window: np.ndarray, span: float) -> HotPixels | None:
+    """Those of the pixels far beyond a range that stand alone."""
     kept = []
-    for k in range(0, len(found), _TOGETHER):
-        places = found[k : k + _TOGETHER]
-        own, around = look_at(places)
+    for k in range(0, len(found), TOGETHER):
+        places = found[k : k + TOGETHER]
+        own, around = window[tuple(places.T)].astype(np.float64), _around(window, places, np.nan)
         alone = _alone(own, around, BEYOND * span)
         kept.append((places[alone], own[alone], around[alone]))
     if not any(len(places) for places, _, _ in kept):
         return None
     hot, own, around = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    mask = np.zeros(shape, bool)
+    mask = np.zeros(window.shape, bool)
     mask[tuple(hot.T)] = True
     near = np.where(_around(mask, hot, True), np.nan, around)[:, NEAR]
     told = np.isfinite(near).any(1)

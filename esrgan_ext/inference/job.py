@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.inference.windows import ARRAY_STEPS, Piece, Steps, WindowGeometry, window_pieces
 from esrgan_ext.ops.eager import OnWork
 
-OnTile = Callable[[np.ndarray, tuple[int | slice, ...]], None]
-"""Called as on_tile(piece, slices): ``result[slices]`` is now ``piece``."""
+OnTile = Callable[[Any, tuple[int | slice, ...]], None]
+"""Called as on_tile(piece, slices): ``result[slices]`` is now ``piece``, a tensor where the result
+is one, else an array."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,18 @@ class ImageJob:
         for number, index in enumerate(members):
             slices = self.result_layout.slices(index, rect)
             arranged = self._arranged(piece.pixels[number])
-            if self.converted:
-                copy_by_threads(self.out[slices], arranged)
-            else:
-                self.out[slices] = arranged
+            self._put(slices, arranged)
             if self.std is not None and piece.std is not None:
                 self.std[slices] = self._arranged(piece.std[number])
             if self.on_tile is not None:
                 self.on_tile(arranged, slices)
+
+    def _put(self, slices: tuple[int | slice, ...], arranged: np.ndarray) -> None:
+        """Write into the result."""
+        if self.converted:
+            copy_by_threads(self.out[slices], arranged)
+        else:
+            self.out[slices] = arranged
 
     def _arranged(self, channels: np.ndarray) -> np.ndarray:
         """Channels first to the axes of the result."""

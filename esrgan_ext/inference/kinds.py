@@ -1,5 +1,6 @@
 """Images of other libraries: torch tensors, arrays with DLPack, xarray, PIL. Each becomes a NumPy
-array for the upscaler, and the result becomes the same kind of thing again.
+array for the upscaler, or a tensor where it lies on a GPU, and the result becomes the same kind of
+thing again.
 
 Nothing here imports a library that the caller has not.
 """
@@ -39,12 +40,70 @@ class Unwrapped:
         caller names no range.
     wrap : callable
         Makes the given kind of a result (of any dtype).
+    wrap_part : callable or None
+        Makes it of a finished piece; None where pieces are handed out as arrays.
     """
 
     array: np.ndarray
     channel_axis: int | bool | None
     type_range: bool
     wrap: Callable[[np.ndarray], Any]
+    wrap_part: Callable[[np.ndarray], Any] | None = None
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """An image as a tensor where it lies, sharing its memory, and the way back.
+
+    Attributes
+    ----------
+    tensor : Tensor
+        Without gradients.
+    channel_axis : int, False or None
+    type_range : bool
+        See `Unwrapped`.
+    wrap : callable
+        Makes the given kind of a tensor.
+    """
+
+    tensor: Tensor
+    channel_axis: int | bool | None
+    type_range: bool
+    wrap: Callable[[Tensor], Any]
+
+
+# Devices of DLPack whose memory torch reads as a CUDA device's: CUDA's, and what CUDA manages.
+_DLPACK_CUDA = (2, 13)
+
+
+def on_device(image: Any, channel_axis: int | bool | None) -> OnDevice | None:
+    """A tensor, or another library's array that lies on a GPU, as torch sees it there; None for all
+    else.
+
+    Raises
+    ------
+    OptionError, ImageError
+        See `unwrap`.
+    """
+    if isinstance(image, Tensor):
+        axis = tensor_axis(image, channel_axis)
+        return OnDevice(image.detach(), axis, True, lambda result: result)
+    if (namespace := _dlpack_namespace(image)) is None:
+        return None
+    if image.__dlpack_device__()[0] not in _DLPACK_CUDA:
+        return None
+    return OnDevice(torch.from_dlpack(image).detach(), channel_axis, False, namespace.from_dlpack)
+
+
+def _dlpack_namespace(image: Any) -> Any:
+    """The library of an array with DLPack; None for what is none."""
+    if isinstance(image, np.ndarray) or not hasattr(image, "__dlpack_device__"):
+        return None
+    if hasattr(image, "__array_namespace__"):
+        return image.__array_namespace__()
+    # CuPy's arrays name it from version 14 on.
+    library = sys.modules.get(type(image).__module__.partition(".")[0])
+    return library if hasattr(library, "from_dlpack") else None
 
 
 def unwrap(image: Any, channel_axis: int | bool | None) -> Unwrapped | None:
@@ -78,10 +137,16 @@ def unwrap(image: Any, channel_axis: int | bool | None) -> Unwrapped | None:
     pil = sys.modules.get("PIL.Image")
     if pil is not None and isinstance(image, pil.Image):
         return _of_pil(image, channel_axis)
-    if hasattr(image, "__dlpack__") and hasattr(image, "__array_namespace__"):
-        namespace = image.__array_namespace__()
-        array = torch.from_dlpack(image).detach().cpu().numpy()
-        return Unwrapped(array, channel_axis, False, namespace.asarray)
+    if (namespace := _dlpack_namespace(image)) is not None:
+        tensor = torch.from_dlpack(image).detach()
+        if tensor.dtype == torch.bfloat16:  # NumPy has none
+            return Unwrapped(
+                tensor.float().cpu().numpy(),
+                channel_axis,
+                False,
+                lambda result: namespace.from_dlpack(torch.from_numpy(result).bfloat16()),
+            )
+        return Unwrapped(tensor.cpu().numpy(), channel_axis, False, namespace.asarray)
     return None
 
 
@@ -125,7 +190,7 @@ def _of_tensor(image: Tensor, channel_axis: int | bool | None) -> Unwrapped:
         tensor = torch.from_numpy(result)
         return tensor.to(device, dtype if dtype == torch.bfloat16 else tensor.dtype)
 
-    return Unwrapped(values.cpu().numpy(), axis, True, wrap)
+    return Unwrapped(values.cpu().numpy(), axis, True, wrap, wrap)
 
 
 def _of_xarray(image: Any, channel_axis: int | bool | None) -> Unwrapped:

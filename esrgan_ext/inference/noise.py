@@ -8,7 +8,7 @@ read noise its start). Torch-free.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from esrgan_ext.inference.hot_pixels import without_lone_pixels
 BLOCK = 8
 
 #: Classes of brightness, each with as many blocks, and the fewest blocks in one.
-_CLASSES, _FEWEST = 12, 12
+_CLASSES, FEWEST = 12, 12
 
 #: Share of a class's blocks, from the flattest, whose median is taken for its noise.
 _FLATTEST = 0.3
@@ -109,17 +109,46 @@ def estimate_noise(planes: np.ndarray | Iterable[np.ndarray]) -> NoiseEstimate:
     parts = [_looked_at(plane) for plane in planes]
     means = np.concatenate([np.zeros(0), *(part.means for part in parts)])
     variances = np.concatenate([np.zeros(0), *(part.variances for part in parts)])
-    contrast = math.sqrt(_mean([part.contrast for part in parts]))
-    detail = math.sqrt(_mean([part.detail for part in parts]))
-    least = _ROUNDING if parts and all(part.whole for part in parts) and contrast else 0.0
-    if len(means) < _FEWEST:
-        noise = _mean([part.median for part in parts]) ** 2
-        level = math.sqrt(max(noise, least))
+    flattest = _flattest(means, variances) if len(means) >= FEWEST else None
+    return conclude(
+        [(part.contrast, part.detail, part.median) for part in parts],
+        flattest,
+        lambda slope, start: float(np.maximum(slope * means + start, 0).mean()),
+        whole=all(part.whole for part in parts),
+    )
+
+
+def conclude(
+    planes: Sequence[tuple[float, float, float]],
+    flattest: tuple[np.ndarray, np.ndarray, int] | None,
+    everywhere: Callable[[float, float], float],
+    *,
+    whole: bool,
+) -> NoiseEstimate:
+    """The estimate out of what was measured of the planes.
+
+    Parameters
+    ----------
+    planes : sequence of (float, float, float)
+        Variance, mean squared detail, and noise by the median second difference of each; NaN where
+        a plane tells nothing.
+    flattest : (ndarray, ndarray, int) or None
+        Brightness and noise variance of the flattest blocks of each class of brightness, and how
+        many blocks those are; None where there are too few blocks.
+    everywhere : callable
+        ``everywhere(slope, start)``: the mean noise variance of all blocks.
+    whole : bool
+        Whether the values are whole numbers.
+    """
+    variance, detail, median = (_mean([plane[k] for plane in planes]) for k in range(3))
+    contrast, detail = math.sqrt(variance), math.sqrt(detail)
+    least = _ROUNDING if whole and contrast else 0.0
+    if flattest is None:
+        level = math.sqrt(max(median**2, least))
         return NoiseEstimate(0.0, level**2, level, 0, contrast, detail)
-    levels, noises, used = _flattest(means, variances)
+    levels, noises, used = flattest
     slope, start = _line(levels, noises)
-    everywhere = np.maximum(slope * means + start, 0).mean()
-    level = math.sqrt(max(everywhere, least))
+    level = math.sqrt(max(everywhere(slope, start), least))
     return NoiseEstimate(slope, start, level, used, contrast, detail)
 
 
@@ -174,13 +203,13 @@ def _looked_at(plane: np.ndarray) -> _Plane:
         variances[told],
         float(finite.var()),
         float(np.mean(sizes**2)) / 36,
-        float(np.median(sizes)) / (6 * _MEDIAN),
+        float(np.median(sizes)) / (6 * MEDIAN),
         whole,
     )
 
 
 # Half of a normal distribution's values lie within so many standard deviations of its mean.
-_MEDIAN = 0.6745
+MEDIAN = 0.6745
 
 
 def _second_differences(values: np.ndarray) -> np.ndarray:
@@ -205,20 +234,30 @@ def _mean_of_blocks(values: np.ndarray) -> np.ndarray:
 def _flattest(means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Brightness and noise variance of the flattest blocks of each class of brightness."""
     order = np.argsort(means, kind="stable")
-    classes = np.array_split(order, max(1, min(_CLASSES, len(order) // _FEWEST)))
+    classes = np.array_split(order, number_of_classes(len(order)))
     levels, noises, used = [], [], 0
     for members in classes:
-        count = max(4, round(len(members) * _FLATTEST))
+        count = number_of_flattest(len(members))
         flattest = members[np.argsort(variances[members], kind="stable")[:count]]
         levels.append(means[flattest].mean())
-        noises.append(np.median(variances[flattest]) / _BIAS)
+        noises.append(np.median(variances[flattest]) / BIAS)
         used += count
     return np.array(levels), np.array(noises), used
 
 
 # Of blocks with nothing but white noise the flattest 30 % lie below its variance: the median of
 # them is this share of it (from a simulation of 200,000 blocks).
-_BIAS = 0.68
+BIAS = 0.68
+
+
+def number_of_classes(blocks: int) -> int:
+    """How many classes of brightness so many blocks are put into."""
+    return max(1, min(_CLASSES, blocks // FEWEST))
+
+
+def number_of_flattest(blocks: int) -> int:
+    """How many of the blocks of a class are taken, from the flattest."""
+    return max(4, round(blocks * _FLATTEST))
 
 
 def _line(levels: np.ndarray, noises: np.ndarray) -> tuple[float, float]:

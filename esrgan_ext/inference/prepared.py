@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from esrgan_ext.errors import OptionError
-from esrgan_ext.inference import arrays, device_tensors
+from esrgan_ext.inference import arrays
 from esrgan_ext.inference.arrays import Layout, ValueMap
-from esrgan_ext.inference.device_tensors import TensorJob
+from esrgan_ext.inference.device_tensors import ranges as device_ranges
+from esrgan_ext.inference.device_tensors.job import TensorJob, result_like
 from esrgan_ext.inference.devices import Device
 from esrgan_ext.inference.engine import Engine
-from esrgan_ext.inference.job import Call, ImageJob, result_array
+from esrgan_ext.inference.job import Call, ImageJob
 from esrgan_ext.inference.options import UpscaleOptions
 from esrgan_ext.inference.plan import RunPlan
 from esrgan_ext.inference.progress import Meter
@@ -116,7 +117,7 @@ class PreparedNetwork:
         """
         everything = Rect(0, layout.height, 0, layout.width)
         if isinstance(pixels, Tensor):
-            nan_count = device_tensors.check_finite(pixels)
+            nan_count = device_ranges.check_finite(pixels)
         else:
             planes = (layout.read(pixels, index, everything) for index in layout.images())
             nan_count = sum(map(arrays.check_finite, planes))
@@ -125,7 +126,7 @@ class PreparedNetwork:
                 f"the image has {nan_count} NaN pixels; they are filled from their neighbours "
                 "for the network and are NaN in the result",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         region = everything if call.region is None else call.region
         if region.clipped(layout.height, layout.width) != region:
@@ -133,7 +134,8 @@ class PreparedNetwork:
         result_size = self.output_size(layout.height, layout.width, options.outscale)
         result_region = region.scaled((layout.height, layout.width), result_size)
         result_layout = layout.resized(result_region.height, result_region.width)
-        out, std = _result(pixels, result_layout.shape, call)
+        out = result_like(pixels, result_layout.shape, call.out)
+        std = result_like(_spread_like(pixels), result_layout.shape) if call.return_std else None
         meter = Meter(call.progress, len(layout.images()) * region.pixels)
         # A GPU converts pixels itself; where results are resampled, that comes after.
         scale = self.network.scale
@@ -165,12 +167,8 @@ class PreparedNetwork:
         return out if std is None else (out, std)
 
 
-def _result(pixels: np.ndarray | Tensor, shape: tuple[int, ...], call: Call) -> tuple[Any, Any]:
-    """Arrays for the result and its spread, of the kind of what comes in."""
+def _spread_like(pixels: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    """Something of the spread's kind: float32, where the pixels are."""
     if isinstance(pixels, Tensor):
-        out: Any = device_tensors.allocated(shape, pixels.dtype, pixels.device)
-        if not call.return_std:
-            return out, None
-        return out, device_tensors.allocated(shape, torch.float32, pixels.device)
-    out = result_array(shape, pixels.dtype, call.out)
-    return out, result_array(shape, np.dtype(np.float32)) if call.return_std else None
+        return torch.empty(0, device=pixels.device)
+    return np.empty(0, np.float32)

@@ -30,6 +30,40 @@ PERCENTILES = (0.1, 99.9)
 _SAMPLES = 1 << 21
 
 
+class RegularSample:
+    """Every so many-th of values that come one after another: at most two million, however many
+    there are.
+
+    Attributes
+    ----------
+    parts : list of ndarray or Tensor, 1-D, float64
+    step : int
+        One value of so many is kept; a power of two.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[Any] = []
+        self.step = 1
+
+    def add(self, values: Any) -> None:
+        """Take in the next values, of which the first and every `step`-th one are given."""
+        self.parts.append(values)
+        self._thin_out()
+
+    def merge(self, other: RegularSample) -> None:
+        """Take in what was kept elsewhere: the finer sample is thinned out."""
+        step = max(self.step, other.step)
+        self.parts = [part[:: step // self.step] for part in self.parts]
+        self.parts += [part[:: step // other.step] for part in other.parts]
+        self.step = step
+        self._thin_out()
+
+    def _thin_out(self) -> None:
+        while sum(map(len, self.parts)) > _SAMPLES:
+            self.parts = [part[::2] for part in self.parts]
+            self.step *= 2
+
+
 class RobustRange:
     """Collects planes and says which of their values are black and white.
 
@@ -44,8 +78,7 @@ class RobustRange:
     def __init__(self) -> None:
         self._counts = np.zeros(0, np.int64)
         self._first = 0  # the value that the first count is of
-        self._sample: list[np.ndarray] = []
-        self._kept, self._step = 0, 1
+        self._sample = RegularSample()
         self._extent = Extent()
 
     def add(self, plane: np.ndarray) -> None:
@@ -76,7 +109,7 @@ class RobustRange:
                 kept[lone] = False
                 values = plane[kept]
                 values = values[~np.isnan(values)] if values.dtype.kind == "f" else values
-            self._keep(values[:: self._step])
+            self._sample.add(values[:: self._sample.step].astype(np.float64))
 
     def _count(self, values: np.ndarray, without: np.ndarray) -> None:
         signed = values.dtype.kind == "i"
@@ -90,17 +123,6 @@ class RobustRange:
         else:
             self._counts[: found.size] += found
 
-    def _keep(self, values: np.ndarray) -> None:
-        self._sample.append(values.astype(np.float64))
-        self._kept += values.size
-        self._thin_out()
-
-    def _thin_out(self) -> None:
-        while self._kept > _SAMPLES:
-            self._sample = [part[::2] for part in self._sample]
-            self._kept = sum(part.size for part in self._sample)
-            self._step *= 2
-
     def merge(self, other: RobustRange) -> None:
         """Take in what was collected elsewhere, of values of the same dtype."""
         self._extent.merge(other._extent)
@@ -110,12 +132,7 @@ class RobustRange:
             found[: self._counts.size] += self._counts
             found[: other._counts.size] += other._counts
             self._counts = found
-        # Both hold every so many-th value, by powers of two: the finer one is thinned out.
-        step = max(self._step, other._step)
-        self._sample = [part[:: step // self._step] for part in self._sample]
-        self._sample += [part[:: step // other._step] for part in other._sample]
-        self._kept, self._step = sum(part.size for part in self._sample), step
-        self._thin_out()
+        self._sample.merge(other._sample)
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -129,15 +146,19 @@ class RobustRange:
         The percentiles, or minimum and maximum where the percentiles say nothing because nearly
         all values are one.
         """
-        if not self._sample and not self._counts.size:
+        if not self._sample.parts and not self._counts.size:
             return self.extent
-        if self._sample:
-            low, high = np.percentile(np.concatenate(self._sample), PERCENTILES)
+        if self._sample.parts:
+            low, high = np.percentile(np.concatenate(self._sample.parts), PERCENTILES)
         else:
             order = np.cumsum(self._counts)
-            ranks = np.asarray(PERCENTILES) / 100 * (order[-1] - 1)
-            low, high = np.searchsorted(order, np.rint(ranks), side="right") + self._first
+            low, high = np.searchsorted(order, ranks(order[-1]), side="right") + self._first
         return (float(low), float(high)) if low < high else self.extent
+
+
+def ranks(count: int) -> np.ndarray:
+    """How many values lie below the percentiles, of so many that are counted one by one."""
+    return np.rint(np.asarray(PERCENTILES) / 100 * (count - 1))
 
 
 def robust_range(planes: Iterable[np.ndarray]) -> tuple[float, float]:

@@ -3,6 +3,7 @@ memory, in a store or is a dask array."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,19 @@ from esrgan_ext.inference.tiles import Rect
 _SIDE = 2048
 
 
-def channel_samples(array: Any, layout: Layout) -> list[list[np.ndarray]]:
+def channel_samples(
+    array: Any, layout: Layout, taken: Callable[[Any], Any] = np.asarray
+) -> list[list[Any]]:
     """For each channel of colour, without alpha, planes of an array (NumPy, zarr or dask).
 
     Planes of a stack are evenly spread, up to 16 of them.
+
+    Parameters
+    ----------
+    array : array of any kind
+    layout : Layout
+    taken : callable
+        Makes of a part that was read what is looked at.
     """
     images = layout.images()
     spread = np.linspace(0, len(images) - 1, min(len(images), PLANES)).round().astype(int)
@@ -28,7 +38,7 @@ def channel_samples(array: Any, layout: Layout) -> list[list[np.ndarray]]:
     )  # fmt: skip
     channels = layout.channels_per_image
     colours = channels - 1 if channels in (GRAY_ALPHA, RGBA) else channels
-    windows = [np.asarray(layout.read(array, images[k], part)) for k in spread]
+    windows = [taken(layout.read(array, images[k], part)) for k in spread]
     return [[window[channel] for window in windows] for channel in range(colours)]
 
 

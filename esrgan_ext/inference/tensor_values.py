@@ -1,6 +1,8 @@
-"""`ValueMap` for torch tensors, on any device: the same numbers to the bit."""
+"""`ValueMap`, and percentiles, of torch tensors on any device: NumPy's numbers to the bit."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -59,3 +61,30 @@ def restore(rows: Tensor, values: ValueMap) -> Tensor:
 def wide(values: Tensor) -> Tensor:
     """In a type that torch computes with."""
     return values.to(_WIDE[values.dtype]) if values.dtype in _WIDE else values
+
+
+def percentiles(ordered: Tensor, percents: Sequence[float]) -> Tensor:
+    """`numpy.percentile` of rows of ordered values, to the bit.
+
+    Parameters
+    ----------
+    ordered : Tensor, shape (P, n)
+        Each row from the least to the largest; NaN at its end does not count.
+    percents : sequence of float
+        0 to 100.
+
+    Returns
+    -------
+    Tensor of float64, shape (P, number of percents)
+        NaN where a row holds nothing else.
+    """
+    if not ordered.is_floating_point():
+        ordered = ordered.double()
+    count = (~ordered.isnan()).sum(1, keepdim=True)
+    shares = torch.from_numpy(np.asarray(percents) / 100).to(ordered.device)
+    places = (count - 1).clamp(min=0) * shares
+    below = places.floor().long()
+    above = torch.minimum(below + 1, (count - 1).clamp(min=0))
+    low, high = ordered.gather(1, below), ordered.gather(1, above)
+    step, part = (high - low).double(), places - below
+    return torch.where(part < 0.5, low + step * part, high - step * (1 - part))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from esrgan_ext.errors import OptionError
-from esrgan_ext.inference import arrays, device_tensors, kinds, ranges
+from esrgan_ext.inference import arrays, kinds, ranges
 from esrgan_ext.inference.arrays import Layout, ValueMap
 from esrgan_ext.inference.denoising import (
     channel_strengths,
@@ -26,6 +26,9 @@ from esrgan_ext.inference.denoising import (
     split_by_strength,
     upscale_channels,
 )
+from esrgan_ext.inference.device_tensors import job as device_job
+from esrgan_ext.inference.device_tensors import noise as device_noise
+from esrgan_ext.inference.device_tensors import ranges as device_ranges
 from esrgan_ext.inference.devices import Device, choose_devices
 from esrgan_ext.inference.engine import Engine
 from esrgan_ext.inference.job import Call, OnTile
@@ -35,6 +38,7 @@ from esrgan_ext.inference.prepared import PreparedNetwork
 from esrgan_ext.inference.progress import Progress
 from esrgan_ext.inference.ranges import DataRange
 from esrgan_ext.inference.samples import has_empty_channel
+from esrgan_ext.inference.tensor_values import NUMPY_DTYPES
 from esrgan_ext.inference.tiles import Rect
 from esrgan_ext.models import SRNetwork
 from esrgan_ext.weights import info_of, load_denoising
@@ -245,7 +249,7 @@ class Upscaler:
             return None
         layout = arrays.layout_of(shape, self._axis(channel_axis))
         if isinstance(image, Tensor):
-            empty = device_tensors.has_empty_channel(image, layout)
+            empty = device_noise.has_empty_channel(image, layout)
         else:
             empty = image is not None and has_empty_channel(image, layout)
         return choose_model(np.dtype(dtype), layout.channels_per_image, empty_channel=empty)
@@ -378,7 +382,7 @@ class Upscaler:
         # A file of the user's own, or a mix, has no pair.
         return info.denoise is not None and follows_noise(info.name, options.denoise)
 
-    def _strengths(self, image: np.ndarray, layout: Layout) -> list[float]:
+    def _strengths(self, image: np.ndarray | Tensor, layout: Layout) -> list[float]:
         if self._given:
             return list(self._given)
         return channel_strengths(image, layout) if self._follows_noise else [0.0]
@@ -772,12 +776,11 @@ class Upscaler:
         """
         axis = self._axis(channel_axis)
         call = Call(progress, on_tile, out, start, region, return_std)
-        if isinstance(image, Tensor) and device_tensors.stays(image, self.devices):
+        there = kinds.on_device(image, axis)
+        if there is not None and device_job.stays(there.tensor, self.devices):
             if out is not None:
                 raise OptionError(_OUT_IS_FOR_ARRAYS)
-            found = self._on_device(image, axis, data_range, call)
-            if found is not None:
-                return found
+            return self._on_device(there, data_range, call)
         if (given := kinds.unwrap(image, axis)) is not None:
             return self._rewrapped(given, data_range, call)
         pixels = np.asarray(image)
@@ -788,56 +791,51 @@ class Upscaler:
             return chosen(pixels, data_range=data_range, channel_axis=axis, **vars(call))
         layout = arrays.layout_of(pixels.shape, axis)
         values = self.value_map(pixels, data_range=data_range, channel_axis=axis)
-        self._prepared.engine.groups(layout.channels_per_image)
+        return self._run(pixels, layout, values, call)
+
+    def _run(
+        self, pixels: np.ndarray | Tensor, layout: Layout, values: ValueMap, call: Call
+    ) -> Any:
+        """A call with what is known of the image: through the network, or through mixes of its pair
+        as the noise asks for."""
+        self._fixed.engine.groups(layout.channels_per_image)
         _, strengths = split_by_strength(layout, self._strengths(pixels, layout))
 
-        def denoised(
-            strength: float,
-            array: np.ndarray,
-            call: Call,
-            channel_axis: int | bool | None = False,
-        ) -> Any:
-            denoising: Any = self.with_strength(strength)
-            seen = (values.low, values.high)
-            return denoising(array, data_range=seen, channel_axis=channel_axis, **vars(call))
+        def denoised(strength: float, pixels: Any, layout: Layout, call: Call) -> Any:
+            one = self.with_strength(strength)
+            return one._fixed.run(pixels, layout, values, one.options, call)
 
         if len(strengths) > 1:
             return upscale_channels(denoised, pixels, layout, strengths, call)
         if strengths[0]:
-            return denoised(strengths[0], pixels, call, axis)
-        return self._prepared.run(pixels, layout, values, self.options, call)
+            return denoised(strengths[0], pixels, layout, call)
+        return self._fixed.run(pixels, layout, values, self.options, call)
 
-    def _on_device(
-        self,
-        image: Tensor,
-        axis: int | bool | None,
-        data_range: DataRange | _AsMade,
-        call: Call,
-    ) -> Any:
-        """A call with a tensor whose pixels stay on their GPU; None where they cannot."""
-        axis = kinds.tensor_axis(image, axis)
-        pixels = image.detach()
-        if pixels.dtype == torch.bfloat16:
+    def _on_device(self, there: kinds.OnDevice, data_range: DataRange | _AsMade, call: Call) -> Any:
+        """A call with an image whose pixels stay on their GPU."""
+        pixels, axis = there.tensor, there.channel_axis
+        narrow = pixels.dtype == torch.bfloat16  # NumPy, whose ranges these are, has none
+        if narrow:
             pixels = pixels.float()
-        shape, dtype = tuple(pixels.shape), device_tensors.NUMPY_DTYPES[pixels.dtype]
+        shape, dtype = tuple(pixels.shape), NUMPY_DTYPES[pixels.dtype]
         one = self.for_image(shape, dtype, channel_axis=axis, image=pixels)
         chosen = one.options.data_range if isinstance(data_range, _AsMade) else data_range
-        if chosen == "auto" or one._follows_noise or one._given or one.options.consistent:
-            return None
+        if chosen is None and there.type_range:
+            chosen = "type"
         layout = arrays.layout_of(shape, axis)
+        used = (pixels.device, *(device.device for device in one.devices))
+        several = len(one.devices) > 1  # their threads have streams of their own
         # Autocast, if it is on, is meant for the caller's own operations.
-        with torch.autocast("cuda", enabled=False):
-            values = device_tensors.value_map(pixels, chosen or "type", layout)
-            one.engine.groups(layout.channels_per_image)
-            used = (pixels.device, *(device.device for device in one.devices))
-            if len(one.devices) > 1:  # their threads have streams of their own
-                device_tensors.finish_work(used)
-            found = one._fixed.run(pixels, layout, values, one.options, call)
-        if len(one.devices) > 1:
-            device_tensors.finish_work(used)
-        if image.dtype != torch.bfloat16:
-            return found
-        return (found[0].to(image.dtype), found[1]) if call.return_std else found.to(image.dtype)
+        with torch.autocast("cuda", enabled=False), torch.no_grad():
+            values = device_ranges.value_map(pixels, chosen, layout)
+            if several:
+                device_job.finish_work(used)
+            found = one._run(pixels, layout, values, call)
+        if several:
+            device_job.finish_work(used)
+        result, *spread = found if call.return_std else (found,)
+        wrapped = there.wrap(result.bfloat16() if narrow else result)
+        return (wrapped, *map(there.wrap, spread)) if spread else wrapped
 
     def _rewrapped(
         self, given: kinds.Unwrapped, data_range: DataRange | _AsMade, call: Call
@@ -848,6 +846,9 @@ class Upscaler:
         chosen = self.options.data_range if isinstance(data_range, _AsMade) else data_range
         if chosen is None and given.type_range:
             chosen = "type"
+        on_tile, wrap_part = call.on_tile, given.wrap_part
+        if on_tile is not None and wrap_part is not None:
+            call = replace(call, on_tile=lambda piece, where: on_tile(wrap_part(piece), where))
         # Autocast, if it is on, is meant for the caller's own operations.
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             result: Any = self(

@@ -16,9 +16,9 @@ import numpy as np
 
 from esrgan_ext.inference import arrays
 from esrgan_ext.inference.arrays import ValueMap
-from esrgan_ext.inference.consistency import projected
+from esrgan_ext.inference.consistency import NUMPY, Arithmetic, projected
 from esrgan_ext.inference.engine import Engine
-from esrgan_ext.inference.hot_pixels import HotPixels, find_hot_pixels
+from esrgan_ext.inference.hot_pixels import find_hot_pixels
 from esrgan_ext.inference.pieces import finished_pieces
 from esrgan_ext.inference.resample import PieceResampler
 from esrgan_ext.inference.tiles import Rect
@@ -71,10 +71,11 @@ class Steps:
     has them for tensors.
 
     Windows and pieces are (N, C, h, w). What `without_missing` and `without_hidden` give beside the
-    window is for the other steps alone.
+    window, and what `find_hot` gives, is for the other steps alone.
     """
 
     resampler: type[PieceResampler] = PieceResampler
+    arithmetic: Arithmetic = NUMPY
 
     def without_missing(self, window: Any) -> tuple[Any, Any]:
         """The window without NaN, and where it was in each plane; None where there was none."""
@@ -102,11 +103,11 @@ class Steps:
         alpha = window[:, -1].reshape(len(window), -1)
         return window, {n: row[0] for n, row in enumerate(alpha) if (row == row[0]).all()}
 
-    def find_hot(self, window: Any, values: ValueMap) -> HotPixels | None:
+    def find_hot(self, window: Any, values: ValueMap) -> Any:
         """`hot_pixels.find_hot_pixels`."""
         return find_hot_pixels(window, values)
 
-    def without_hot(self, window: Any, hot: HotPixels) -> Any:
+    def without_hot(self, window: Any, hot: Any) -> Any:
         """A copy of the window with hot pixels filled."""
         return hot.without(window)
 
@@ -129,7 +130,7 @@ class Steps:
         for."""
         return engine.spread_rows(planes, on_work) if spread else engine.rows(planes, on_work)
 
-    def with_hot(self, piece: Any, hot: HotPixels, rect: Rect, geometry: WindowGeometry) -> Any:
+    def with_hot(self, piece: Any, hot: Any, rect: Rect, geometry: WindowGeometry) -> Any:
         """A copy of a piece with the heights of hot pixels added again."""
         whole = piece.copy()  # may be a view of the engine's rows
         hot.add(rect, whole, geometry.source_window, geometry.size, geometry.result_size)
@@ -152,8 +153,8 @@ class Steps:
 
     def put_back(
         self, missing: Any, geometry: WindowGeometry, rect: Rect, pixels: Any, std: Any
-    ) -> None:
-        """NaN at the pixels of the result that are nearest to NaN of the image."""
+    ) -> tuple[Any, Any]:
+        """Pixels and spread with NaN where the pixel of the image that is nearest is NaN."""
         origin = (geometry.source_window.y0, geometry.source_window.x0)
         for number, mask in enumerate(missing):
             if mask is None:
@@ -163,6 +164,7 @@ class Steps:
             pixels[index][lost] = np.nan
             if std is not None:
                 std[index][lost] = np.nan
+        return pixels, std
 
 
 ARRAY_STEPS = Steps()
@@ -194,7 +196,7 @@ def window_pieces(
     converted : bool
         The engine takes and gives pixels as they are stored (`Engine.converts`).
     consistent : bool
-        Project onto what was measured, see `consistency`; for arrays only.
+        Project onto what was measured, see `consistency`.
     spread : bool
         Give the spread over flips and rotations too.
     steps : Steps
@@ -227,13 +229,19 @@ def window_pieces(
         pieces = _with_hot(pieces, hot, geometry, steps)
     if consistent:
         pieces = projected(
-            pieces, window, geometry.source_window, geometry.size, geometry.result_size, values
+            pieces,
+            window,
+            geometry.source_window,
+            geometry.size,
+            geometry.result_size,
+            values,
+            steps.arithmetic,
         )
     for rect, piece in pieces:
         pixels = steps.finished(steps.restored(piece[:, :channels], values), alpha, dtype)
         std = steps.scaled(piece[:, channels:], values) if spread else None
         if missing is not None:
-            steps.put_back(missing, geometry, rect, pixels, std)
+            pixels, std = steps.put_back(missing, geometry, rect, pixels, std)
         yield Piece(rect, pixels, std)
 
 
@@ -252,7 +260,7 @@ def _cut(
 
 
 def _with_hot(
-    pieces: Iterator[tuple[Rect, Any]], hot: HotPixels, geometry: WindowGeometry, steps: Steps
+    pieces: Iterator[tuple[Rect, Any]], hot: Any, geometry: WindowGeometry, steps: Steps
 ) -> Iterator[tuple[Rect, Any]]:
     for rect, piece in pieces:
         yield rect, steps.with_hot(piece, hot, rect, geometry)

@@ -6,6 +6,7 @@ is tested is everything between an image and the operator.
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
@@ -34,10 +35,7 @@ class Operator(FusedNetwork):
         super().__init__(shape, "float32", lambda: packed)
         self._network = network
         self._dtype = network.conv_first.weight.dtype
-        self._exact = make_network(
-            in_channels=network.in_channels, out_channels=network.out_channels
-        ).double()
-        self._exact.load_state_dict(network.state_dict())
+        self._exact = copy.deepcopy(network).double()
         self._gpu = gpu
 
     def into(self, x, packed, out, pixels, nonfinite):
