@@ -343,6 +343,10 @@ class Engine:
 
     def _checked(self, planes: Tensor, on_work: OnWork) -> Iterator[tuple[int, Tensor]]:
         """Run in the chosen precision; what overflows there is done again in float32."""
+        if len(planes) > 1 and self.device.is_cpu and not self._ready.same_in_batches(planes):
+            alone = (self._checked(plane[None], on_work) for plane in planes)
+            yield 0, torch.cat([torch.cat([rows for _, rows in one], 2) for one in alone])
+            return
         if self.device.precision == "fp32":
             for top, rows in self._run(self._ready, planes, on_work):
                 yield top, _finite(rows)

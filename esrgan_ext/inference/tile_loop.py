@@ -20,9 +20,8 @@ from esrgan_ext.inference.windows import WindowGeometry
 SMALLEST_TILE = 16
 
 # Planes of a stack run as one batch up to this many pixels. On a CPU a batch saves the fixed cost
-# of a call: measured with the 6-block model on two cores, 16 planes of 8x8 took 0.7 of the time
-# compiled and 0.25 in pure torch, fours of 32x32 0.65 and 0.9; in pure torch larger batches were
-# slower again. A GPU is not filled by small planes at all.
+# of a call: measured with the compiled 6-block model on two cores, 16 planes of 8x8 took 0.7 of the
+# time, fours of 32x32 0.65. A GPU is not filled by small planes at all.
 _CPU_BATCH_PIXELS = 64 * 64
 _GPU_BATCH_PIXELS = 512 * 512
 

@@ -226,6 +226,9 @@ class SRVGGNetCompact(SRNetwork):
             return self.kernels.run(x)
         return super().forward(x, on_work)
 
+    def same_in_batches(self, x: Tensor) -> bool:
+        return self.kernels.supports(x)
+
     def fused(self) -> FusedNetwork | None:
         if self.convolutions()[0].weight.device.type != "cuda":
             return None

@@ -162,6 +162,11 @@ class SRNetwork(nn.Module, ABC):
         """
         return None
 
+    def same_in_batches(self, x: Tensor) -> bool:
+        """Whether each image of such a batch comes out as it does alone, to the bit: in the compiled
+        kernels, and not in torch's convolutions."""
+        return False
+
     @property
     @abstractmethod
     def reach(self) -> int:

@@ -335,6 +335,9 @@ class RRDBNet(SRNetwork):
         layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
         return [c.weight for c in layers], [c.bias for c in layers if c.bias is not None]
 
+    def same_in_batches(self, x: Tensor) -> bool:
+        return self.kernels.supports(self._unshuffled(x))
+
     def fused(self) -> cuda.FusedNetwork | None:
         return None if self.config.unshuffle > 1 else self.kernels.fused(self.conv_first.weight)
 
