@@ -163,7 +163,7 @@ class SRNetwork(nn.Module, ABC):
         return None
 
     def same_in_batches(self, x: Tensor) -> bool:
-        """Whether each image of such a batch comes out as it does alone, to the bit: in the compiled
+        """Whether each image of such a batch comes out as it does alone, to the bit: in compiled
         kernels, and not in torch's convolutions."""
         return False
 
