@@ -163,8 +163,24 @@ class SRNetwork(nn.Module, ABC):
         return None
 
     def same_in_batches(self, x: Tensor) -> bool:
-        """Whether each image of such a batch comes out as it does alone, to the bit: in compiled
-        kernels, and not in torch's convolutions."""
+        """Whether each image of a batch comes out as it does alone, to the bit.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, in_channels, H, W)
+
+        Returns
+        -------
+        bool
+            True in compiled kernels; torch's convolutions add up otherwise in a larger batch.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from esrgan_ext.models import SRResNet
+        >>> SRResNet().same_in_batches(torch.zeros(2, 3, 8, 8))  # no kernels
+        False
+        """
         return False
 
     @property
