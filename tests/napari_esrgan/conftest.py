@@ -150,3 +150,35 @@ def notices(monkeypatch):
             notifications, f"show_{severity}", lambda text, s=severity: seen.append((s, text))
         )
     return seen
+
+
+@pytest.fixture
+def viewer():
+    from napari.components import ViewerModel
+
+    return ViewerModel()
+
+
+@pytest.fixture
+def make_widget(qtbot, viewer, model_file):
+    """Makes the Upscale widget with a tiny model chosen."""
+    from napari_esrgan._upscale_widget import UpscaleWidget
+
+    def make() -> UpscaleWidget:
+        widget = UpscaleWidget(viewer)
+        qtbot.addWidget(widget)
+        qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
+        if not model_file.endswith(".none"):
+            widget.model_combo.use_file(model_file)
+            qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
+        return widget
+
+    return make
+
+
+def run(qtbot, widget) -> str:
+    """Run what the form says, to its end; how that was."""
+    with qtbot.waitSignal(widget.controller.ended, timeout=60_000) as ended:
+        widget.run()
+        assert widget.controller.running, "the run did not start"
+    return ended.args[0]

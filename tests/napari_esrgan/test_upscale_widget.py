@@ -8,7 +8,6 @@ import weakref
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 
@@ -22,36 +21,9 @@ from napari_esrgan._work import upscale
 from napari_esrgan._work.advice import GROUPS
 from napari_esrgan._work.axes import ROLES, Axes
 from napari_esrgan._work.messages import Appear, Progress, stop_if
-from napari_esrgan._work.request import Mix
-from tests.napari_esrgan.conftest import held_bytes
+from tests.napari_esrgan.conftest import held_bytes, run
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def viewer():
-    return ViewerModel()
-
-
-@pytest.fixture
-def make_widget(qtbot, viewer, model_file):
-    def make() -> UpscaleWidget:
-        widget = UpscaleWidget(viewer)
-        qtbot.addWidget(widget)
-        qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
-        if not model_file.endswith(".none"):
-            widget.model_combo.use_file(model_file)
-            qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
-        return widget
-
-    return make
-
-
-def run(qtbot, widget) -> str:
-    with qtbot.waitSignal(widget.controller.ended, timeout=60_000) as ended:
-        widget.run()
-        assert widget.controller.running, "the run did not start"
-    return ended.args[0]
 
 
 class Gate:
@@ -193,49 +165,6 @@ def test_a_preferred_file_that_is_gone_is_told_and_the_next_is_read(
     widget.model_combo.use_file(model_file)  # while the other is looked for
     qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
     assert "gone.pth" in notices[0][1]
-
-
-def test_denoising_mixes_the_pair_and_excludes_consistency(make_widget, viewer):
-    widget = make_widget()
-    viewer.add_image(np.zeros((20, 30), np.uint8))
-    assert widget.denoise.slider.isHidden()
-    widget.consistent_check.setChecked(True)
-    assert widget.request().consistent
-    weak, strong = CATALOGUE["realesr-general-x4v3"].denoise
-    widget.model_combo.choose(strong)
-    assert not widget.denoise.slider.isHidden()
-    assert widget.request().model == strong
-    assert not widget.request().consistent
-    assert not widget.consistent_check.isEnabled()
-    widget.denoise.slider.setValue(0.3)
-    assert widget.request().model == Mix(weak, strong, 0.3)
-    widget.denoise.slider.setValue(0)
-    assert widget.request().model == weak
-    assert widget.consistent_check.isEnabled()
-
-
-def test_the_form_says_the_strength_of_each_channel(make_widget, viewer, qtbot):
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:48, :48]
-    clean = 2000 * np.exp(-((y - 24) ** 2 + (x - 20) ** 2) / 90) + 100
-    noisy = rng.poisson(clean / 50) * 50.0
-    widget = make_widget()
-    viewer.add_image(np.stack([clean, noisy]).astype(np.uint16), axis_labels=("c", "y", "x"))
-    widget.model_combo.choose("lite-micro-x4")
-    qtbot.waitUntil(lambda: widget.request().strengths != (), timeout=60_000)
-    request = widget.request()
-    assert request.model == "lite-micro-x4"
-    assert request.strengths[0] == 0 < request.strengths[1]
-    assert widget.denoise.label.text() == "Denoise by channel"
-    assert f"0.00, {request.strengths[1]:.2f}" in widget.denoise.label.toolTip()
-    assert widget.denoise.slider.value() == pytest.approx(request.strengths[1], abs=0.01)
-    assert f"denoise 0.00 to {request.strengths[1]:.2f}" in widget.label
-    assert "ups[channel]" in widget.copy_script()
-    widget.denoise.slider.setValue(0.3)  # one's own goes for all
-    assert widget.request().strengths == ()
-    assert widget.request().model == Mix(*CATALOGUE["lite-micro-x4"].denoise, 0.3)
-    widget.model_combo.choose("lite-psnr-x4")
-    assert widget.request().models == ("lite-psnr-x4",)
 
 
 def test_an_uncertainty_layer_lies_on_its_source(make_widget, viewer, qtbot):
@@ -600,8 +529,9 @@ def test_large_results_are_multiscale_from_the_start(
         result.data_to_world((0, 119.5, -0.5)), source.data_to_world((0, 29.5, -0.5))
     )
     expected = esr.upscale(data, widget.model_combo.key, channel_axis=False, device="cpu")
-    np.testing.assert_array_equal(np.asarray(result.data[0]), expected)
-    np.testing.assert_array_equal(np.asarray(result.data[1]), expected[:, ::2, ::2])
+    found = np.asarray(result.data[0])
+    assert np.abs(found.astype(int) - expected).max() <= 1  # how it is tiled depends on the speed
+    np.testing.assert_array_equal(np.asarray(result.data[1]), found[:, ::2, ::2])
     if on_disk:
         store = result.metadata["esrgan"]["store"]
         assert store.startswith(str(tmp_path / "stores"))
@@ -618,46 +548,6 @@ def test_closing_ends_the_work(make_widget, viewer, qtbot, monkeypatch):
     qtbot.waitUntil(lambda: not any(t.name == "esrgan-upscale" for t in threading.enumerate()))
     viewer.add_image(np.zeros((5, 5)))  # nothing listens any more
     viewer.scene.camera.zoom = 3
-
-
-def test_a_pixel_size_sets_the_scale(make_widget, viewer, qtbot):
-    widget = make_widget()
-    layer = viewer.add_image(
-        RNG.integers(0, 255, (20, 30), np.uint8), scale=(0.325, 0.325), units=("um", "um")
-    )
-    assert widget.scale_field.size_line.placeholderText() == "0.08125 µm"
-    qtbot.keyClicks(widget.scale_field.size_line, "100 nm")
-    assert widget.scale_field.scale_spin.value() == 3.25
-    qtbot.waitUntil(lambda: "65 × 98" in widget.estimate_label.text(), timeout=30_000)
-    assert run(qtbot, widget) == "finished"
-    result = viewer.layers[-1]
-    assert result.data.shape == (65, 98)
-    np.testing.assert_allclose(result.scale, (0.1, 0.325 * 30 / 98), rtol=1e-12)
-    assert [str(unit) for unit in result.units] == ["micrometer"] * 2
-    np.testing.assert_allclose(
-        result.data_to_world((64.5, 97.5)), layer.data_to_world((19.5, 29.5)), atol=1e-12
-    )
-
-    # Another layer, the same size: another scale.
-    widget.source.layer_combo.choose(viewer.add_image(np.zeros((9, 9)), scale=(0.2, 0.2)))
-    qtbot.waitUntil(lambda: "no pixel size" in widget.estimate_label.text())
-    viewer.layers[-1].units = ("um", "um")
-    assert widget.request().outscale == 2
-    widget.scale_field.scale_spin.setValue(3)
-    assert widget.scale_field.size_line.text() == ""
-    assert widget.request().outscale == 3
-    widget.scale_field.scale_spin.setValue(4)
-    assert widget.request().outscale is None
-
-
-def test_the_models_own_scale_by_pixel_size_is_the_model(make_widget, viewer):
-    widget = make_widget()
-    viewer.add_image(np.zeros((9, 9), np.uint8), scale=(0.4, 0.4), units=("um", "um"))
-    widget.scale_field.size_line.setText("0.1")
-    assert widget.request().outscale in (None, 4)
-    widget.scale_field.size_line.setText("0.1 parsec")
-    with pytest.raises(ValueError, match="possible"):
-        widget.request()
 
 
 def run_several(qtbot, widget) -> None:
