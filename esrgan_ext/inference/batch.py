@@ -29,6 +29,9 @@ from esrgan_ext.inference.ranges import DataRange, follows_data
 from esrgan_ext.inference.samples import has_empty_channel
 from esrgan_ext.weights.choice import choose_model
 
+# Formats of files that are as small as their pictures allow.
+_COMPRESSED = ("png", "jpeg", "webp", "avif")
+
 if TYPE_CHECKING:
     from esrgan_ext.inference.upscaler import Upscaler
 
@@ -103,7 +106,9 @@ class FileUpscaler:
             shape = upscaler.output_shape(one.pixels.shape, channel_axis=axis)
             results.append(facts_of(shape, one))
         check_target(target, results)
-        check_space(target, results)
+        source = image.path if image.format in _COMPRESSED else None
+        width = image.pixels.shape[-1 if image.channel_axis is False else -2]
+        check_space(target, results, source, results[0].width / width)
 
 
 @dataclass(frozen=True)
