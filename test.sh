@@ -17,9 +17,12 @@ install_torch "$venv" "$here/constraints.txt"
 "$venv/bin/python" -m pip install -q -c "$here/constraints.txt" --no-build-isolation -e "$here[test]"
 cd "$here"
 # A process for each core, four at most for the memory; a file's tests stay together, because they
-# share what they compile. Threads of theirs that wait leave the cores to the others.
-workers=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+# share what they compile. The cores are shared out among the processes: more threads than cores take
+# twice the time for the small images of tests. Threads that wait leave the cores to the others.
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+workers=$cores
 if [ "$workers" -gt 4 ]; then workers=4; fi
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores / workers))}"
 if [ "$workers" = 1 ]; then workers=0; fi
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 exec "$venv/bin/python" -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"

@@ -76,18 +76,20 @@ def _held(path: Path, how: int) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """While a test that is marked `alone` runs, the other processes of pytest-xdist wait.
+    """While a test that judges by the clock runs, the other processes of pytest-xdist wait.
 
-    Others share a lock, it has that lock for itself. All queue at a second one, or those that
-    share would never leave a gap. Outermost, so that no test's time limit counts the waiting.
+    It is marked `alone(by_the_clock=True)`. Others share a lock, it has that lock for itself. All
+    queue at a second one, or those that share would never leave a gap. Outermost, so that no test's
+    time limit counts the waiting.
     """
     # The folder of the whole run's temporary files; each worker's own is within.
     if hasattr(item.config, "workerinput") and not os.environ.get("ESRGAN_TEST_ALONE"):
         folder = item.config._tmp_path_factory.getbasetemp().parent  # type: ignore[attr-defined]
-        alone = item.get_closest_marker("alone") is not None
+        alone = item.get_closest_marker("alone")
+        quiet = alone is not None and alone.kwargs.get("by_the_clock", False)
         with contextlib.ExitStack() as locks:
             with _held(folder / "queue.lock", fcntl.LOCK_EX):
-                how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+                how = fcntl.LOCK_EX if quiet else fcntl.LOCK_SH
                 locks.enter_context(_held(folder / "machine.lock", how))
             return (yield)
     return (yield)
@@ -99,10 +101,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# Files that take most of a minute, the longest first: one that began last would be waited for.
+LONG = (
+    "weights/test_zoo.py",
+    "ops/test_cuda_emulated.py",
+    "ops/test_csrc.py",
+    "inference/test_packaged_models.py",
+    "training/test_trainer.py",
+    "napari_esrgan/test_viewer_alone.py",
+    "ops/test_cuda_emulated_operators.py",
+    "test_wheel.py",
+    "models/test_torch_tools.py",
+    "napari_esrgan/test_upscale_widget.py",
+    "weights/test_lite_models.py",
+    "inference/large/test_resume.py",
+    "ops/build/test_library.py",
+    "inference/video/test_video.py",
+    "napari_esrgan/test_viewer.py",
+)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Another order for each seed: whole files, and the tests within each."""
+    """Long files first, or another order for each seed: whole files, and the tests within each."""
     seed = config.getoption("--random-order-seed")
     if seed is None:
+        if hasattr(config, "workerinput"):
+            turn = {ROOT / "tests" / name: number for number, name in enumerate(LONG)}
+            items.sort(key=lambda item: turn.get(item.path, len(LONG)))
         return
     draw = random.Random(seed)
     files: dict[Path, list[pytest.Item]] = {}

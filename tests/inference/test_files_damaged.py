@@ -1,4 +1,7 @@
-"""Damaged and hostile files end in an error of ours, within a second, whatever they claim."""
+"""Damaged and hostile files end in an error of ours, within a second, whatever they claim.
+
+A second of this process's own time, which other processes do not lengthen.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def test_damage_is_an_error_of_ours_or_a_picture(tmp_path, first) -> None:
         name, data = damaged(seed)
         path = tmp_path / name
         path.write_bytes(data)
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             image = read_image(path, max_pixels=1 << 22)
             if image.pixels.nbytes < 1 << 22:
@@ -35,7 +38,7 @@ def test_damage_is_an_error_of_ours_or_a_picture(tmp_path, first) -> None:
                 write_image(tmp_path / "out.tif", image.pixels, like=image, further=pairs)
         except ImageFileError:
             pass
-        assert time.perf_counter() - start < 2, f"seed {seed} took too long"
+        assert time.process_time() - start < 2, f"seed {seed} took too long"
 
 
 @pytest.mark.parametrize("name", list(sound()))
@@ -102,11 +105,11 @@ def many_values_of_numbers() -> bytes:
 def test_a_tiff_that_would_keep_its_reader_busy_is_refused_in_a_second(tmp_path, make) -> None:
     path = tmp_path / "in.tif"
     path.write_bytes(make())
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ImageFileError, match="TIFF is damaged"):
         read_image(path)
-    assert time.perf_counter() - start < 1
-    start = time.perf_counter()
+    assert time.process_time() - start < 1
+    start = time.process_time()
     with contextlib.suppress(ImageFileError):
         read_header(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from napari_esrgan._work.axes import guess_axes, whole
 from napari_esrgan._work.ranges import RangeChoice
 from napari_esrgan._work.request import UpscaleRequest
 from tests.conftest import make_network
+
+SLOW_MODEL = "realesrgan-x4plus-anime"
 
 
 def never() -> bool:
@@ -42,6 +45,28 @@ def held_bytes() -> int:
     if trim is not None:
         trim(0)
     return psutil.Process().memory_info().rss
+
+
+def largest_gap(qtbot, until) -> float:
+    """The longest pause between two ticks of a 20 ms timer, in seconds."""
+    from qtpy.QtCore import Qt, QTimer
+
+    ticks = [time.perf_counter()]
+    timer = QTimer()
+    timer.setTimerType(Qt.TimerType.PreciseTimer)
+    timer.setInterval(20)
+    timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
+    timer.start()
+    until()
+    timer.stop()
+    return float(np.diff(ticks).max())
+
+
+def finish(qtbot, widget) -> None:
+    """Run a widget to its end."""
+    with qtbot.waitSignal(widget.controller.ended, timeout=120_000) as ended:
+        widget.run()
+    assert ended.args == ["finished"]
 
 
 def lively_network(seed: int) -> RRDBNet:
@@ -182,3 +207,23 @@ def run(qtbot, widget) -> str:
         widget.run()
         assert widget.controller.running, "the run did not start"
     return ended.args[0]
+
+
+@pytest.fixture
+def plugin(npe2pm) -> None:
+    """The plugin as it is installed."""
+    from npe2 import PluginManifest
+
+    if "esrgan-ext" not in npe2pm:
+        npe2pm.register(PluginManifest.from_distribution("esrgan-ext"))
+
+
+@pytest.fixture(params=[True])
+def docked(plugin, make_napari_viewer, qtbot, model_file, request):
+    """A viewer, on screen unless the parameter says otherwise, with the Upscale widget."""
+    viewer = make_napari_viewer(show=request.param)
+    _, widget = viewer.window.add_plugin_dock_widget("esrgan-ext", "Upscale")
+    qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
+    widget.model_combo.use_file(model_file)
+    qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
+    return viewer, widget

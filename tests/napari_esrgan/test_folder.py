@@ -21,8 +21,7 @@ from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._work.folder import run_folder
 from napari_esrgan._work.pixel_size import PixelSize
 from napari_esrgan._work.request import FolderRequest
-from tests.napari_esrgan.conftest import never, words
-from tests.napari_esrgan.test_viewer import largest_gap
+from tests.napari_esrgan.conftest import largest_gap, never, words
 
 BROKEN = "f08.tif"
 

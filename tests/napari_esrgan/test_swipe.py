@@ -10,7 +10,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_esrgan._upscale_widget import UpscaleWidget
-from tests.napari_esrgan.test_viewer import largest_gap
+from tests.napari_esrgan.conftest import largest_gap
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
-"""The plugin in a real napari window: docking, menus, filling in, cancel, closing, liveliness."""
+"""The plugin in a real napari window: docking, menus, filling in, cancel, closing."""
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
-import time
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -17,43 +14,14 @@ import torch
 import esrgan_ext as esr
 from esrgan_ext.weights.catalogue import FAITHFUL
 from napari_esrgan import _commands
-from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._viewer.preferences import preferences
-from napari_esrgan._window.layer_adder import LayerAdder
-from napari_esrgan._window.run_panel import RunPanel
-from napari_esrgan._window.thread import ThreadRunner
 from napari_esrgan._work import upscale
-from tests.napari_esrgan.conftest import held_bytes
+from tests.napari_esrgan.conftest import SLOW_MODEL, finish
 from tests.napari_esrgan.test_upscale_widget import snapshot
 
 RNG = np.random.default_rng(0)
-SLOW_MODEL = "realesrgan-x4plus-anime"
 
-
-@pytest.fixture(autouse=True)
-def plugin(npe2pm):
-    """The plugin as it is installed."""
-    from npe2 import PluginManifest
-
-    if "esrgan-ext" not in npe2pm:
-        npe2pm.register(PluginManifest.from_distribution("esrgan-ext"))
-
-
-@pytest.fixture(params=[True])
-def docked(make_napari_viewer, qtbot, model_file, request):
-    """A viewer, on screen unless the parameter says otherwise, with the Upscale widget."""
-    viewer = make_napari_viewer(show=request.param)
-    _, widget = viewer.window.add_plugin_dock_widget("esrgan-ext", "Upscale")
-    qtbot.waitUntil(lambda: not widget._inventory_runner.running, timeout=60_000)
-    widget.model_combo.use_file(model_file)
-    qtbot.waitUntil(lambda: widget.model_combo.key == model_file, timeout=30_000)
-    return viewer, widget
-
-
-def finish(qtbot, widget) -> None:
-    with qtbot.waitSignal(widget.controller.ended, timeout=120_000) as ended:
-        widget.run()
-    assert ended.args == ["finished"]
+pytestmark = pytest.mark.usefixtures("plugin")
 
 
 def test_docking_and_a_run(docked, qtbot):
@@ -219,155 +187,6 @@ def test_preferences_come_from_the_manifest():
     assert preferences() == Preferences()
     get_plugin_settings("esrgan-ext").upscaling.memory_budget = 0.5
     assert preferences().budget_bytes == 5e8
-
-
-def largest_gap(qtbot, until) -> float:
-    """The longest pause between two ticks of a 20 ms timer, in seconds."""
-    from qtpy.QtCore import Qt, QTimer
-
-    ticks = [time.perf_counter()]
-    timer = QTimer()
-    timer.setTimerType(Qt.TimerType.PreciseTimer)
-    timer.setInterval(20)
-    timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
-    timer.start()
-    until()
-    timer.stop()
-    return float(np.diff(ticks).max())
-
-
-@pytest.fixture
-def slots(monkeypatch) -> list[float]:
-    """How long each call of the plugin by Qt's event loop takes, napari's part included.
-
-    Whatever threads report comes through `ThreadRunner._poll`, layers through `LayerAdder._step`.
-    """
-    taken: list[float] = []
-
-    def timed(function):
-        def call(self):
-            begin = time.perf_counter()
-            try:
-                return function(self)
-            finally:
-                taken.append(time.perf_counter() - begin)
-
-        return call
-
-    for owner, name in (
-        (ThreadRunner, "_poll"),
-        (LayerAdder, "_step"),
-        (UpscaleWidget, "run"),
-        (UpscaleWidget, "_estimate"),
-        (RunPanel, "cancel"),
-    ):
-        monkeypatch.setattr(owner, name, timed(getattr(owner, name)))
-    return taken
-
-
-@pytest.mark.parametrize("how", ["filling in", "whole", "cancelled"])
-@pytest.mark.alone
-def test_the_window_stays_responsive(slots, docked, qtbot, how):
-    """A real upscale of 256 x 256: no slot takes 100 ms and a 20 ms timer waits less than 250.
-
-    Other processes hold up a slot as they do anything else: so of five runs one counts that was
-    not held up. Where all were, what napari's own `add_image` takes in between is the measure:
-    inserting the layer is most of it, and single times differ by a quarter.
-    """
-    viewer, widget = docked
-    layer = viewer.add_image(RNG.integers(0, 255, (256, 256), np.uint8))
-    widget.model_combo.choose(SLOW_MODEL)
-    widget.source.wanted = replace(
-        widget.source.wanted, fill_in_seconds=1e9 if how == "whole" else 0
-    )
-    qtbot.wait(500)  # the first drawing of the canvas
-
-    def work() -> None:
-        if how != "cancelled":
-            finish(qtbot, widget)
-            return
-        widget.run()
-        qtbot.waitUntil(lambda: widget.panel.bar.value() > 0, timeout=60_000)
-        with qtbot.waitSignal(widget.controller.ended, timeout=60_000):
-            widget.panel.cancel_button.click()
-
-    runs, controls = [], []
-    for _ in range(5):
-        slots.clear()
-        gap = largest_gap(qtbot, work)
-        runs.append((max(slots), gap))
-        while len(viewer.layers) > 1:
-            viewer.layers.remove(viewer.layers[-1])
-        if max(slots) < 0.1 and gap < 0.25:
-            break
-        controls.append(add_image_time(viewer, qtbot))
-        viewer.layers.selection.active = layer
-    print(f"{how}: slowest slot and largest gap {runs}, napari's add_image {controls}")
-    if len(controls) == len(runs):  # too busy a machine to tell by the clock
-        slot, gap = np.median(runs, axis=0)
-        assert min(slot for slot, _ in runs) < 0.1 or slot < 1.25 * np.median(controls)
-        assert min(gap for _, gap in runs) < 0.25 or gap < 2 * np.median(controls)
-
-
-def add_image_time(viewer, qtbot) -> float:
-    """What napari takes to add a layer of the result's size in one go, in seconds."""
-    begin = time.perf_counter()
-    layer = viewer.add_image(np.zeros((1024, 1024), np.uint8), contrast_limits=(0, 255))
-    taken = time.perf_counter() - begin
-    qtbot.wait(100)
-    viewer.layers.remove(layer)
-    return taken
-
-
-# Layers that come and go within a frame crash the software renderer of virtual screens.
-@pytest.mark.parametrize("docked", [False], indirect=True)
-@pytest.mark.alone
-def test_nothing_is_kept_of_ten_runs_and_ten_cancels(docked, qtbot):
-    viewer, widget = docked
-    dead = []
-
-    def cycle(cancel: bool) -> None:
-        layer = viewer.add_image(RNG.integers(0, 255, (128, 128), np.uint8))
-        dead.append(weakref.ref(layer.data))
-        widget.run()
-        if cancel:
-            widget.cancel()
-        qtbot.waitUntil(lambda: not widget.controller.running, timeout=60_000)
-        if not cancel:
-            dead.append(weakref.ref(viewer.layers[-1].data))
-        viewer.layers.clear()
-        # The estimate that a new layer starts holds its array while it runs.
-        qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
-
-    def bare() -> None:
-        """The same layers without the plugin: napari keeps some MB of each for itself."""
-        viewer.add_image(RNG.integers(0, 255, (128, 128), np.uint8))
-        viewer.add_image(RNG.integers(0, 255, (512, 512), np.uint8))
-        qtbot.wait(50)
-        viewer.layers.clear()
-        qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
-
-    def growth(step, times: int) -> int:
-        before = held_bytes()
-        for _ in range(times):
-            step()
-            gc.collect()
-        return held_bytes() - before
-
-    def steady_growth(step) -> int:
-        """Of ten steps; what is kept grows every time, what is only cached does so once."""
-        return min(growth(step, 10) for _ in range(2))
-
-    cycle(cancel=False)
-    own = growth(bare, 10)
-    runs, cancels = steady_growth(lambda: cycle(False)), steady_growth(lambda: cycle(True))
-    print(f"growth: napari alone {own / 1e6} MB, ten runs {runs / 1e6}, cancels {cancels / 1e6}")
-    qtbot.waitUntil(lambda: not widget._estimate_timer.isActive())
-    qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
-    qtbot.waitUntil(lambda: gc.collect() >= 0 and all(ref() is None for ref in dead))
-    # Ten that were kept would be 90 MB or more; 20 MB are fragments of other tests' memory.
-    assert runs < own + 45e6
-    assert cancels < own + 45e6
 
 
 def test_importing_the_plugin_imports_neither_torch_nor_qt():

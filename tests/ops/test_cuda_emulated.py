@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.compiled import COMPILER, has_compiler, objects
+from tests.conftest import ROOT
+
 CUDA, TESTS = ROOT / "csrc" / "cuda", ROOT / "tests" / "csrc"
-COMPILER = os.environ.get("CXX", "c++").split()
-FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fPIC"]
 INCLUDES = [f"-I{CUDA}", f"-I{TESTS}", "-include", str(TESTS / "cuda_emulator.h")]
+FAST = ["-O2", "-ftree-vectorize"]
+INPUTS = [p for folder in (CUDA, TESTS) for p in folder.iterdir() if p.suffix in (".h", ".cuh")]
 
 pytestmark = [
     pytest.mark.skipif(
-        shutil.which(COMPILER[0]) is None or platform.system() != "Linux",
-        reason="needs a C++ compiler on Linux",
+        not has_compiler() or platform.system() != "Linux", reason="needs a C++ compiler on Linux"
     ),
     pytest.mark.timeout(1800),  # a machine that others use as well may take its time to compile
 ]
 
 
+def kernels(flags: list[str]) -> list[Path]:
+    """The objects of the same .cu files that nvcc compiles."""
+    return objects(
+        sorted(CUDA.glob("*.cu")), [*FLAGS, *flags, *INCLUDES, "-x", "c++"],
+        [*INPUTS, *CUDA.glob("*.cu")],
+    )  # fmt: skip
+
+
 def build(folder: Path, flags: list[str]) -> Path:
-    """The test program, from the same .cu files that nvcc compiles."""
+    """The test program."""
+    main = [*FLAGS, *flags, *INCLUDES, "-DESRGAN_EMULATOR_MAIN"]
+    made = [*objects([TESTS / "test_cuda.cpp"], main, INPUTS), *kernels(flags)]
     program = folder / "test_cuda"
-    sources = [*sorted(CUDA.glob("*.cu")), TESTS / "test_cuda.cpp"]
-
-    def compile_one(source: Path) -> Path:
-        target = folder / f"{source.stem}.o"
-        main = ["-DESRGAN_EMULATOR_MAIN"] if source.suffix == ".cpp" else ["-x", "c++"]
-        command = [*COMPILER, *FLAGS, *flags, *INCLUDES, *main, "-c", str(source)]
-        result = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        return target
-
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, sources))
-    subprocess.run([*COMPILER, *flags, *map(str, objects), "-o", str(program)], check=True)
+    subprocess.run([*COMPILER, *flags, *map(str, made), "-o", str(program)], check=True)
     return program
 
 
@@ -53,7 +50,7 @@ def run(program: Path, group: str) -> None:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("emulated"), ["-O2", "-ftree-vectorize"])
+    return build(tmp_path_factory.mktemp("emulated"), FAST)
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import sysconfig
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.compiled import COMPILER, has_compiler, objects
+from tests.conftest import ROOT
+from tests.ops.test_cuda_emulated import FAST, INCLUDES, INPUTS, kernels
+
 CSRC, TESTS = ROOT / "csrc", ROOT / "tests" / "csrc"
-COMPILER = os.environ.get("CXX", "c++").split()
 
 pytestmark = pytest.mark.skipif(
-    shutil.which(COMPILER[0]) is None or platform.system() != "Linux",
-    reason="needs a C++ compiler on Linux",
+    not has_compiler() or platform.system() != "Linux", reason="needs a C++ compiler on Linux"
 )
 
 
@@ -27,34 +26,24 @@ def build(folder: Path) -> Path:
     import pybind11
     from torch.utils import cpp_extension
 
-    kernels = [f"-I{CSRC / 'cuda'}", f"-I{TESTS}", "-include", str(TESTS / "cuda_emulator.h")]
-    torch_side = [f"-I{TESTS / 'emulated'}", f"-I{CSRC}"]
+    flags = ["-std=c++20", "-O1", "-fPIC", "-w", *INCLUDES, f"-I{TESTS / 'emulated'}", f"-I{CSRC}"]
     for include in (
         *cpp_extension.include_paths(),
         pybind11.get_include(),
         sysconfig.get_paths()["include"],
     ):
-        torch_side += ["-isystem", include]
-    torch_side += ["-DTORCH_EXTENSION_NAME=esrgan_emulated", "-DESRGAN_CUDA_ARCHITECTURES=emulated"]
-
-    def compile_one(source: Path) -> Path:
-        target = folder / f"{source.stem}.o"
-        more = ["-std=c++17"] if source.suffix == ".cu" else ["-std=c++20", *torch_side]
-        command = [*COMPILER, "-O1", "-ftree-vectorize", "-fPIC", "-w", *more, *kernels]
-        if source.name == "emulated_ops.cpp":
-            command.append("-DESRGAN_EMULATOR_MAIN")
-        command += ["-x", "c++", "-c", str(source), "-o", str(target)]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=600)
-        assert result.returncode == 0, result.stderr
-        return target
-
-    sources = [*sorted((CSRC / "cuda").glob("*.cu")), CSRC / "torch" / "cuda_bindings.cpp"]
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, [TESTS / "emulated_ops.cpp", *sources]))
+        flags += ["-isystem", include]
+    flags += ["-DTORCH_EXTENSION_NAME=esrgan_emulated", "-DESRGAN_CUDA_ARCHITECTURES=emulated"]
+    inputs = [p for p in (*INPUTS, *TESTS.rglob("*.h"), *(CSRC / "torch").iterdir()) if p.is_file()]
+    made = [
+        *objects([TESTS / "emulated_ops.cpp"], [*flags, "-DESRGAN_EMULATOR_MAIN"], inputs),
+        *objects([CSRC / "torch" / "cuda_bindings.cpp"], flags, inputs),
+        *kernels(FAST),
+    ]
     library = folder / "esrgan_emulated.so"
     folders = [f"-L{path}" for path in cpp_extension.library_paths()]
     libraries = ["-lc10", "-ltorch_cpu", "-ltorch", "-ltorch_python"]
-    command = [*COMPILER, "-shared", "-o", str(library), *map(str, objects), *folders, *libraries]
+    command = [*COMPILER, "-shared", "-o", str(library), *map(str, made), *folders, *libraries]
     subprocess.run(command, check=True, timeout=120)
     return library
 

@@ -159,9 +159,10 @@ def cut_short(after: int) -> Recorder:
     return Recorder(interrupt)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Two worker processes on this machine."""
+    """Two worker processes on this machine, which end with the tests of this folder: they are busy
+    a little when they have nothing to do."""
     import logging
 
     from distributed import LocalCluster

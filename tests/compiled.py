@@ -1,0 +1,98 @@
+"""Object files that tests compile, kept by content.
+
+What several tests need is compiled once, whichever process comes first, and a later run with the
+same sources compiles nothing. `ESRGAN_TEST_CACHE` names the folder (default: in the user's cache).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+
+from tests.conftest import ROOT
+
+COMPILER = os.environ.get("CXX", "c++").split()
+
+LIMIT = 900
+"""Seconds for one file: half a minute, on cores that others use."""
+
+_KEPT_SECONDS = 7 * 24 * 3600
+
+
+def has_compiler() -> bool:
+    return shutil.which(COMPILER[0]) is not None
+
+
+def objects(sources: Iterable[Path], flags: list[str], inputs: Iterable[Path]) -> list[Path]:
+    """Compile sources, two at a time.
+
+    Parameters
+    ----------
+    sources : iterable of Path
+    flags : list of str
+        All but the source and the object.
+    inputs : iterable of Path
+        Every file that the objects may depend on, headers included; the compiler's and torch's
+        own aside, whose versions count.
+    """
+    contents = _digest(flags, tuple(inputs))
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda source: _object(source, flags, contents), sources))
+
+
+def _object(source: Path, flags: list[str], contents: str) -> Path:
+    name = f"{source.name} {contents}".encode() + source.read_bytes()
+    target = _folder() / f"{source.stem}-{hashlib.sha256(name).hexdigest()[:24]}.o"
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_file():
+            target.touch()  # used today
+            return target
+        made = target.with_suffix(".made")
+        command = [*COMPILER, *flags, "-c", str(source), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+        assert done.returncode == 0, done.stderr
+        made.rename(target)
+    return target
+
+
+@cache
+def _digest_of_files(paths: tuple[Path, ...]) -> bytes:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.digest()
+
+
+@cache
+def _compiler_version() -> str:
+    return subprocess.run([*COMPILER, "--version"], capture_output=True, text=True).stdout
+
+
+def _digest(flags: list[str], inputs: tuple[Path, ...]) -> str:
+    # The same sources in another checkout are the same sources.
+    said = [flag.replace(str(ROOT), "ROOT") for flag in flags]
+    facts = "\0".join([*said, *COMPILER, _compiler_version(), torch.__version__])
+    return hashlib.sha256(facts.encode() + _digest_of_files(inputs)).hexdigest()
+
+
+@cache
+def _folder() -> Path:
+    chosen = os.environ.get("ESRGAN_TEST_CACHE")
+    folder = Path(chosen) if chosen else user_cache_path("esrgan-ext", appauthor=False) / "tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+            path.unlink(missing_ok=True)
+    return folder
