@@ -47,7 +47,7 @@ def block_factor(size: tuple[int, int], result_size: tuple[int, int]) -> int:
 
 
 class Arithmetic(NamedTuple):
-    """What `projected` asks of arrays.
+    """Operations that `projected` asks of arrays.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ def projected(
         Height and width of the whole image and of its result.
     values : ValueMap
     arithmetic : Arithmetic
-        Of the pieces' kind: `NUMPY`, or `device_tensors.consistency.TORCH`.
+        That of the pieces: `NUMPY`, or `device_tensors.consistency.TORCH`.
 
     Yields
     ------

@@ -93,7 +93,7 @@ def lone_pixels(planes: Tensor) -> Tensor | None:
     Parameters
     ----------
     planes : Tensor, shape (P, H, W)
-        Of a type that torch computes with. NaN is passed over.
+        Pixels of a type that torch computes with. NaN is passed over.
 
     Returns
     -------

@@ -36,7 +36,7 @@ def estimate_noise(planes: Sequence[Tensor]) -> NoiseEstimate:
     Parameters
     ----------
     planes : sequence of Tensor, shape (H, W)
-        Of a type that torch computes with.
+        Pixels of a type that torch computes with.
     """
     parts = [_looked_at(plane) for plane in planes]
     means = torch.cat([part[0] for part in parts])
