@@ -382,7 +382,9 @@ class Engine:
     @contextmanager
     def _mode(self) -> Iterator[None]:
         """No gradients, and no autocast of the caller's: the precision is ours."""
-        with torch.inference_mode(), torch.autocast(self.device.device.type, enabled=False):
+        kind = self.device.device.type
+        known = torch.amp.is_autocast_available(kind)
+        with torch.inference_mode(), torch.autocast(kind if known else "cpu", enabled=False):
             yield
 
 
