@@ -123,6 +123,9 @@ LONG = (
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long files first, or another order for each seed: whole files, and the tests within each."""
+    unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unstable:  # pytest-xdist compares them
+        raise pytest.UsageError(f"names that differ from process to process: {unstable[:3]}")
     seed = config.getoption("--random-order-seed")
     if seed is None:
         if hasattr(config, "workerinput"):

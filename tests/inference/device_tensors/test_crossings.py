@@ -123,7 +123,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("channels", "dtype", "options", "change"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("channels", "dtype", "options", "change"),
+    CASES,
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
 def test_no_picture_crosses_to_the_host(on_gpu, channels, dtype, options, change):
     values = image_of((2, channels, 12, 20), dtype)
     values = values if change is None else change(values)
