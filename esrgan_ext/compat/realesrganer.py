@@ -3,7 +3,9 @@ OpenCV's order, padding and return values are that class's; the network runs in 
 
 from __future__ import annotations
 
+import hashlib
 import os
+import urllib.parse
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ from esrgan_ext.inference.devices import choose_device
 from esrgan_ext.inference.tiles import Rect, split, window
 from esrgan_ext.models.network import pad_to_multiple
 from esrgan_ext.weights import interpolate, load_model
+from esrgan_ext.weights.catalogue import CATALOGUE
+from esrgan_ext.weights.download import cache_folder, download
 
 Path = str | os.PathLike[str]
 
@@ -30,11 +34,12 @@ class RealESRGANer:
     ----------
     scale : int
         The network's own scale.
-    model_path : path, name, or two of them
-        Weights, or a name of the catalogue. Two are mixed by `dni_weight`. None takes `model` with
-        the weights that it has.
+    model_path : path, address, name, or two of them
+        Weights, or a name of the catalogue. An address (https) is downloaded once into the cache
+        folder of the package; a published one is the catalogue's model. Two are mixed by
+        `dni_weight`. None takes `model` with the weights that it has.
     dni_weight : (float, float), optional
-        Shares of the two models; they add up to 1.
+        Shares of the two models; they add up to 1. Unused with one model.
     model : nn.Module, optional
         Only used where `model_path` is None: the file says itself what network it is.
     tile : int
@@ -46,12 +51,12 @@ class RealESRGANer:
     device : torch.device or str, optional
         The GPU where there is one, else the CPU.
     gpu_id : int, optional
-        Which GPU.
+        Which GPU; the CPU where there is none. Unused with a `device`.
 
     Raises
     ------
-    ModelError, DeviceError
-        The model cannot be read; the device is not there.
+    ModelError, DownloadError, DeviceError
+        The model cannot be read, or not be had; the device is not there.
     OptionError
         The weights' scale is not `scale`, or the shares do not fit.
 
@@ -81,7 +86,7 @@ class RealESRGANer:
         self.scale, self.tile_size, self.tile_pad, self.pre_pad = scale, tile, tile_pad, pre_pad
         self.mod_scale: int | None = {1: 4, 2: 2}.get(scale)
         if device is None:
-            device = "auto" if gpu_id is None else f"cuda:{gpu_id}"
+            device = f"cuda:{gpu_id}" if gpu_id and torch.cuda.is_available() else "auto"
         self.device = choose_device(device, "fp32").device
         self.half = half and self.device.type != "cpu"
         network = _loaded(model_path, dni_weight, model)
@@ -104,9 +109,10 @@ class RealESRGANer:
         ----------
         img : ndarray, uint8 or uint16
             H, W | H, W, 3 (BGR) | H, W, 4 (BGRA). As in the original, an image without a value
-            above 256 counts as one of 8 bits.
+            above 256 counts as one of 8 bits, and floats may stand for either.
         outscale : float, optional
-            Resize the result to this factor (Lanczos); `scale` by default.
+            Resize the result to this factor (Lanczos), its sides cut to whole pixels; `scale` by
+            default.
         alpha_upsampler : str
             'realesrgan' upscales alpha by the network, anything else linearly.
 
@@ -120,7 +126,10 @@ class RealESRGANer:
         Raises
         ------
         ImageError
-            The array has other axes, or a side that is not longer than `pre_pad`.
+            `img` is no array, or has other axes, or a side that is not longer than `pre_pad` (which
+            is a RuntimeError too, as scripts expect it).
+        OptionError
+            `outscale` leaves no pixel.
 
         Examples
         --------
@@ -131,9 +140,16 @@ class RealESRGANer:
         >>> output.shape, output.dtype, mode
         ((96, 128), dtype('uint16'), 'L')
         """
+        if not isinstance(img, np.ndarray):
+            raise ImageError(
+                f"enhance takes an array, not {type(img).__name__} (cv2.imread gives None for what "
+                "it cannot read)"
+            )
         if img.ndim not in (2, 3) or (img.ndim == 3 and img.shape[2] not in (3, 4)) or not img.size:
             raise ImageError(f"enhance takes H, W | H, W, 3 | H, W, 4, not {img.shape}")
         height, width = img.shape[:2]
+        if outscale is not None and not min(height, width) * outscale >= 1:
+            raise OptionError(f"outscale={outscale} leaves no pixel of {width} x {height}")
         values = img.astype(np.float32)
         full, kind = (65535.0, np.uint16) if values.max() > 256 else (255.0, np.uint8)
         values /= full
@@ -167,7 +183,7 @@ class RealESRGANer:
         x = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1)))[None]
         x = x.to(self.device, torch.float16 if self.half else torch.float32)
         if self.pre_pad >= min(height, width):
-            raise ImageError(
+            raise _TooSmall(
                 f"an image of {width} x {height} pixels cannot be reflected by pre_pad="
                 f"{self.pre_pad}: give a smaller pre_pad"
             )
@@ -191,6 +207,10 @@ class RealESRGANer:
         return out
 
 
+class _TooSmall(ImageError, RuntimeError):
+    """What torch's reflection raises is a RuntimeError, which scripts catch for each image."""
+
+
 def _loaded(
     model_path: Path | Sequence[Path] | None,
     shares: Sequence[float] | None,
@@ -201,8 +221,21 @@ def _loaded(
             raise OptionError("give model_path or model")
         return accelerate(model)
     if isinstance(model_path, str | os.PathLike):
-        return load_model(model_path)
-    paths = list(model_path)
+        return load_model(_found(model_path))
+    paths = [_found(path) for path in model_path]
     if len(paths) != 2 or shares is None or len(shares) != 2 or abs(sum(shares) - 1) > 1e-6:
         raise OptionError("two models need dni_weight with two shares that add up to 1")
     return interpolate(paths[0], paths[1], shares[1])
+
+
+def _found(path: Path) -> Path:
+    """What the loader takes, of what a script says."""
+    address = os.fspath(path)
+    if not address.startswith(("https://", "http://")):
+        return path
+    for entry in CATALOGUE.values():
+        if any(getattr(source, "url", None) == address for source in entry.sources):
+            return entry.name
+    name = urllib.parse.urlsplit(address).path.rpartition("/")[2]
+    folder = cache_folder() / "addresses" / hashlib.sha256(address.encode()).hexdigest()[:12]
+    return download(address, folder / (name or "weights.pth"), sha256="")  # of any content

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import http.server
 import math
+import threading
 
 import cv2
 import numpy as np
@@ -11,9 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.published import BasicSRRRDBNet
-from esrgan_ext.compat import RealESRGANer
-from esrgan_ext.errors import ImageError, OptionError
+from benchmarks.published import BasicSRRRDBNet, SRVGGNetCompact
+from esrgan_ext.compat import RealESRGANer, realesrganer
+from esrgan_ext.errors import DeviceError, ImageError, ModelError, OptionError
+from tests.conftest import make_network
 
 
 def plane(module, rgb, scale, pre_pad=10):
@@ -199,3 +202,132 @@ def test_a_script_of_real_esrgans_gets_a_faithful_photo(shared_data, name):
         return ((picture.astype(float) - truth) ** 2).mean()
 
     assert error(output) < 0.9 * error(bicubic)
+
+
+@pytest.fixture
+def two_models(tmp_path):
+    """Files of the kind of the general model's two."""
+    for seed, name in enumerate(("realesr-general-x4v3", "realesr-general-wdn-x4v3")):
+        torch.manual_seed(seed)
+        torch.save({"params": SRVGGNetCompact(nf=8).state_dict()}, tmp_path / f"{name}.pth")
+    return tmp_path
+
+
+def test_a_script_with_a_denoising_strength_runs(two_models):
+    """inference_realesrgan.py with the general model: a folder of pictures, two files."""
+    img = np.random.default_rng(0).integers(0, 256, (24, 28, 4), np.uint8)
+    (two_models / "inputs").mkdir()
+    cv2.imwrite(str(two_models / "inputs" / "a.png"), img)
+    cv2.imwrite(str(two_models / "inputs" / "b.png"), img[:8, :8])
+    model_path = str(two_models / "realesr-general-x4v3.pth")
+    strength = 0.3
+    upsampler = RealESRGANer(
+        scale=4,
+        model_path=[model_path, model_path.replace("x4v3", "wdn-x4v3")],
+        dni_weight=[strength, 1 - strength],
+        model=SRVGGNetCompact(nf=8),
+        tile=12,
+        tile_pad=10,
+        pre_pad=10,
+        half=True,
+        gpu_id=None,
+    )
+    caught = []
+    for path in sorted((two_models / "inputs").iterdir()):
+        picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        try:
+            output, mode = upsampler.enhance(picture, outscale=3.5)
+        except RuntimeError as error:  # as the script does
+            caught.append(str(error))
+            continue
+        assert (output.shape, output.dtype, mode) == ((84, 98, 4), np.uint8, "RGBA")
+        first, second = (
+            torch.load(two_models / f"{name}.pth")["params"]
+            for name in ("realesr-general-x4v3", "realesr-general-wdn-x4v3")
+        )
+        mixed = SRVGGNetCompact(nf=8)
+        mixed.load_state_dict(
+            {key: strength * first[key] + (1 - strength) * second[key] for key in first}
+        )
+        sizes = {"tile": 12, "tile_pad": 10, "pre_pad": 10}
+        expected = published(mixed, picture, 4, **sizes, outscale=3.5, alpha_upsampler="realesrgan")
+        if upsampler.device.type == "cpu":
+            assert np.abs(output.astype(int) - expected).max() <= 2
+    assert len(caught) == 1  # the small one cannot be reflected by 10
+    assert "pre_pad" in caught[0]
+
+
+class Weights(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.content)))
+        self.end_headers()
+        self.wfile.write(self.server.content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_address_of_weights_is_downloaded_once(two_models, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("ESRGAN_CACHE_DIR", str(two_models / "cache"))
+    file = two_models / "realesr-general-x4v3.pth"
+    img = np.random.default_rng(0).integers(0, 256, (12, 13, 3), np.uint8)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Weights) as server:
+        server.content, server.asked = file.read_bytes(), []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/v1/own.pth"
+        results = [
+            RealESRGANer(4, path, device="cpu").enhance(img)[0]
+            for path in (address, address, str(file))
+        ]
+        server.shutdown()
+    assert server.asked == ["/v1/own.pth"]
+    assert np.array_equal(results[0], results[2])
+    assert np.array_equal(results[1], results[2])
+
+
+def test_the_published_address_of_a_model_is_the_catalogues(monkeypatch):
+    seen = []
+    monkeypatch.setattr(realesrganer, "download", None)
+    monkeypatch.setattr(realesrganer, "load_model", lambda m: seen.append(m) or make_network())
+    release = "https://github.com/xinntao/Real-ESRGAN/releases/download"
+    for file in ("v0.1.0/RealESRGAN_x4plus.pth", "v0.2.5.0/realesr-general-x4v3.pth"):
+        RealESRGANer(4, f"{release}/{file}", device="cpu")
+    assert seen == ["realesrgan-x4plus", "realesr-general-x4v3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"model_path": "nothing.pth"}, ModelError, r"nothing\.pth"),
+        ({"model_path": None}, OptionError, "model_path or model"),
+        ({"dni_weight": [0.5, 0.6], "model_path": ["lite-psnr-x4"] * 2}, OptionError, "add up"),
+        ({"dni_weight": [0.5, 0.5], "model_path": ["lite-psnr-x4"]}, OptionError, "two models"),
+        ({"dni_weight": [1.5, -0.5], "model_path": ["lite-psnr-x4"] * 2}, OptionError, "alpha"),
+        ({"device": "tpu"}, OptionError, "device must be"),
+        ({"device": "cuda:99"}, DeviceError, "cuda:99"),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_used_are_refused_in_words(arguments, error, words):
+    with pytest.raises(error, match=words):
+        RealESRGANer(**{"scale": 4, "model_path": "lite-psnr-x4", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("img", "options", "error", "words"),
+    [
+        (None, {}, ImageError, "cv2.imread"),
+        (np.zeros((20, 20, 2), np.uint8), {}, ImageError, "H, W, 3"),
+        (np.zeros((0, 20, 3), np.uint8), {}, ImageError, "H, W, 3"),
+        (np.zeros((20, 20, 3), np.uint8), {"outscale": 0}, OptionError, "no pixel"),
+        (np.zeros((20, 20, 3), np.uint8), {"outscale": float("nan")}, OptionError, "no pixel"),
+    ],
+    ids=str,
+)
+def test_images_that_cannot_be_used_are_refused_in_words(img, options, error, words):
+    up = RealESRGANer(4, "lite-psnr-x4", device="cpu")
+    with pytest.raises(error, match=words):
+        up.enhance(img, **options)
