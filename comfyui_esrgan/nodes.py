@@ -41,12 +41,14 @@ class LoadModel:
     CATEGORY = CATEGORY
     RETURN_TYPES = (MODEL,)
     RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The network, for Upscale image (ESRGAN) and Interpolate ESRGAN models.",)
     FUNCTION = "load"
     DESCRIPTION = "Loads a network by name or from models/upscale_models."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"model": (_models(),)}}
+        model = {"tooltip": "A name of the catalogue, or a file of models/upscale_models."}
+        return {"required": {"model": (_models(), model)}}
 
     def load(self, model: str) -> tuple[SRNetwork]:
         network = load_model(_path_or_name(model))
@@ -58,6 +60,7 @@ class UpscaleImage:
 
     CATEGORY = CATEGORY
     RETURN_TYPES = ("IMAGE", "MASK")
+    OUTPUT_TOOLTIPS = ("The upscaled images.", "Their alpha; ones where no mask came in.")
     FUNCTION = "upscale"
     DESCRIPTION = "Upscales images, and a mask with them, in esrgan_ext's kernels."
 
@@ -77,13 +80,15 @@ class UpscaleImage:
         }
         return {
             "required": {
-                "model": (MODEL,),
-                "image": ("IMAGE",),
+                "model": (MODEL, {"tooltip": "From Load ESRGAN model, or a mix of two."}),
+                "image": ("IMAGE", {"tooltip": "Images of one size; each is upscaled by itself."}),
                 "factor": ("FLOAT", factor),
                 "denoise": ("FLOAT", denoise),
                 "consistent": ("BOOLEAN", consistent),
             },
-            "optional": {"mask": ("MASK",)},
+            "optional": {
+                "mask": ("MASK", {"tooltip": "Upscaled with the images, as their alpha."})
+            },
         }
 
     def upscale(
@@ -155,13 +160,23 @@ class InterpolateModels:
     CATEGORY = CATEGORY
     RETURN_TYPES = (MODEL,)
     RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The network between the two.",)
     FUNCTION = "mix"
     DESCRIPTION = "0 is the first model, 1 the second; between them detail against artefacts."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        alpha = {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01, "display": "slider"}
-        return {"required": {"first": (MODEL,), "second": (MODEL,), "alpha": ("FLOAT", alpha)}}
+        alpha = {
+            "default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01, "display": "slider",
+            "tooltip": "Share of the second model.",
+        }  # fmt: skip
+        return {
+            "required": {
+                "first": (MODEL, {"tooltip": "What alpha = 0 gives."}),
+                "second": (MODEL, {"tooltip": "What alpha = 1 gives; of the same architecture."}),
+                "alpha": ("FLOAT", alpha),
+            }
+        }
 
     def mix(self, first: SRNetwork, second: SRNetwork, alpha: float) -> tuple[SRNetwork]:
         return (interpolate(first, second, alpha),)  # type: ignore[return-value]
@@ -173,12 +188,14 @@ class AccelerateModel:
     CATEGORY = CATEGORY
     RETURN_TYPES = ("UPSCALE_MODEL",)
     RETURN_NAMES = ("upscale_model",)
+    OUTPUT_TOOLTIPS = ("The same model, faster; as it came in where it is no ESRGAN network.",)
     FUNCTION = "accelerate"
     DESCRIPTION = "Between Load Upscale Model and Upscale Image (using Model): the same, faster."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"upscale_model": ("UPSCALE_MODEL",)}}
+        model = {"tooltip": "From Load Upscale Model."}
+        return {"required": {"upscale_model": ("UPSCALE_MODEL", model)}}
 
     def accelerate(self, upscale_model: Any) -> tuple[Any]:
         with warnings.catch_warnings(record=True) as notes:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
+import re
+import runpy
+import shutil
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +23,7 @@ from benchmarks.published import Descriptor, SRVGGNetCompact
 from comfyui_esrgan import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from comfyui_esrgan.__main__ import main as command
 from esrgan_ext.errors import OptionError
+from tests.conftest import ROOT
 
 # The types that ComfyUI has widgets or wires for, with the options of each that its documentation
 # of a node's inputs lists, and the one type that is these nodes' own.
@@ -43,6 +49,7 @@ def test_every_node_keeps_comfyuis_contract(name):
     for group in groups.values():
         for kind, *rest in group.values():
             (options,) = rest or [{}]
+            assert options["tooltip"].endswith(".")
             if isinstance(kind, list):  # a choice
                 assert kind
                 assert all(isinstance(choice, str) for choice in kind)
@@ -58,6 +65,7 @@ def test_every_node_keeps_comfyuis_contract(name):
     assert isinstance(node.RETURN_TYPES, tuple)
     assert set(node.RETURN_TYPES) <= OPTIONS.keys()
     assert len(getattr(node, "RETURN_NAMES", node.RETURN_TYPES)) == len(node.RETURN_TYPES)
+    assert len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_TYPES)
 
 
 def test_no_more_and_no_fewer():
@@ -126,7 +134,7 @@ def test_an_interruption_comes_out_as_comfyuis_own(comfyui, tiny_network):
 
 def test_files_of_comfyuis_folder_are_offered_and_loaded(comfyui, tiny_network, tmp_path):
     node = NODE_CLASS_MAPPINGS["EsrganLoadModel"]
-    (names,) = node.INPUT_TYPES()["required"]["model"]
+    names, _ = node.INPUT_TYPES()["required"]["model"]
     assert names[-1] == "own.pth"
     assert "realesrgan-x4plus" in names
     (tmp_path / "upscale_models").mkdir()
@@ -253,3 +261,69 @@ def test_the_command_links_the_folder_into_comfyui(tmp_path, capsys):
     place.mkdir()
     assert command([str(tmp_path)]) == 1
     assert "in the way" in capsys.readouterr().err
+
+
+def nodes_of(folder):
+    """As ComfyUI loads a folder of `custom_nodes`: by its `__init__.py`, under the path as name."""
+    name = str(folder).replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        for key in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
+            del sys.modules[key]
+    return module.NODE_CLASS_MAPPINGS.keys()
+
+
+@pytest.mark.parametrize("placed", ["linked", "copied"])
+def test_the_folder_loads_where_comfyui_looks_for_it(tmp_path, placed):
+    source, place = Path(comfyui_esrgan.__file__).parent, tmp_path / "custom_nodes/comfyui_esrgan"
+    place.parent.mkdir()
+    if placed == "linked":
+        place.symlink_to(source, target_is_directory=True)
+    else:
+        shutil.copytree(source, place)
+    assert nodes_of(place) == NODE_CLASS_MAPPINGS.keys()
+
+
+def test_a_clone_of_comfyui_manager_becomes_a_pack(tmp_path):
+    clone = tmp_path / "custom_nodes" / "esrgan"
+    clone.mkdir(parents=True)
+    shutil.copy(ROOT / "install.py", clone)
+    shutil.copytree(Path(comfyui_esrgan.__file__).parent, clone / "comfyui_esrgan")
+    script = runpy.run_path(str(clone / "install.py"))
+    asked = []
+    run = SimpleNamespace(
+        run=lambda command: asked.append(command) or SimpleNamespace(returncode=0)
+    )
+    script["main"].__globals__["subprocess"] = run
+    assert script["main"]() == 0
+    assert asked == [[sys.executable, "-m", "pip", "install", str(clone)]]
+    assert nodes_of(clone) == NODE_CLASS_MAPPINGS.keys()
+    assert sorted(path.name for path in (clone / "example_workflows").iterdir()) == sorted(
+        file.name for file in WORKFLOWS
+    )
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {"/__init__.py", "/example_workflows"} <= set(ignored)
+
+
+def test_install_py_refuses_other_places(tmp_path, capsys):
+    shutil.copy(ROOT / "install.py", tmp_path)
+    assert runpy.run_path(str(tmp_path / "install.py"))["main"]() == 1
+    assert "custom_nodes" in capsys.readouterr().err
+
+
+def test_the_registry_finds_what_it_wants():
+    """Of the specification of a pack's pyproject.toml: the required fields, and what a name is."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, comfy = settings["project"], settings["tool"]["comfy"]
+    assert re.fullmatch(r"[A-Za-z]([-_.]?[A-Za-z0-9]+)*", project["name"])
+    assert "comfyui" not in project["name"].lower()
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", comfy["PublisherId"])
+    assert set(comfy) <= {
+        "PublisherId", "DisplayName", "Icon", "Banner", "requires-comfyui", "includes", "web"
+    }  # fmt: skip
+    systems = [c for c in project["classifiers"] if c.startswith("Operating System :: ")]
+    assert all("POSIX" in system for system in systems)
