@@ -702,6 +702,20 @@ class Upscaler:
         region: Rect | None = ...,
         return_std: Literal[True],
     ) -> tuple[Image, Image]: ...
+    @overload
+    def __call__(
+        self,
+        image: Image,
+        *,
+        data_range: DataRange | _AsMade = ...,
+        channel_axis: int | bool | _AsMade | None = ...,
+        progress: Progress | None = ...,
+        on_tile: OnTile | None = ...,
+        out: np.ndarray | None = ...,
+        start: tuple[float, float] | None = ...,
+        region: Rect | None = ...,
+        return_std: bool,
+    ) -> Image | tuple[Image, Image]: ...
     def __call__(
         self,
         image: Image,
@@ -882,6 +896,16 @@ def upscale(
     return_std: Literal[True],
     **options: Unpack[OptionValues],
 ) -> tuple[Image, Image]: ...
+@overload
+def upscale(
+    image: Image,
+    model: Model = ...,
+    *,
+    progress: Progress | None = ...,
+    on_tile: OnTile | None = ...,
+    return_std: bool,
+    **options: Unpack[OptionValues],
+) -> Image | tuple[Image, Image]: ...
 def upscale(
     image: Image,
     model: Model = AUTO,

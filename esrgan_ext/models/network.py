@@ -55,6 +55,10 @@ class SRNetwork(nn.Module, ABC):
     config: Any = None
     info: ModelInfo | None = None
 
+    if TYPE_CHECKING:  # torch's modules say that a call gives anything
+
+        def __call__(self, x: Tensor, on_work: OnWork | None = None) -> Tensor: ...
+
     @abstractmethod
     def plain_forward(self, x: Tensor) -> Tensor:
         """The definition in differentiable torch operations: training, export, comparison.
