@@ -42,6 +42,8 @@ class Unwrapped:
         Makes the given kind of a result (of any dtype).
     wrap_part : callable or None
         Makes it of a finished piece; None where pieces are handed out as arrays.
+    wrap_spread : callable or None
+        Makes it of a spread, float32; None where `wrap` does.
     """
 
     array: np.ndarray
@@ -49,6 +51,7 @@ class Unwrapped:
     type_range: bool
     wrap: Callable[[np.ndarray], Any]
     wrap_part: Callable[[np.ndarray], Any] | None = None
+    wrap_spread: Callable[[np.ndarray], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,10 @@ def _of_tensor(image: Tensor, channel_axis: int | bool | None) -> Unwrapped:
         tensor = torch.from_numpy(result)
         return tensor.to(device, dtype if dtype == torch.bfloat16 else tensor.dtype)
 
-    return Unwrapped(values.cpu().numpy(), axis, True, wrap, wrap)
+    def wrap_spread(spread: np.ndarray) -> Tensor:
+        return torch.from_numpy(spread).to(device)
+
+    return Unwrapped(values.cpu().numpy(), axis, True, wrap, wrap, wrap_spread)
 
 
 def _of_xarray(image: Any, channel_axis: int | bool | None) -> Unwrapped:

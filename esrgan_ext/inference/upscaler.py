@@ -735,8 +735,9 @@ class Upscaler:
         ----------
         image : ndarray, or torch.Tensor, xarray.DataArray, PIL image, array with DLPack
             bool, integers or float16/32/64; see `channel_axis` for the axes. A tensor is C, H, W or
-            N, C, H, W with 1 to 4 channels (bfloat16 too), floats in [0, 1] unless `data_range`
-            says otherwise. The result is of the same kind, on the same device.
+            N, C, H, W with 1 to 4 channels (bfloat16 too), of any strides, floats in [0, 1] unless
+            `data_range` says otherwise. The result is of the same kind, on the same device: what
+            lies on a CUDA device, and is upscaled there, is never copied to the host.
         data_range : (float, float), 'auto', 'type', 'minmax' or None
             For this image, in place of the option. A range that follows the data is one for the
             whole array.
@@ -746,7 +747,8 @@ class Upscaler:
             ``progress(done, total)`` in input pixels of work, at least every half second;
             returning False, or raising, stops the work.
         on_tile : callable, optional
-            ``on_tile(piece, slices)`` with each finished piece of the result.
+            ``on_tile(piece, slices)`` with each finished piece of the result: a tensor of a
+            tensor's, else an array.
         out : ndarray, optional
             Where to write the result, of the right shape and dtype (a memory-mapped file,
             say); made if not given.
@@ -762,10 +764,11 @@ class Upscaler:
 
         Returns
         -------
-        ndarray
-            The input's dtype, axes and value range; NaN pixels come back as NaN.
-        ndarray, float32
-            With `return_std` a second array of the same shape: the standard deviation of the 8
+        The kind of the image
+            Its dtype, axes, value range and device; NaN pixels come back as NaN. A tensor's has no
+            gradients.
+        The same kind, float32
+            With `return_std` a second one of the same shape: the standard deviation of the 8
             results at each pixel, in the image's units.
 
         Raises
@@ -869,7 +872,7 @@ class Upscaler:
                 given.array, data_range=chosen, channel_axis=given.channel_axis, **vars(call)
             )
         if call.return_std:
-            return tuple(given.wrap(part) for part in result)
+            return given.wrap(result[0]), (given.wrap_spread or given.wrap)(result[1])
         return given.wrap(result)
 
     def _axis(self, given: int | bool | _AsMade | None) -> int | bool | None:
@@ -939,9 +942,9 @@ def upscale(
 
     Returns
     -------
-    ndarray
-        The input's dtype, axes and value range, its sides times the model's scale or `outscale`.
-    ndarray, float32
+    The kind of the image
+        Its dtype, axes, value range and device, its sides times the model's scale or `outscale`.
+    The same kind, float32
         With `return_std` the spread too.
 
     Raises

@@ -76,6 +76,8 @@ def test_bfloat16_is_rounded_at_the_end(upscaler):
     result = upscaler(t)
     assert result.dtype == torch.bfloat16
     assert torch.equal(result, upscaler(t.float()).bfloat16())
+    mean, spread = upscaler(t, return_std=True)
+    assert (mean.dtype, spread.dtype) == (torch.bfloat16, torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,9 @@ def test_range_progress_cancel_and_spread(upscaler):
     assert seen[-1] == (80, 80)
     with pytest.raises(esrgan_ext.UpscaleCancelled):
         upscaler(t, progress=lambda *_: False)
+    again = torch.zeros(3, 32, 40)
+    upscaler(t, on_tile=lambda piece, where: again[where].copy_(piece))
+    assert torch.equal(again, upscaler(t))
     mean, spread = upscaler(t, return_std=True)
     assert isinstance(mean, torch.Tensor)
     assert spread.shape == mean.shape
