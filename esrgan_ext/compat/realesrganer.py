@@ -208,7 +208,7 @@ class RealESRGANer:
 
 
 class _TooSmall(ImageError, RuntimeError):
-    """What torch's reflection raises is a RuntimeError, which scripts catch for each image."""
+    """A RuntimeError as torch's reflection raises it, which scripts catch for each image."""
 
 
 def _loaded(
@@ -229,7 +229,7 @@ def _loaded(
 
 
 def _found(path: Path) -> Path:
-    """What the loader takes, of what a script says."""
+    """A name or a file for the loader, from a name, a file or an address."""
     address = os.fspath(path)
     if not address.startswith(("https://", "http://")):
         return path
