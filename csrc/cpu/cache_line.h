@@ -1,7 +1,7 @@
 #pragma once
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 constexpr int kLineFloats = 16;  // 64-byte cache lines
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

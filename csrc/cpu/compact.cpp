@@ -8,7 +8,7 @@
 #include "planes.h"
 #include "tiling.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 constexpr int kSegment = 32;  // channels; widths are multiples
@@ -395,4 +395,4 @@ bool run(const CompactShape& shape, const float* packed, const ImageView& in, co
   return work.schedule().run(work, threads, control);
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -9,7 +9,7 @@
 
 #include "network.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 struct CompactShape {
   int in_channels;   // and of the result
@@ -34,4 +34,4 @@ void pack(const CompactShape& shape, const Convolution* convolutions, int thread
 bool run(const CompactShape& shape, const float* packed, const ImageView& in, const ImageView& out,
          int threads, const Control& control);
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

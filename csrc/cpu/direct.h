@@ -5,7 +5,7 @@
 #include "kernels.h"
 #include "simd.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 // Vectors run over output channels; `Pixels` neighbouring columns share each weight vector.
@@ -114,4 +114,4 @@ inline void last_convolution(const LastConvolution& l) {
 }
 
 }  // namespace
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // A row of `columns` pixels of the input that becomes `factor` rows of one channel of the result.
 struct Shuffle {
@@ -94,4 +94,4 @@ void reduce_row(const float* const (&rows)[4], const float (&down)[4], int colum
   }
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // Mixes up to 64 values, spread evenly, into `hash` (FNV-1a over their bits). Writing through an
 // alias (`parameter.data`) changes no version counter, but nearly every value; this sees it.
@@ -22,4 +22,4 @@ inline std::uint64_t sample_bits(const float* values, std::size_t count, std::ui
 
 constexpr std::uint64_t kHashStart = 14695981039346656037ull;
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

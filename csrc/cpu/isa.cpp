@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 extern const Kernels kernels_baseline_16, kernels_baseline_32;
 #if defined(__x86_64__)
@@ -71,4 +71,4 @@ const Kernels& kernels_for_wide_outputs() {
 
 const char* isa_name() { return kernels_for(32).name; }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -14,12 +14,12 @@
 #define ESRGAN_VECTOR_FLOATS 8
 #include "kernel_table.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 extern const Kernels kernels_avx2_16 = table<16>("avx2");
 extern const Kernels kernels_avx2_32 = table<32>("avx2");
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu
 
 #if defined(__clang__)
 #pragma clang attribute pop

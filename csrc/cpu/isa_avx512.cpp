@@ -16,13 +16,13 @@
 #define ESRGAN_VECTOR_FLOATS 16
 #include "kernel_table.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 extern const Kernels kernels_avx512_16 = table<16>("avx512");
 extern const Kernels kernels_avx512_32 = table<32>("avx512");
 extern const Kernels kernels_avx512_wide = table<32, 64>("avx512");
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu
 
 #if defined(__clang__)
 #pragma clang attribute pop

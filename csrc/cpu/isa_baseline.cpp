@@ -2,9 +2,9 @@
 #define ESRGAN_VECTOR_FLOATS 4
 #include "kernel_table.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 extern const Kernels kernels_baseline_16 = table<16>("baseline");
 extern const Kernels kernels_baseline_32 = table<32>("baseline");
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

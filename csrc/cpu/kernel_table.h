@@ -7,7 +7,7 @@
 #include "peak.h"
 #include "tile_transforms.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 template <int Channels>
@@ -47,4 +47,4 @@ constexpr Kernels table(const char* name) {
 }
 
 }  // namespace
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -7,7 +7,7 @@
 
 #include "cache_line.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // Winograd F(4x4, 3x3): a tile of 6x6 inputs gives 4x4 outputs through 36 products. The same
 // 6x6 inputs give 5x5 outputs of a 2x2 filter, which the upsampling convolutions use.
@@ -159,4 +159,4 @@ const Kernels& kernels_for(int segment_channels);
 // (Sapphire Rapids, 64 -> 64 channels).
 const Kernels& kernels_for_wide_outputs();
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

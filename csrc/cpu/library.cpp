@@ -21,6 +21,8 @@
 #define ESRGAN_API extern "C"
 #endif
 
+namespace cpu = esrgan::cpu;
+
 namespace {
 
 thread_local std::string failure;  // what went wrong last in this thread
@@ -38,19 +40,19 @@ int guarded(const Work& work) {
   }
 }
 
-esrgan::NetworkShape network(const int* s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
+cpu::NetworkShape network(const int* s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
 
-esrgan::CompactShape compact(const int* s) { return {s[0], s[1], s[2], s[3], s[4]}; }
+cpu::CompactShape compact(const int* s) { return {s[0], s[1], s[2], s[3], s[4]}; }
 
-esrgan::DenseBlockShape dense_block(const int* widths, const float* factors) {
+cpu::DenseBlockShape dense_block(const int* widths, const float* factors) {
   return {widths[0], widths[1], factors[0], factors[1]};
 }
 
 template <class Shape>
 int convolutions(const Shape& shape, int* channels) {
-  const int count = esrgan::convolution_count(shape);
+  const int count = cpu::convolution_count(shape);
   for (int i = 0; channels && i < count; ++i) {
-    const esrgan::Channels c = esrgan::convolution_channels(shape, i);
+    const cpu::Channels c = cpu::convolution_channels(shape, i);
     channels[2 * i] = c.in;
     channels[2 * i + 1] = c.out;
   }
@@ -58,20 +60,20 @@ int convolutions(const Shape& shape, int* channels) {
 }
 
 template <class Shape>
-std::vector<esrgan::Convolution> layers(const Shape& shape, const float* const* weights,
+std::vector<cpu::Convolution> layers(const Shape& shape, const float* const* weights,
                                         const float* const* biases, const float* const* slopes) {
-  std::vector<esrgan::Convolution> result;
-  const int count = esrgan::convolution_count(shape);
+  std::vector<cpu::Convolution> result;
+  const int count = cpu::convolution_count(shape);
   for (int i = 0; i < count; ++i) {
-    const esrgan::Channels c = esrgan::convolution_channels(shape, i);
-    esrgan::Convolution layer{weights[i], biases[i], c.in, c.out};
+    const cpu::Channels c = cpu::convolution_channels(shape, i);
+    cpu::Convolution layer{weights[i], biases[i], c.in, c.out};
     if (slopes && i + 1 < count) layer.slopes = slopes[i];
     result.push_back(layer);
   }
   return result;
 }
 
-esrgan::Control control(std::int64_t* words, bool last) {
+cpu::Control control(std::int64_t* words, bool last) {
   static_assert(sizeof(std::atomic<std::int64_t>) == sizeof(std::int64_t), "");
   if (!words) return {};
   auto* shared = reinterpret_cast<std::atomic<std::int64_t>*>(words);
@@ -84,7 +86,7 @@ struct Batch {
   int images, height, width;
   std::int64_t image_stride, channel_stride, row_stride, column_stride;
 
-  esrgan::ImageView view(int n) const {
+  cpu::ImageView view(int n) const {
     return {data + n * image_stride,
             height,
             width,
@@ -99,7 +101,7 @@ int run(const Shape& shape, const float* packed, const Batch* in, const Batch* o
         std::int64_t* words) {
   return guarded([&] {
     for (int n = 0; n < in->images; ++n)
-      if (!esrgan::run(shape, packed, in->view(n), out->view(n), threads,
+      if (!cpu::run(shape, packed, in->view(n), out->view(n), threads,
                        control(words, n + 1 == in->images)))
         return false;
     return true;
@@ -110,9 +112,9 @@ int run(const Shape& shape, const float* packed, const Batch* in, const Batch* o
 
 ESRGAN_API const char* esrgan_failure() { return failure.c_str(); }
 
-ESRGAN_API const char* esrgan_isa() { return esrgan::isa_name(); }
+ESRGAN_API const char* esrgan_isa() { return cpu::isa_name(); }
 
-ESRGAN_API const char* esrgan_isa_error() { return esrgan::chosen_isa().error; }
+ESRGAN_API const char* esrgan_isa_error() { return cpu::chosen_isa().error; }
 
 ESRGAN_API const char* esrgan_compiler() {
 #if defined(__clang__)
@@ -126,21 +128,21 @@ ESRGAN_API int esrgan_standard() { return __cplusplus / 100 % 100; }
 
 ESRGAN_API std::uint64_t esrgan_fingerprint(const float* const* tensors, const std::int64_t* counts,
                                             int number) {
-  std::uint64_t hash = esrgan::kHashStart;
+  std::uint64_t hash = cpu::kHashStart;
   for (int i = 0; i < number; ++i)
-    hash = esrgan::sample_bits(tensors[i], static_cast<std::size_t>(counts[i]), hash);
+    hash = cpu::sample_bits(tensors[i], static_cast<std::size_t>(counts[i]), hash);
   return hash;
 }
 
 // Billions of float operations a second that `threads` threads reach on registers alone.
 ESRGAN_API double esrgan_peak_gflops(int threads, double seconds) {
-  const esrgan::Kernels& kernels = esrgan::kernels_for(32);
+  const cpu::Kernels& kernels = cpu::kernels_for(32);
   constexpr long kRounds = 1 << 18;
   std::atomic<long long> rounds{0};
   std::atomic<float> keep{0};
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
-  esrgan::on_threads(threads, [&](int thread) {
+  cpu::on_threads(threads, [&](int thread) {
     while (std::chrono::duration<double>(Clock::now() - start).count() < seconds) {
       keep = kernels.multiply_adds(kRounds, 0.5f + 0.001f * static_cast<float>(thread));
       rounds += kRounds;
@@ -155,7 +157,7 @@ ESRGAN_API double esrgan_peak_gflops(int threads, double seconds) {
 
 // Null where the kernels run a network of this shape, else the reason why not.
 ESRGAN_API const char* esrgan_rrdbnet_unsupported(const int* shape) {
-  return esrgan::unsupported(network(shape));
+  return cpu::unsupported(network(shape));
 }
 
 // How many convolutions it has; their input and output channels go to `channels`, if given.
@@ -164,15 +166,15 @@ ESRGAN_API int esrgan_rrdbnet_convolutions(const int* shape, int* channels) {
 }
 
 ESRGAN_API std::int64_t esrgan_rrdbnet_packed_floats(const int* shape) {
-  return static_cast<std::int64_t>(esrgan::packed_floats(network(shape)));
+  return static_cast<std::int64_t>(cpu::packed_floats(network(shape)));
 }
 
 ESRGAN_API int esrgan_rrdbnet_pack(const int* shape, const float* const* weights,
                                    const float* const* biases, const float* const* /*slopes*/,
                                    int threads, float* packed) {
   return guarded([&] {
-    const esrgan::NetworkShape s = network(shape);
-    esrgan::pack(s, layers(s, weights, biases, nullptr).data(), threads, packed);
+    const cpu::NetworkShape s = network(shape);
+    cpu::pack(s, layers(s, weights, biases, nullptr).data(), threads, packed);
     return true;
   });
 }
@@ -189,7 +191,7 @@ ESRGAN_API int esrgan_rrdbnet_run(const int* shape, const float* packed, const B
 // upsampling, scale. The rest as above.
 
 ESRGAN_API const char* esrgan_compact_unsupported(const int* shape) {
-  return esrgan::unsupported(compact(shape));
+  return cpu::unsupported(compact(shape));
 }
 
 ESRGAN_API int esrgan_compact_convolutions(const int* shape, int* channels) {
@@ -197,15 +199,15 @@ ESRGAN_API int esrgan_compact_convolutions(const int* shape, int* channels) {
 }
 
 ESRGAN_API std::int64_t esrgan_compact_packed_floats(const int* shape) {
-  return static_cast<std::int64_t>(esrgan::packed_floats(compact(shape)));
+  return static_cast<std::int64_t>(cpu::packed_floats(compact(shape)));
 }
 
 ESRGAN_API int esrgan_compact_pack(const int* shape, const float* const* weights,
                                    const float* const* biases, const float* const* slopes,
                                    int threads, float* packed) {
   return guarded([&] {
-    const esrgan::CompactShape s = compact(shape);
-    esrgan::pack(s, layers(s, weights, biases, slopes).data(), threads, packed);
+    const cpu::CompactShape s = compact(shape);
+    cpu::pack(s, layers(s, weights, biases, slopes).data(), threads, packed);
     return true;
   });
 }
@@ -218,21 +220,21 @@ ESRGAN_API int esrgan_compact_run(const int* shape, const float* packed, const B
 // One residual dense block. `widths`: nf, gc; `factors`: negative slope, residual scale.
 
 ESRGAN_API const char* esrgan_dense_block_unsupported(const int* widths, const float* factors) {
-  return esrgan::unsupported(dense_block(widths, factors));
+  return cpu::unsupported(dense_block(widths, factors));
 }
 
 ESRGAN_API std::int64_t esrgan_dense_block_packed_floats(const int* widths, const float* factors) {
-  return static_cast<std::int64_t>(esrgan::packed_floats(dense_block(widths, factors)));
+  return static_cast<std::int64_t>(cpu::packed_floats(dense_block(widths, factors)));
 }
 
 ESRGAN_API int esrgan_dense_block_pack(const int* widths, const float* factors,
                                        const float* const* weights, const float* const* biases,
                                        int threads, float* packed) {
   return guarded([&] {
-    std::vector<esrgan::Convolution> five;
+    std::vector<cpu::Convolution> five;
     for (int k = 0; k < 5; ++k)
       five.push_back({weights[k], biases[k], widths[0] + k * widths[1], widths[k < 4 ? 1 : 0]});
-    esrgan::pack(dense_block(widths, factors), five.data(), threads, packed);
+    cpu::pack(dense_block(widths, factors), five.data(), threads, packed);
     return true;
   });
 }
@@ -242,10 +244,10 @@ ESRGAN_API int esrgan_dense_block_run(const int* widths, const float* factors, c
                                       const float* x, float* out, int images, int height, int width,
                                       int threads) {
   return guarded([&] {
-    const esrgan::DenseBlockShape shape = dense_block(widths, factors);
+    const cpu::DenseBlockShape shape = dense_block(widths, factors);
     const std::int64_t image = static_cast<std::int64_t>(widths[0]) * height * width;
     for (int n = 0; n < images; ++n)
-      esrgan::run(shape, packed, x + n * image, out + n * image, height, width, threads);
+      cpu::run(shape, packed, x + n * image, out + n * image, height, width, threads);
     return true;
   });
 }

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #endif
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
@@ -81,4 +81,4 @@ Buffer::~Buffer() {
   else std::free(data_);
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -8,7 +8,7 @@
 
 #include "cache_line.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // Uninitialised floats. Large ones ask for huge pages: the transforms write 36 streams at once,
 // more 4 KB pages than the first-level TLB holds. And the process keeps up to 128 MB of them for
@@ -85,4 +85,4 @@ class FeatureMap {
   Buffer data_;
 };
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

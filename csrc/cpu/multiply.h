@@ -5,7 +5,7 @@
 #include "kernels.h"
 #include "simd.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 // A panel is a few tiles by a few vectors of outputs, all of whose sums stay in registers. Two
@@ -204,4 +204,4 @@ void multiply(const Multiply& m) {
 }
 
 }  // namespace
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -8,7 +8,7 @@
 #include "tail.h"
 #include "trunk.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 const Kernels& kernels_of(int gc) { return kernels_for(gc == 16 ? 16 : 32); }
@@ -284,4 +284,4 @@ void run(const DenseBlockShape& shape, const float* packed, const float* x, floa
   work.schedule().run(work, threads, Control{});
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -8,7 +8,7 @@
 #include "packing.h"
 #include "schedule.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // RRDBNet after pixel-unshuffling: conv_first, `rrdbs` RRDBs, conv_body and skip, `upsamplings`
 // times nearest x2 + convolution + LeakyReLU, conv_hr, LeakyReLU, conv_last.
@@ -64,4 +64,4 @@ bool run(const NetworkShape& shape, const float* packed, const ImageView& in, co
 void run(const DenseBlockShape& shape, const float* packed, const float* x, float* out, int height,
          int width, int threads);
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

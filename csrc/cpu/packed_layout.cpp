@@ -4,7 +4,7 @@
 
 #include "parallel_for.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 void pack(const PackedLayout& layout, const Kernels& kernels, const Convolution* convolutions,
           int threads, float* packed) {
@@ -45,4 +45,4 @@ void pack(const PackedLayout& layout, const Kernels& kernels, const Convolution*
   });
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

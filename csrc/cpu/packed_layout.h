@@ -6,7 +6,7 @@
 
 #include "packing.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 struct PackedConvolution {
   const float* weights;
@@ -62,4 +62,4 @@ class PackedLayout {
 void pack(const PackedLayout& layout, const Kernels& kernels, const Convolution* convolutions,
           int threads, float* packed);
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -2,7 +2,7 @@
 
 #include "points.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 // Input channels are contiguous in neither the source nor the destination, outputs are in the
@@ -129,4 +129,4 @@ void pack_last(const Convolution& conv, const Kernels& kernels, float* packed) {
                c % kernels.lanes] = conv.weights[(o * conv.in_channels + c) * 9 + tap];
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

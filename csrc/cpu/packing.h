@@ -6,7 +6,7 @@
 
 #include "kernels.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // A convolution's parameters as torch keeps them: OIHW weights, 3x3.
 struct Convolution {
@@ -37,4 +37,4 @@ void pack_upsample(const Convolution& conv, const Kernels& kernels, int first, i
 void pack_first(const Convolution& conv, float* packed);
 void pack_last(const Convolution& conv, const Kernels& kernels, float* packed);
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

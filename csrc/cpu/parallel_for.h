@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // Runs body(thread) on `threads` threads, the calling one among them as thread 0. Fewer where the
 // system refuses more.
@@ -34,4 +34,4 @@ void parallel_for(int count, int threads, const Work& work) {
   });
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

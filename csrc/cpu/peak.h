@@ -5,7 +5,7 @@
 #include "kernels.h"
 #include "simd.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 // Independent sums: two units of 4 cycles' latency need 8; 12 leave registers for the factors.
@@ -26,4 +26,4 @@ inline float multiply_adds(long rounds, float factor) {
 }
 
 }  // namespace
-}  // namespace esrgan
+}  // namespace esrgan::cpu

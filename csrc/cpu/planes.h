@@ -7,7 +7,7 @@
 #include "memory.h"
 #include "network.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // The image as planes with a zero on each side of every row, and a row of zeros.
 class Planes {
@@ -52,4 +52,4 @@ class Planes {
   float* zeros_;
 };
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -2,8 +2,8 @@
 // and by the packing of weights (in double). winograd.h has the formulas.
 #pragma once
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 constexpr float kPointP = 21.0f / 32, kPointQ = 49.0f / 32;
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

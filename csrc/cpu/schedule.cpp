@@ -6,7 +6,7 @@
 
 #include "parallel_for.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 void pause() {
@@ -184,4 +184,4 @@ bool Schedule::order_is_valid(const ScheduledWork& work) const {
   return true;
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

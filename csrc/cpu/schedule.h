@@ -19,7 +19,7 @@
 #include <mutex>
 #include <vector>
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // Words that the caller and the running network share. Each may be null.
 struct Control {
@@ -135,4 +135,4 @@ class Schedule {
   int announced_ = 0;
 };
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -15,7 +15,7 @@
 #define ESRGAN_UNROLL _Pragma("GCC unroll 64")
 #endif
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 constexpr int kLanes = ESRGAN_VECTOR_FLOATS;
@@ -59,4 +59,4 @@ ESRGAN_INLINE T* opaque(T* p) {
 }
 
 }  // namespace
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 // Rows of the large image that one tile row of an upsampling convolution writes: phase 0 gives
@@ -256,4 +256,4 @@ std::int64_t Tail::cost(const Task& task) const {
 
 int Tail::rows_of(int groups) const { return std::min(groups * kLastRows, out_.height); }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -11,7 +11,7 @@
 #include "tiling.h"
 #include "trunk.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 class Tail {
  public:
@@ -67,4 +67,4 @@ class Tail {
   std::ptrdiff_t point_stride_ = 0, segment_stride_ = 0, product_stride_ = 0;
 };
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -4,7 +4,7 @@
 #include "kernels.h"
 #include "winograd.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 // Vectors that fill a cache line.
@@ -149,4 +149,4 @@ void output_tiles(const OutputTransform& given) {
 }
 
 }  // namespace
-}  // namespace esrgan
+}  // namespace esrgan::cpu

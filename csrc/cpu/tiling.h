@@ -8,7 +8,7 @@
 #include "kernels.h"
 #include "memory.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 // Neighbouring tiles of one tile row.
 struct Run {
@@ -107,4 +107,4 @@ inline void fetch_input_of(const FeatureMap& map, const Run& run, int step, Mult
   }
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 // Pixels at the left end of a stripe of a growth map that the stripe before has computed, beside
@@ -269,4 +269,4 @@ void Trunk::work(const Task& task, Scratch& scratch) const {
   if (at.layer < kLayers - 1) join_stripes(task, at);
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -22,7 +22,7 @@
 #include "tiling.h"
 #include "trunk_plan.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 class Trunk {
  public:
@@ -101,4 +101,4 @@ class Trunk {
   Buffer tiles_;
 };
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 // A layer reads one group further down than it writes, so it lags at least one group behind the
@@ -217,4 +217,4 @@ std::int64_t TrunkPlan::cost(const Task& task) const {
          products_of(at.layer);
 }
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

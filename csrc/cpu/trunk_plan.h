@@ -19,7 +19,7 @@
 #include "schedule.h"
 #include "tiling.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 
 constexpr int kLayers = 5;
 
@@ -123,4 +123,4 @@ class TrunkPlan {
   int source_ = -1, first_stage_ = 0;
 };
 
-}  // namespace esrgan
+}  // namespace esrgan::cpu

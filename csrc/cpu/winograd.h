@@ -16,7 +16,7 @@
 #include "points.h"
 #include "simd.h"
 
-namespace esrgan {
+namespace esrgan::cpu {
 namespace {
 
 constexpr float kP = kPointP, kP2 = kP * kP, kP3 = kP2 * kP, kP4 = kP2 * kP2;
@@ -68,4 +68,4 @@ ESRGAN_INLINE void output_transform_1d(const Vec* m, Vec* y) {
 }
 
 }  // namespace
-}  // namespace esrgan
+}  // namespace esrgan::cpu

@@ -13,7 +13,7 @@
 #include "compact.h"
 #include "reference.h"
 
-using namespace esrgan;
+using namespace esrgan::cpu;
 using reference::Layer;
 using reference::normal;
 using reference::Planes;

@@ -15,7 +15,7 @@
 #include "network.h"
 #include "reference.h"
 
-using namespace esrgan;
+using namespace esrgan::cpu;
 using reference::Layer;
 using reference::network_layers;
 using reference::normal;
