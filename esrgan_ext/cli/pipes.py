@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +82,8 @@ def opened(
     ImageFileError
         Standard input holds no image, or an end breaks off.
     """
+    import tempfile  # only here: it would add to the time of every --help
+
     with tempfile.TemporaryDirectory(prefix="esrgan-") as folder:
         place = Path(folder)
         if source == STANDARD:
