@@ -44,10 +44,12 @@ class RegularSample:
     def __init__(self) -> None:
         self.parts: list[Any] = []
         self.step = 1
+        self._kept = 0  # counted on: a stack may have more planes than time to count them anew
 
     def add(self, values: Any) -> None:
         """Take in the next values, of which the first and every `step`-th one are given."""
         self.parts.append(values)
+        self._kept += len(values)
         self._thin_out()
 
     def merge(self, other: RegularSample) -> None:
@@ -56,11 +58,13 @@ class RegularSample:
         self.parts = [part[:: step // self.step] for part in self.parts]
         self.parts += [part[:: step // other.step] for part in other.parts]
         self.step = step
+        self._kept = sum(map(len, self.parts))
         self._thin_out()
 
     def _thin_out(self) -> None:
-        while sum(map(len, self.parts)) > _SAMPLES:
+        while self._kept > _SAMPLES:
             self.parts = [part[::2] for part in self.parts]
+            self._kept = sum(map(len, self.parts))
             self.step *= 2
 
 

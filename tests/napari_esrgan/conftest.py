@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,22 @@ def run(qtbot, widget) -> str:
         widget.run()
         assert widget.controller.running, "the run did not start"
     return ended.args[0]
+
+
+def run_and_forget(qtbot, viewer, widget, layer, *, cancel: bool) -> list[weakref.ref[Any]]:
+    """Run the active layer, or cancel that, and take all layers away; references to their data,
+    which nothing may hold any more."""
+    held = [weakref.ref(layer.data)]
+    widget.run()
+    if cancel:
+        widget.cancel()
+    qtbot.waitUntil(lambda: not widget.controller.running, timeout=60_000)
+    if not cancel:
+        held.append(weakref.ref(viewer.layers[-1].data))
+    viewer.layers.clear()
+    # The estimate that a new layer starts holds its array while it runs.
+    qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
+    return held
 
 
 @pytest.fixture

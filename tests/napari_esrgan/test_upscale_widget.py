@@ -21,7 +21,7 @@ from napari_esrgan._work import upscale
 from napari_esrgan._work.advice import GROUPS
 from napari_esrgan._work.axes import ROLES, Axes
 from napari_esrgan._work.messages import Appear, Progress, stop_if
-from tests.napari_esrgan.conftest import held_bytes, run
+from tests.napari_esrgan.conftest import held_bytes, run, run_and_forget
 
 RNG = np.random.default_rng(0)
 
@@ -458,15 +458,7 @@ def test_memory_is_flat_over_ten_runs_and_ten_cancels(make_widget, viewer, qtbot
 
     def cycle(cancel: bool) -> None:
         layer = viewer.add_image(RNG.random((256, 256)).astype(np.float32), contrast_limits=(0, 1))
-        dead.append(weakref.ref(layer.data))
-        widget.run()
-        if cancel:
-            widget.cancel()
-        qtbot.waitUntil(lambda: not widget.controller.running, timeout=60_000)
-        if not cancel:
-            dead.append(weakref.ref(viewer.layers[-1].data))
-        viewer.layers.clear()
-        qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
+        dead.extend(run_and_forget(qtbot, viewer, widget, layer, cancel=cancel))
 
     warm_up = 8  # allocators, and the buffers that the compiled core keeps for its next call
     for number in range(warm_up + 20):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,13 @@ from napari_esrgan._upscale_widget import UpscaleWidget
 from napari_esrgan._window.layer_adder import LayerAdder
 from napari_esrgan._window.run_panel import RunPanel
 from napari_esrgan._window.thread import ThreadRunner
-from tests.napari_esrgan.conftest import SLOW_MODEL, finish, held_bytes, largest_gap
+from tests.napari_esrgan.conftest import (
+    SLOW_MODEL,
+    finish,
+    held_bytes,
+    largest_gap,
+    run_and_forget,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -111,16 +116,7 @@ def test_nothing_is_kept_of_ten_runs_and_ten_cancels(docked, qtbot):
 
     def cycle(cancel: bool) -> None:
         layer = viewer.add_image(RNG.integers(0, 255, (128, 128), np.uint8))
-        dead.append(weakref.ref(layer.data))
-        widget.run()
-        if cancel:
-            widget.cancel()
-        qtbot.waitUntil(lambda: not widget.controller.running, timeout=60_000)
-        if not cancel:
-            dead.append(weakref.ref(viewer.layers[-1].data))
-        viewer.layers.clear()
-        # The estimate that a new layer starts holds its array while it runs.
-        qtbot.waitUntil(lambda: not widget._estimate_runner.running, timeout=60_000)
+        dead.extend(run_and_forget(qtbot, viewer, widget, layer, cancel=cancel))
 
     def bare() -> None:
         """The same layers without the plugin: napari keeps some MB of each for itself."""
