@@ -131,8 +131,8 @@ def test_transparent_pixels_are_the_arrays(sent_that_way, upscaler, dtype):
 
 @pytest.fixture
 def one_thread():
-    """On a CPU several threads of torch add float32 to the same place in any order (a GPU sorts what
-    it adds first)."""
+    """On a CPU several threads of torch add float32 to the same place in any order (a GPU sorts
+    what it adds first)."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
