@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Mean and deviation of ImageNet's RGB values in [0, 1], which torchvision's networks were trained
@@ -117,9 +118,49 @@ class VGGFeatures(nn.Module):
         ValueError
             Another number of channels, or an image too small.
         """
+        self._check(x)
+        features = self.features((x - self.mean) / self.std)
+        return features if self.config.feature_scale == 1 else features * self.config.feature_scale
+
+    def blocks(self, x: Tensor) -> list[Tensor]:
+        """Features of the last convolution of each block; those of the last are `forward`'s.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, 3, H, W)
+            As `forward` takes it.
+
+        Returns
+        -------
+        list of Tensor, shape (N, widths[k], H // 2**k, W // 2**k)
+            One for each block k, from 0.
+
+        Raises
+        ------
+        ValueError
+            Another number of channels, or an image too small.
+
+        Examples
+        --------
+        >>> network = VGGFeatures(VGGConfig((1, 2), (4, 6)))
+        >>> [tuple(features.shape) for features in network.blocks(torch.zeros(1, 3, 8, 8))]
+        [(1, 4, 8, 8), (1, 6, 4, 4)]
+        """
+        self._check(x)
+        x = (x - self.mean) / self.std
+        found: list[Tensor] = []
+        start = 0
+        for block, convolutions in enumerate(self.config.convolutions):
+            end = start + (block > 0) + 2 * convolutions
+            # All but the last activation, which would overwrite what comes before it.
+            x = self.features[start : end - 1](x)
+            activated = F.relu(x)
+            found.append((x if self.before_activation else activated) * self.config.feature_scale)
+            x, start = activated, end
+        return found
+
+    def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < self.stride:
             raise ValueError(
                 f"VGG takes N,3,H,W with H and W at least {self.stride}, not {tuple(x.shape)}"
             )
-        features = self.features((x - self.mean) / self.std)
-        return features if self.config.feature_scale == 1 else features * self.config.feature_scale

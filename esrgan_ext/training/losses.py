@@ -7,7 +7,7 @@ must be taken over all of them, differentiably.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -113,17 +113,34 @@ class PerceptualLoss(nn.Module):
     distance : str
         "l1", the mean absolute difference (ESRGAN's published code), or "l2", the mean squared
         one (SRGAN, equation 5).
+    block_weights : sequence of float, optional
+        Weights of the distances in the last convolution of each block of the network, of which the
+        sum is taken. Empty: the last block's alone, as the papers have it.
+
+    Raises
+    ------
+    ValueError
+        Another distance, or not one weight a block.
     """
 
-    def __init__(self, features: VGGFeatures, distance: Literal["l1", "l2"] = "l1") -> None:
+    def __init__(
+        self,
+        features: VGGFeatures,
+        distance: Literal["l1", "l2"] = "l1",
+        block_weights: Sequence[float] = (),
+    ) -> None:
         super().__init__()
         if distance not in ("l1", "l2"):
             raise ValueError(f"distance must be l1 or l2, not {distance!r}")
+        blocks = len(features.config.convolutions)
+        if len(block_weights) not in (0, blocks):
+            raise ValueError(f"the network has {blocks} blocks, not {len(block_weights)}")
         self.features = features
         self.distance = distance
+        self.block_weights = tuple(block_weights)
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
-        """Mean over all features.
+        """Mean over all features, or the weighted sum of the blocks' means.
 
         Parameters
         ----------
@@ -135,9 +152,15 @@ class PerceptualLoss(nn.Module):
         Tensor
             Without axes.
         """
-        found = self.features(sr)
+        distance = F.l1_loss if self.distance == "l1" else F.mse_loss
+        if not self.block_weights:
+            found = self.features(sr)
+            with torch.no_grad():
+                wanted = self.features(hr)
+            return distance(found, wanted)
+        blocks = self.features.blocks(sr)
         with torch.no_grad():
-            wanted = self.features(hr)
-        if self.distance == "l1":
-            return F.l1_loss(found, wanted)
-        return F.mse_loss(found, wanted)
+            wanted_blocks = self.features.blocks(hr)
+        parts = zip(self.block_weights, blocks, wanted_blocks, strict=True)
+        terms = [weight * distance(found, wanted) for weight, found, wanted in parts if weight]
+        return torch.stack(terms).sum() if terms else sr.new_zeros(())

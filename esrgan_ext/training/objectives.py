@@ -156,6 +156,7 @@ def build_objective(
         perceptual = losses.PerceptualLoss(
             network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             options.feature_distance,
+            options.block_weights,
         )
     return AdversarialObjective(recipe, seed, perceptual, mean)
 

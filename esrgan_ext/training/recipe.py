@@ -156,6 +156,9 @@ class LossOptions:
         Compare features before the ReLU (ESRGAN) or after it (SRGAN).
     feature_distance
         "l1" (ESRGAN's code) or "l2" (SRGAN: mean squared error).
+    block_weights
+        Weights of the last convolutions of the network's five blocks in the perceptual loss
+        (Real-ESRGAN's code: 0.1, 0.1, 1, 1, 1); empty: that of the last block alone.
     """
 
     l1: float = 1.0
@@ -166,6 +169,11 @@ class LossOptions:
     features: Literal["vgg19", "vgg16"] = "vgg19"
     before_activation: bool = True
     feature_distance: Literal["l1", "l2"] = "l1"
+    block_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.block_weights) not in (0, 5) or min(self.block_weights, default=0) < 0:
+            raise OptionError("block_weights must be five numbers, none below 0, or empty")
 
 
 @dataclass(frozen=True)

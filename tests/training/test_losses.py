@@ -142,3 +142,46 @@ def test_perceptual_loss_has_gradients_for_the_sr_image_alone(small_vgg):
 def test_an_unknown_distance_is_refused(small_vgg):
     with pytest.raises(ValueError, match="l1 or l2"):
         PerceptualLoss(small_vgg, "cosine")
+
+
+@pytest.mark.parametrize("before_activation", [True, False])
+def test_blocks_are_the_features_of_shorter_networks(before_activation):
+    torch.manual_seed(0)
+    network = VGGFeatures(VGGConfig((2, 1, 3), (4, 6, 5)), before_activation=before_activation)
+    x = torch.rand(2, 3, 16, 12)
+    blocks = network.blocks(x)
+    assert len(blocks) == 3
+    for block, found in enumerate(blocks):
+        config = VGGConfig((2, 1, 3)[: block + 1], (4, 6, 5)[: block + 1])
+        shorter = VGGFeatures(config, before_activation=before_activation)
+        shorter.load_state_dict(
+            {key: network.state_dict()[key] for key in shorter.state_dict()}, strict=True
+        )
+        assert torch.equal(found, shorter(x))
+    assert torch.equal(blocks[-1], network(x))
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2"])
+def test_block_weights_sum_the_blocks_distances(small_vgg, distance):
+    torch.manual_seed(1)
+    sr, hr = torch.rand(2, 2, 3, 16, 12)
+    expected = 0.0
+    for weight, a, b in zip((0.5, 2.0), small_vgg.blocks(sr), small_vgg.blocks(hr), strict=True):
+        difference = (a - b).double().numpy()
+        power = np.abs(difference) if distance == "l1" else np.square(difference)
+        expected += weight * power.mean()
+    sr.requires_grad_()
+    loss = PerceptualLoss(small_vgg, distance, (0.5, 2.0))(sr, hr)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert sr.grad.abs().sum() > 0
+
+
+def test_the_last_blocks_weight_alone_is_the_papers_loss(small_vgg):
+    sr, hr = torch.rand(2, 1, 3, 16, 12, generator=torch.Generator().manual_seed(2))
+    assert PerceptualLoss(small_vgg, "l1", (0, 1))(sr, hr) == PerceptualLoss(small_vgg)(sr, hr)
+
+
+def test_weights_for_another_number_of_blocks_are_refused(small_vgg):
+    with pytest.raises(ValueError, match="2 blocks, not 5"):
+        PerceptualLoss(small_vgg, "l1", (0.1, 0.1, 1, 1, 1))

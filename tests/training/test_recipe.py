@@ -102,6 +102,8 @@ def test_a_base_may_be_a_file_beside_it(tmp_path):
         ("[data]\npatch = 40\n[losses]\nadversarial = 1.0", "multiples of 32"),
         ("betas = [0.9]", "betas must be a list"),
         ("data = 3", "data must be a table"),
+        ("[losses]\nblock_weights = [1.0]", "five numbers"),
+        ("[losses]\nblock_weights = [1.0, 1.0, 1.0, 1.0, -1.0]", "none below 0"),
         ("steps = 0", "at least 1"),
         ("ema = 1.0", "ema must be"),
         ("base = 'nothing'", "no recipe is called"),
