@@ -7,7 +7,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from esrgan_ext.models import RRDBNet, RRDBNetConfig, SRNetwork, SRResNet, SRResNetConfig
+from esrgan_ext.models import (
+    CompactConfig,
+    RRDBNet,
+    RRDBNetConfig,
+    SRNetwork,
+    SRResNet,
+    SRResNetConfig,
+    SRVGGNetCompact,
+)
 from esrgan_ext.models.rrdbnet import NEGATIVE_SLOPE
 from esrgan_ext.training.recipe import Recipe
 
@@ -40,6 +48,15 @@ def build_generator(recipe: Recipe, seed: int) -> SRNetwork:
                     batch_norm=options.batch_norm,
                 )
             )
+        elif options.architecture == "compact":
+            # torch's own initial weights, as in Real-ESRGAN's code.
+            network = SRVGGNetCompact(
+                CompactConfig(nf=options.nf, num_conv=options.nb, upsampling=options.scale)
+            )
+            if recipe.nearest_start:  # to which the network adds what its last convolution gives
+                with torch.no_grad():
+                    for parameter in network.convolutions()[-1].parameters():
+                        parameter.mul_(0.1)
         else:
             network = RRDBNet(
                 RRDBNetConfig(

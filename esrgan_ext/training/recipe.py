@@ -22,14 +22,14 @@ from esrgan_ext.errors import OptionError
 
 @dataclass(frozen=True)
 class GeneratorOptions:
-    """The network to train: `RRDBNetConfig` or `SRResNetConfig` in one.
+    """The network to train: `RRDBNetConfig`, `SRResNetConfig` or `CompactConfig` in one.
 
     Attributes
     ----------
     architecture
-        "rrdbnet" or "srresnet".
+        "rrdbnet", "srresnet" or "compact" (SRVGGNetCompact, with PReLU).
     nf, nb, gc
-        Feature channels, blocks, growth channels (RRDBNet only).
+        Feature channels; blocks, or the chain's convolutions; growth channels (RRDBNet only).
     scale
         Output pixels per input pixel along each axis.
     channels
@@ -38,7 +38,7 @@ class GeneratorOptions:
         SRResNet only.
     """
 
-    architecture: Literal["rrdbnet", "srresnet"] = "rrdbnet"
+    architecture: Literal["rrdbnet", "srresnet", "compact"] = "rrdbnet"
     nf: int = 64
     nb: int = 23
     gc: int = 32
@@ -212,8 +212,9 @@ class Recipe:
     initialisation_scale
         Factor on He's initialisation in residual blocks (ESRGAN, supplementary: 0.1).
     nearest_start
-        RRDBNet only: begin as nearest-neighbour upsampling, with three feature channels that carry
-        the image through; short runs need not learn that first.
+        Begin about as nearest-neighbour upsampling, which short runs need not learn first: an
+        RRDBNet with three feature channels that carry the image through, a compact network with a
+        last convolution near zero. Nothing to an SRResNet.
     needs_init
         Refuse to begin with random weights.
     """

@@ -209,7 +209,7 @@ SMALL_VGG = VGGConfig(convolutions=(1, 1), widths=(8, 8))
 
 
 @pytest.mark.parametrize(
-    "name", ["psnr", "esrgan", "srgan", "srresnet", "lite-psnr", "lite-esrgan"]
+    "name", ["psnr", "esrgan", "srgan", "srresnet", "compact", "lite-psnr", "lite-esrgan"]
 )
 def test_each_recipe_overfits_one_batch(packed, tmp_path, name):
     """Its losses, discriminator and optimizer, on a narrower network and a random VGG."""
