@@ -146,6 +146,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 _AVOIDABLE_SKIP = re.compile(
     r"no compiled extension|C\+\+ compiler|Python's headers|no wheels: auditwheel|no Chromium"
     r"|bioimageio.core is not|no (?:zsh|fish) here|mkdocs\w* is not|material is not"
+    r"|cuobjdump is not"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -118,7 +119,15 @@ def disassembler() -> str | None:
 def machine_code(object_file: Path, architecture: str) -> dict[str, list[str]]:
     """The instructions of each kernel, without their predicates."""
     command = [disassembler(), "--dump-sass", "--gpu-architecture", architecture, object_file]
-    dump = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    # It runs nvdisasm, which lies beside it or on the PATH.
+    path = f"{Path(str(command[0])).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    dump = subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     code: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in dump.stdout.splitlines():
