@@ -61,17 +61,17 @@ def test_agrees_with_the_definition(config: dict, size: tuple[int, int]) -> None
 
 
 def pictures() -> dict[str, np.ndarray]:
-    """Kinds of images, float32, (48, 48, 3), 0 to 1; RealSR on noise is the hardest by 10 dB."""
+    """Kinds of images, float32, (32, 32, 3), 0 to 1; RealSR on noise is the hardest by 10 dB."""
     astronaut = cv2.imread(str(Path(__file__).parents[2] / "LR" / "astronaut.jpg"))
     assert astronaut is not None
-    text = np.full((48, 48, 3), 255, np.uint8)
-    cv2.putText(text, "Text", (2, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0))
+    text = np.full((32, 32, 3), 255, np.uint8)
+    cv2.putText(text, "Text", (-4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0))
     return {
-        "photo": astronaut[40:88, 40:88].astype(np.float32) / 255,
-        "noise": np.random.default_rng(0).random((48, 48, 3), dtype=np.float32),
-        "flat": np.full((48, 48, 3), 0.5, np.float32),
+        "photo": astronaut[40:72, 40:72].astype(np.float32) / 255,
+        "noise": np.random.default_rng(0).random((32, 32, 3), dtype=np.float32),
+        "flat": np.full((32, 32, 3), 0.5, np.float32),
         "text": text.astype(np.float32) / 255,
-        "black": np.zeros((48, 48, 3), np.float32),
+        "black": np.zeros((32, 32, 3), np.float32),
     }
 
 

@@ -55,7 +55,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "small.zip"
 
 
-@pytest.fixture(scope="module", params=["lite-micro-x4", "realesrgan-x4plus-anime"])
+@pytest.fixture(scope="module", params=["lite-micro-x4", "lite-psnr-x4"])
 def published(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:

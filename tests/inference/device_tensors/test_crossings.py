@@ -154,7 +154,7 @@ def test_no_picture_crosses_to_the_host(on_gpu, channels, dtype, options, change
 
 @pytest.mark.parametrize(
     ("model", "options"),
-    [("lite-micro-x4", {}), ("auto", {"tile": 24}), ("auto", {"outscale": 2})],
+    [("lite-micro-x4", {}), ("auto", {"tile": 24, "overlap": 4}), ("auto", {"outscale": 2})],
     ids=str,
 )
 @pytest.mark.parametrize("level", [0.0, 0.2])
