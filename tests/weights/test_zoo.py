@@ -55,7 +55,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "small.zip"
 
 
-@pytest.fixture(scope="module", params=["lite-micro-x4", "lite-psnr-x4"])
+@pytest.fixture(scope="module", params=["lite-micro-x4", "realesrgan-x4plus-anime"])
 def published(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
@@ -98,14 +98,16 @@ def test_the_source_in_packages_is_the_same_network(config: Any, size: tuple[int
 
 
 def test_the_zoo_passes_published_models(published: tuple[str, Path]) -> None:
-    """Format, all three kinds of weights against the test output, several sizes."""
+    """Format, kinds of weights against the test output, several sizes: of the small network all
+    three, of the large one, in which each takes half a minute, the one by another runtime."""
     core = pytest.importorskip("bioimageio.core", reason="bioimageio.core is not installed")
     name, path = published
-    summary = core.test_model(path)
+    small = name == "lite-micro-x4"
+    summary = core.test_model(path, weight_format=None if small else "onnx")
     failed = [(d.name, [e.msg for e in d.errors]) for d in summary.details if d.errors]
     assert summary.status == "passed", failed
     names = " ".join(detail.name for detail in summary.details)
-    for kind in ("onnx", "pytorch_state_dict", "torchscript"):
+    for kind in ("onnx", "pytorch_state_dict", "torchscript") if small else ("onnx",):
         assert f"Reproduce test outputs from test inputs ({kind})" in names
     assert same_weights(load_model(path), load_model(name))
 
