@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -133,9 +134,15 @@ def home(tmp_path: Path) -> dict[str, str]:
     """The environment of a user who has just installed the program."""
     if not (SCRIPTS / "esrgan").exists():
         pytest.skip("the console script is not installed")
+    # pip's own first line lets the shell read a "$" in the path of an environment.
+    launcher = tmp_path / "bin" / "esrgan"
+    launcher.parent.mkdir()
+    command = shlex.join([sys.executable, str(SCRIPTS / "esrgan")])
+    launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n', "utf-8")
+    launcher.chmod(0o755)
     keep = {"OMP_NUM_THREADS", "LD_LIBRARY_PATH", "LANG"}
     return {key: value for key, value in os.environ.items() if key in keep} | {
-        "HOME": str(tmp_path), "PATH": f"{SCRIPTS}:/usr/bin:/bin", "TERM": "dumb",
+        "HOME": str(tmp_path), "PATH": f"{launcher.parent}:/usr/bin:/bin", "TERM": "dumb",
         "PYTHONPATH": str(ROOT), "PS1": "ready> ", "XDG_CONFIG_HOME": str(tmp_path / ".config"),
     }  # fmt: skip
 
