@@ -241,7 +241,7 @@ _ENTRIES = (
         sources=(
             BundledFile(
                 file_name="lite-esrgan-x4.safetensors",
-                sha256="879d65c00081c7742005633cec7e4371c50ee25eb0bf98adb03c1a74e57e90ff",
+                sha256="c4991817762c96f188e4f566c093bf2f57be05ae9a4e6a1c54ac43efaaba15d5",
                 size_bytes=1_166_822,
             ),
         ),
