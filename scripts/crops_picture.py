@@ -25,7 +25,9 @@ SCALE, SIDE, ZOOM, GAP = 4, 96, 2, 6
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", nargs="+", metavar="FILE:X,Y", help="photo and corner of the crop")
+    parser.add_argument(
+        "photos", nargs="+", metavar="FILE:X,Y", help="photo and corner of the crop"
+    )
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--names", nargs="+", help="as the picture calls them")
     parser.add_argument("-o", "--output", type=Path, required=True)

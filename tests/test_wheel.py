@@ -91,8 +91,8 @@ def best_isa() -> str:
 def test_it_serves_every_python_and_systems_of_the_last_years(wheel: Path) -> None:
     found = re.search(r"-py3-none-manylinux_(\d+)_(\d+)_", wheel.name)
     assert found, wheel.name
-    # The libstdc++ that is linked in asks for the glibc that it was built with, so a wheel for older
-    # systems is made on one: Debian 12 at the latest.
+    # The libstdc++ that is linked in asks for the glibc that it was built with, so a wheel for
+    # older systems is made on one: Debian 12 at the latest.
     here = tuple(map(int, platform.libc_ver()[1].split(".")))
     assert (int(found[1]), int(found[2])) <= (OLDEST_GLIBC if here <= (2, 36) else here)
 

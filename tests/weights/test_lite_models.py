@@ -48,6 +48,10 @@ def test_interpolating_gives_up_psnr_step_by_step(validated):
     assert all(a > b for a, b in pairwise(found))
 
 
+def test_lite_esrgan_gives_up_no_more_than_it_is_known_to(validated):
+    assert validated("Set14", 1)[0] >= 26.4
+
+
 def test_an_end_of_the_interpolation_is_the_model_itself(pairs, validated):
     lr = pairs["Set5"][-1].lr
     for alpha, name in ((0, "lite-psnr-x4"), (1, "lite-esrgan-x4")):
