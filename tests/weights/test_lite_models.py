@@ -49,7 +49,8 @@ def test_interpolating_gives_up_psnr_step_by_step(validated):
 
 
 def test_lite_esrgan_gives_up_no_more_than_it_is_known_to(validated):
-    assert validated("Set14", 1)[0] >= 26.4
+    # 26.45 dB as `evaluate` has it, which takes the one gray image through the network once.
+    assert validated("Set14", 1)[0] >= 26.3
 
 
 def test_an_end_of_the_interpolation_is_the_model_itself(pairs, validated):
