@@ -49,7 +49,7 @@ def test_interpolating_gives_up_psnr_step_by_step(validated):
 
 
 def test_lite_esrgan_gives_up_no_more_than_it_is_known_to(validated):
-    # 26.45 dB as `evaluate` has it, which takes the one gray image through the network once.
+    # 26.45 dB as `evaluate` has it, where the gray image too is compared by its Y of 16 to 235.
     assert validated("Set14", 1)[0] >= 26.3
 
 
