@@ -251,6 +251,20 @@ def test_each_recipe_overfits_one_batch(packed, tmp_path, name):
         assert error() < 0.8 * bicubic
 
 
+def test_a_deep_compact_network_begins_with_the_image_in_its_features():
+    """So that there is something to learn from: features as strong as the image is."""
+    network = build_generator(load_recipe("compact"), 0)
+    rng = torch.Generator().manual_seed(0)
+    one, other = torch.rand(2, 3, 16, 16, generator=rng), torch.rand(2, 3, 16, 16, generator=rng)
+    with torch.no_grad():
+        detail = [
+            network.plain_forward(x) - F.interpolate(x, scale_factor=4, mode="nearest")
+            for x in (one, other)
+        ]
+    difference = (detail[0] - detail[1]).std().item()
+    assert 0.01 < difference < 1
+
+
 def test_the_discriminator_learns_and_the_generator_step_leaves_it_alone(packed, tmp_path):
     recipe = load_recipe("esrgan", {**TINY, "discriminator.nf": 4})
     objective = AdversarialObjective(recipe, 0, None, torch.mean)
