@@ -104,7 +104,9 @@ def main() -> None:
     for seed in arguments.seeds:  # all networks before the next seed
         for candidate in CANDIDATES:
             recipe = recipe_for(candidate, arguments.steps, arguments.patch)
-            out = arguments.out / f"{candidate} {seed}".replace(" ", "-").replace(",", "")
+            name = f"{candidate} {seed}".replace(" ", "-").replace(",", "")
+            # Other settings are other results.
+            out = arguments.out / f"steps-{arguments.steps}-patch-{arguments.patch}" / name
             done = out / "decibels.json"
             if not done.exists():
                 folders = Folders((arguments.hr,), cache=arguments.out / "cache")

@@ -1,8 +1,8 @@
 """The same crops of photos by several models, one below the other, beside the originals.
 
-    python scripts/crops_picture.py chelsea.png:160,60 coffee.png:250,210 astronaut_320.png:170,90 \
-        --models lite-psnr-x4 before.safetensors lite-esrgan-x4 \
-        --names lite-psnr-x4 before now -o docs/images/lite-crops.png
+    python scripts/crops_picture.py chelsea.png:120,80 coffee.png:300,180 astronaut.png:160,40 \
+        rocket.jpg:300,300 --models lite-psnr-x4 before.safetensors lite-esrgan-x4 \
+        --names lite-psnr-x4 before lite-esrgan-x4 -o docs/images/lite-crops.png
 
 Each photo is reduced by four (MATLAB's bicubic), upscaled as a whole, and shown in part.
 """

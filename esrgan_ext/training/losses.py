@@ -120,7 +120,7 @@ class PerceptualLoss(nn.Module):
     Raises
     ------
     ValueError
-        Another distance, or not one weight a block.
+        Another distance, not one weight a block, or none above 0.
     """
 
     def __init__(
@@ -135,6 +135,8 @@ class PerceptualLoss(nn.Module):
         blocks = len(features.config.convolutions)
         if len(block_weights) not in (0, blocks):
             raise ValueError(f"the network has {blocks} blocks, not {len(block_weights)}")
+        if block_weights and not any(block_weights):
+            raise ValueError("not all blocks can weigh nothing")
         self.features = features
         self.distance = distance
         self.block_weights = tuple(block_weights)
@@ -163,4 +165,4 @@ class PerceptualLoss(nn.Module):
             wanted_blocks = self.features.blocks(hr)
         parts = zip(self.block_weights, blocks, wanted_blocks, strict=True)
         terms = [weight * distance(found, wanted) for weight, found, wanted in parts if weight]
-        return torch.stack(terms).sum() if terms else sr.new_zeros(())
+        return torch.stack(terms).sum()

@@ -172,8 +172,11 @@ class LossOptions:
     block_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.block_weights) not in (0, 5) or min(self.block_weights, default=0) < 0:
-            raise OptionError("block_weights must be five numbers, none below 0, or empty")
+        weights = self.block_weights
+        if weights and (len(weights) != 5 or min(weights) < 0 or not any(weights)):
+            raise OptionError(
+                "block_weights must be five numbers, none below 0 and one above it, or empty"
+            )
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,10 @@ def test_a_row_for_each_network_and_nothing_is_trained_twice(folders, monkeypatc
     assert "1.00 times the first's time" in first
     assert second.startswith("compact nf 8, nb 2: 0.0")
     # The mean over the seeds, of the weights that lie there.
+    runs = folders / "out" / "steps-3-patch-32"
     found = [
         validate(
-            load_model(folders / "out" / f"compact-nf-8-nb-2-{seed}" / "model.safetensors"),
+            load_model(runs / f"compact-nf-8-nb-2-{seed}" / "model.safetensors"),
             validation_pairs(folders / "test", 4),
         )[0]
         for seed in (0, 5)

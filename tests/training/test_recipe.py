@@ -104,6 +104,7 @@ def test_a_base_may_be_a_file_beside_it(tmp_path):
         ("data = 3", "data must be a table"),
         ("[losses]\nblock_weights = [1.0]", "five numbers"),
         ("[losses]\nblock_weights = [1.0, 1.0, 1.0, 1.0, -1.0]", "none below 0"),
+        ("[losses]\nblock_weights = [0.0, 0.0, 0.0, 0.0, 0.0]", "one above it"),
         ("steps = 0", "at least 1"),
         ("ema = 1.0", "ema must be"),
         ("base = 'nothing'", "no recipe is called"),
