@@ -4,6 +4,7 @@ what is read is safe and is the same network."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import io
 import random
@@ -11,6 +12,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,24 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "small.zip"
 
 
+SMALL_OVERLAP = 16
+
+
 @pytest.fixture(scope="module", params=["lite-micro-x4", "realesrgan-x4plus-anime"])
 def published(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
-    """A model's name and the package of it."""
+    """A model's name and the package of it.
+
+    The large one is given a small overlap: the zoo's test images grow with it, and six runs of such
+    a network on 160 pixels tell no more than on 64.
+    """
     pytest.importorskip("onnxscript")
     path = tmp_path_factory.mktemp("published") / f"{request.param}.zip"
-    return request.param, export_model(load_model(request.param), path)
+    network = load_model(request.param)
+    if request.param == "realesrgan-x4plus-anime":
+        network.info = replace(network.info, overlap=SMALL_OVERLAP)
+    return request.param, export_model(network, path)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +109,13 @@ def test_the_source_in_packages_is_the_same_network(config: Any, size: tuple[int
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_zoo_passes_published_models(published: tuple[str, Path]) -> None:
+def test_the_zoo_passes_published_models(
+    published: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Format, kinds of weights against the test output, several sizes: of the small network all
-    three, of the large one, in which each takes half a minute, the one by another runtime."""
+    three, of the large one the one by another runtime."""
     core = pytest.importorskip("bioimageio.core", reason="bioimageio.core is not installed")
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # after each run, of all that the tests hold
     name, path = published
     small = name == "lite-micro-x4"
     summary = core.test_model(path, weight_format=None if small else "onnx")
@@ -145,7 +160,8 @@ def test_the_description_states_scale_halo_range_and_license(published: tuple[st
     (image,), (result,) = rdf["inputs"], rdf["outputs"]
     assert [axis["scale"] for axis in image["axes"][2:]] == [1, 1]
     assert [axis["scale"] for axis in result["axes"][2:]] == [0.25, 0.25]
-    assert [axis["halo"] for axis in result["axes"][2:]] == [4 * overlap_for(load_model(name))] * 2
+    overlap = overlap_for(load_model(name)) if name == "lite-micro-x4" else SMALL_OVERLAP
+    assert [axis["halo"] for axis in result["axes"][2:]] == [4 * overlap] * 2
     assert test_output.shape[2:] == tuple(4 * side for side in test_input.shape[2:])
     # What the package says is what the upscaler computes of the same values.
     step = image["preprocessing"][0]

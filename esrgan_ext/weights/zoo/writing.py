@@ -41,6 +41,9 @@ PERCENTILES = (0.1, 99.9)
 # A tile's inner part at the smallest size that hosts may choose.
 _CORE = 32
 
+# Weights are nearly random digits: zlib's usual 6 takes eight times as long for 6% less.
+_COMPRESSION = 1
+
 _SPDX = re.compile(r"[A-Za-z0-9.+-]+")
 
 
@@ -201,7 +204,7 @@ def _write_zip(
             entry.compress_type = compression
             entry.external_attr = 0o644 << 16
             entry.create_system = 3
-            archive.writestr(entry, content)
+            archive.writestr(entry, content, compresslevel=_COMPRESSION)
 
 
 def _cover(raw: np.ndarray, result: np.ndarray, scale: int) -> bytes:
