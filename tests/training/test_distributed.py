@@ -11,18 +11,17 @@ import pytest
 import torch
 
 from esrgan_ext.training import checkpoint
+from tests.training import distributed_worker
 
-WORKER = Path(__file__).with_name("distributed_worker.py")
+WORKER = Path(distributed_worker.__file__)
 ROOT = WORKER.parents[2]
 
 
-def run(photos: Path, out: Path, processes: int) -> None:
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+def run(photos: Path, out: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     subprocess.run(
-        [*launcher, str(WORKER), str(photos), str(out)],
+        [*launcher, "--nproc-per-node=2", str(WORKER), str(photos), str(out)],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         check=True,
     )
@@ -30,10 +29,14 @@ def run(photos: Path, out: Path, processes: int) -> None:
 
 @pytest.fixture(scope="module")
 def folders(photos, tmp_path_factory) -> tuple[Path, Path]:
-    """Runs of `psnr` and `esrgan` in one process and in two."""
+    """Runs of `psnr` and `esrgan` in one process, which is this one, and in two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    run(photos, one, 1)
-    run(photos, two, 2)
+    threads = torch.get_num_threads()
+    try:
+        distributed_worker.main(photos, one)
+    finally:
+        torch.set_num_threads(threads)
+    run(photos, two)
     return one, two
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from esrgan_ext.cli import app
 from esrgan_ext.errors import TrainingError
 from esrgan_ext.models.vgg import VGGConfig, VGGFeatures
 from esrgan_ext.training import checkpoint
@@ -50,12 +53,18 @@ def test_a_run_leaves_the_modes_of_torch_as_they_were(make_trainer, tiny_recipe)
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def train_command(photos: Path, out: Path) -> list[str]:
+def train_arguments(photos: Path, out: Path) -> list[str]:
     options = "--steps 40 --batch 2 --patch 32 --blocks 1 --checkpoint-every 4 --log-every 1"
-    return [
-        sys.executable, "-m", "esrgan_ext.cli", "train", "lite-psnr", "--hr", str(photos),
-        "--out", str(out), *options.split(),
-    ]  # fmt: skip
+    return ["train", "lite-psnr", "--hr", str(photos), "--out", str(out), *options.split()]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as the process that is killed has: sums are taken in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def losses_of(out: Path) -> dict[int, float]:
@@ -65,26 +74,28 @@ def losses_of(out: Path) -> dict[int, float]:
     return {entry["step"]: entry["l1"] for entry in map(json.loads, lines)}
 
 
-@pytest.mark.timeout(900)  # three processes start, which takes long on a busy machine
+@pytest.mark.timeout(900)  # a process starts, which takes long on a busy machine
+@pytest.mark.usefixtures("one_thread")
 def test_a_killed_run_goes_on_as_if_it_had_not_been(photos, tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        train_command(photos, tmp_path / "whole"), env=environment, capture_output=True, check=True
-    )
-    assert b"model.safetensors" in done.stdout
+    """Only what is killed has a process of its own; what it left goes on in this one."""
+    runner = CliRunner()
+    done = runner.invoke(app, train_arguments(photos, tmp_path / "whole"))
+    assert done.exit_code == 0, done.output
+    assert "model.safetensors" in done.stdout
     log = tmp_path / "killed" / "log.jsonl"
     process = subprocess.Popen(
-        train_command(photos, tmp_path / "killed"), env=environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "esrgan_ext.cli", *train_arguments(photos, tmp_path / "killed")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (log.is_file() and log.read_text().count("\n") >= 9):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = subprocess.run(
-        train_command(photos, tmp_path / "killed"), env=environment, capture_output=True, check=True
-    )
-    assert b"continuing from step" in done.stdout
+    done = runner.invoke(app, train_arguments(photos, tmp_path / "killed"))
+    assert done.exit_code == 0, done.output
+    assert "continuing from step" in done.stdout
     whole, killed = losses_of(tmp_path / "whole"), losses_of(tmp_path / "killed")
     assert len(whole) == 40
     assert killed == whole
@@ -239,12 +250,15 @@ def test_each_recipe_overfits_one_batch(packed, tmp_path, name):
     enlarged = F.interpolate(lr.permute(0, 3, 1, 2) / 255, scale_factor=4, mode="bicubic")
     bicubic = F.l1_loss(enlarged, target).item()
     before = error()
-    # Where pixels are the only loss, one step at this rate may undo ten: 400 are past that.
-    reports = [run.train_step(lr, hr) for _ in range(200 if recipe.adversarial else 400)]
+    # Features are fitted to a tenth within 75 steps. Where pixels are the only loss, one step at
+    # this rate may undo ten: after 200 errors are 0.7 of bicubic's and less, and those of the
+    # network that does not begin with the enlarged image after 400.
+    steps = 75 if recipe.adversarial else 400 if name == "psnr" else 200
+    reports = [run.train_step(lr, hr) for _ in range(steps)]
     assert None not in reports
     if recipe.adversarial:  # it weighs pixels little: features are what it fits
         first, last = reports[0].losses["perceptual"], reports[-1].losses["perceptual"]
-        assert last < 0.5 * first
+        assert last < 0.3 * first
         if recipe.losses.l1:
             assert error() < 0.5 * before
     else:
