@@ -48,10 +48,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     )
     if cases not in _alone:
         options = ["-q", "-rA", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        environment = {**os.environ, "ESRGAN_TEST_ALONE": "1"}
+        if "napari_esrgan" not in function:
+            # Else pytest's installed plugins bring napari and Qt in, for twice the time of torch.
+            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            options += ["-p", "pytest_timeout"]
         _alone[cases] = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *cases],
             cwd=ROOT,
-            env={**os.environ, "ESRGAN_TEST_ALONE": "1"},
+            env=environment,
             capture_output=True,
             text=True,
         )
