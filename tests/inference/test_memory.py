@@ -9,7 +9,7 @@ import pytest
 
 resource = pytest.importorskip("resource", reason="peak memory is read from getrusage")
 
-# Prints by how much the peak of a large image exceeds that of a small one, their arrays not counted.
+# Prints by how much the peak of a large image exceeds a small one's, their arrays not counted.
 PROGRAM = """
 import resource
 import numpy as np

