@@ -170,6 +170,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """As many threads of torch as given, and as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def make_network(seed: int = 0, **config: object) -> RRDBNet:
     """A small RRDBNet with random weights whose output keeps the input's order of magnitude."""
     torch.manual_seed(seed)

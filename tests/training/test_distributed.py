@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from esrgan_ext.training import checkpoint
+from tests.conftest import torch_threads
 from tests.training import distributed_worker
 
 WORKER = Path(distributed_worker.__file__)
@@ -31,11 +32,8 @@ def run(photos: Path, out: Path) -> None:
 def folders(photos, tmp_path_factory) -> tuple[Path, Path]:
     """Runs of `psnr` and `esrgan` in one process, which is this one, and in two."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    threads = torch.get_num_threads()
-    try:
+    with torch_threads(1):
         distributed_worker.main(photos, one)
-    finally:
-        torch.set_num_threads(threads)
     run(photos, two)
     return one, two
 

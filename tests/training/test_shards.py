@@ -15,16 +15,15 @@ from esrgan_ext.training.objectives import PixelObjective, build_objective
 from esrgan_ext.training.recipe import Recipe, load_recipe
 from esrgan_ext.training.shards import Shards, shard_count
 from esrgan_ext.training.trainer import Trainer
+from tests.conftest import torch_threads
 
 from .conftest import same_weights
 
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from esrgan_ext.training.objectives import AdversarialObjective, PixelObjective
 from esrgan_ext.training.recipe import load_recipe
 from esrgan_ext.training.reports import Report
 from esrgan_ext.training.trainer import RunOptions, Trainer
+from tests.conftest import torch_threads
 from tests.training.conftest import TINY, same_weights
 
 
@@ -61,10 +62,8 @@ def train_arguments(photos: Path, out: Path) -> list[str]:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """As many as the process that is killed has: sums are taken in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 def losses_of(out: Path) -> dict[int, float]:

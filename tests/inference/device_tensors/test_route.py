@@ -16,6 +16,7 @@ import esrgan_ext as esr
 from esrgan_ext.inference.device_tensors import job as device_job
 from esrgan_ext.inference.device_tensors import windows
 from esrgan_ext.inference.tiles import Rect
+from tests.conftest import torch_threads
 
 DTYPES = [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64, torch.bool]
 DTYPES += [torch.float16, torch.float32, torch.float64]
@@ -133,10 +134,8 @@ def test_transparent_pixels_are_the_arrays(sent_that_way, upscaler, dtype):
 def one_thread():
     """On a CPU several threads of torch add float32 to the same place in any order (a GPU sorts
     what it adds first)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.mark.usefixtures("one_thread")
