@@ -25,4 +25,12 @@ if [ "$workers" -gt 4 ]; then workers=4; fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores / workers))}"
 if [ "$workers" = 1 ]; then workers=0; fi
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
-exec "$venv/bin/python" -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"
+# The tests start hundreds of processes, each of which would compile the package.
+unset PYTHONDONTWRITEBYTECODE
+# Of pytest's plugins only those that the tests use: pytest rewrites every module of a package that
+# brings one, and napari would be loaded by processes that have no use for it.
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
+plugins="-p xdist -p pytest_timeout -p _hypothesis_pytestplugin -p pytestqt.plugin -p pytest_xvfb
+    -p npe2._pytest_plugin -p napari.utils._testsupport"
+# shellcheck disable=SC2086 # several words
+exec "$venv/bin/python" -m pytest $plugins -n "$workers" --dist loadfile --no-loadscope-reorder "$@"

@@ -28,6 +28,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Plugins of pytest that napari's tests use; `test.sh` names them too.
+PLUGINS_FOR_NAPARI = (
+    "pytestqt.plugin",
+    "pytest_xvfb",
+    "npe2._pytest_plugin",
+    "napari.utils._testsupport",
+)
+
 # What the process of a test function printed, by the function's node id and its cases.
 _alone: dict[tuple[str, ...], subprocess.CompletedProcess[str]] = {}
 
@@ -48,11 +56,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     )
     if cases not in _alone:
         options = ["-q", "-rA", "-p", "no:cacheprovider", "-p", "no:randomly"]
-        environment = {**os.environ, "ESRGAN_TEST_ALONE": "1"}
-        if "napari_esrgan" not in function:
-            # Else pytest's installed plugins bring napari and Qt in, for twice the time of torch.
-            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-            options += ["-p", "pytest_timeout"]
+        # Of pytest's plugins only those that the test uses: whatever is installed would bring napari
+        # and Qt in, for twice the time of torch.
+        environment = {
+            **os.environ,
+            "ESRGAN_TEST_ALONE": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        }
+        options += ["-p", "pytest_timeout"]
+        if "napari_esrgan" in function:
+            options += [f"-p{name}" for name in PLUGINS_FOR_NAPARI]
         _alone[cases] = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *cases],
             cwd=ROOT,
