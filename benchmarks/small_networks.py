@@ -17,41 +17,86 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from esrgan_ext import Upscaler
-from esrgan_ext.models import SRNetwork
+from esrgan_ext.models import RRDBNet, RRDBNetConfig, SRNetwork
+from esrgan_ext.training.distributed import Group
 from esrgan_ext.training.generators import build_generator
+from esrgan_ext.training.objectives import build_objective
+from esrgan_ext.training.pack import PackedImages, pack
 from esrgan_ext.training.recipe import Recipe, load_recipe
-from esrgan_ext.training.run import Folders, train
-from esrgan_ext.training.trainer import RunOptions
+from esrgan_ext.training.reports import Report
+from esrgan_ext.training.trainer import RunOptions, Trainer
 from esrgan_ext.training.validation import validate, validation_pairs
-from esrgan_ext.weights import load_model
+
+End = Literal["", "bicubic", "shuffle 2", "shuffle 4"]
+"""How a network ends: as its architecture does; added to the bicubic enlargement; or with features
+that are enlarged 2 or 4 times less, whose pixels a shuffle takes from channels."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network: architecture, feature channels, blocks (or convolutions), growth channels."""
+    """A network: architecture, feature channels, blocks (or convolutions), growth channels, end.
+
+    A long plain chain does not begin to learn at the rate that suits an RRDBNet.
+    """
 
     architecture: str
     nf: int
     nb: int
     gc: int = 16
+    end: End = ""
+    learning_rate: float = 5e-4
 
     def __str__(self) -> str:
         growth = f", gc {self.gc}" if self.architecture == "rrdbnet" else ""
-        return f"{self.architecture} nf {self.nf}, nb {self.nb}{growth}"
+        end = f", {self.end}" if self.end else ""
+        return f"{self.architecture} nf {self.nf}, nb {self.nb}{growth}{end}"
 
 
 # From 0.3 to 0.8 million parameters; widths that the compiled core has kernels for.
 CANDIDATES = (
     Candidate("rrdbnet", 32, 3),
     Candidate("rrdbnet", 32, 4),
-    Candidate("compact", 64, 16),
-    Candidate("compact", 64, 20),
+    Candidate("rrdbnet", 32, 3, end="bicubic"),
+    Candidate("rrdbnet", 32, 4, end="shuffle 2"),
+    Candidate("rrdbnet", 32, 4, end="shuffle 4"),
+    Candidate("compact", 64, 16, learning_rate=2e-4),
+    Candidate("compact", 64, 20, learning_rate=2e-4),
 )
+
+
+class OverBicubic(nn.Module):
+    """A network whose result is added to the input enlarged by bicubic interpolation."""
+
+    def __init__(self, network: SRNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.scale, self.in_channels = network.scale, network.in_channels
+        self.out_channels = network.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        enlarged = F.interpolate(x, scale_factor=self.scale, mode="bicubic")
+        return self.network(x) + enlarged
+
+
+class Shuffled(nn.Module):
+    """A network whose result gives the square of `factor` pixels for each of its own."""
+
+    def __init__(self, network: SRNetwork, factor: int) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+        self.scale, self.in_channels = network.scale * factor, network.in_channels
+        self.out_channels = network.out_channels // factor**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.network(x), self.factor)
 
 
 def recipe_for(candidate: Candidate, steps: int, patch: int) -> Recipe:
@@ -64,9 +109,69 @@ def recipe_for(candidate: Candidate, steps: int, patch: int) -> Recipe:
             "generator.nb": candidate.nb,
             "generator.gc": candidate.gc,
             "data.patch": patch,
+            "schedule.learning_rate": candidate.learning_rate,
             "steps": steps,
         },
     )
+
+
+@torch.no_grad()
+def build(candidate: Candidate, recipe: Recipe, seed: int) -> nn.Module:
+    """The network with initial weights that pass the image on, as nearest or bicubic pixels."""
+    network = build_generator(recipe, seed)
+    if candidate.end == "bicubic":
+        assert isinstance(network, RRDBNet)
+        network.conv_last.weight.mul_(0.01)  # it carried the image, which is added now
+        return OverBicubic(network)
+    if candidate.end:
+        assert isinstance(network, RRDBNet)
+        factor = int(candidate.end.removeprefix("shuffle "))
+        shuffled = RRDBNet(_enlarging_less(network.config, factor, factor**2))
+        state = network.state_dict()
+        # Each pixel of the shuffle begins as the one pixel of before.
+        for name in ("conv_last.weight", "conv_last.bias"):
+            state[name] = state[name].repeat_interleave(factor**2, 0)
+        shuffled.load_state_dict({name: state[name] for name in shuffled.state_dict()})
+        return Shuffled(shuffled.train().to(memory_format=torch.channels_last), factor)
+    return network
+
+
+def _enlarging_less(config: RRDBNetConfig, factor: int, pixels: int) -> RRDBNetConfig:
+    return RRDBNetConfig(
+        out_channels=config.out_channels * pixels,
+        nf=config.nf,
+        nb=config.nb,
+        gc=config.gc,
+        scale=config.scale // factor,
+    )
+
+
+def to_be_timed(candidate: Candidate) -> SRNetwork:
+    """A network that costs the compiled core as much: what is added or shuffled afterwards does not
+    count, and of a shuffle's outputs (2 % of the multiplications) only three."""
+    network = build_generator(recipe_for(candidate, 1, 32), 0)
+    if candidate.end.startswith("shuffle"):
+        assert isinstance(network, RRDBNet)
+        network = RRDBNet(_enlarging_less(network.config, int(candidate.end[-1]), 1))
+    return network.eval()
+
+
+class Unsaved(Trainer):
+    """Keeps no files: the networks with another end have no layout to be saved in."""
+
+    def save(self) -> None:
+        pass
+
+
+def trained(candidate: Candidate, recipe: Recipe, images: PackedImages, seed: int) -> nn.Module:
+    """The average of the weights after the recipe's steps."""
+    network: Any = build(candidate, recipe, seed)
+    objective = build_objective(recipe, seed, torch.mean)
+    options = RunOptions(Path(), seed=seed, checkpoint_every=0)
+    trainer = Unsaved(recipe, options, network, objective, images, [], Group(), Report())
+    trainer.run()
+    assert trainer.ema is not None
+    return trainer.ema.network
 
 
 def seconds(networks: list[SRNetwork], side: int, rounds: int) -> list[float]:
@@ -83,9 +188,9 @@ def seconds(networks: list[SRNetwork], side: int, rounds: int) -> list[float]:
     return [statistics.median(mine) for mine in times]
 
 
-def decibels(network: SRNetwork, folder: Path) -> float:
+def decibels(network: nn.Module, folder: Path) -> float:
     """Mean PSNR of Y over a folder's images."""
-    return validate(network, validation_pairs(folder, network.scale))[0]
+    return validate(network, validation_pairs(folder, 4))[0]  # type: ignore[arg-type]
 
 
 def main() -> None:
@@ -100,6 +205,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     arguments = parser.parse_args()
 
+    cache = arguments.out / "cache"
+    images = pack((arguments.hr,), cache, scale=4, smallest=arguments.patch, with_lr=True)
     results: dict[Candidate, list[list[float]]] = {c: [] for c in CANDIDATES}
     for seed in arguments.seeds:  # all networks before the next seed
         for candidate in CANDIDATES:
@@ -109,16 +216,16 @@ def main() -> None:
             out = arguments.out / f"steps-{arguments.steps}-patch-{arguments.patch}" / name
             done = out / "decibels.json"
             if not done.exists():
-                folders = Folders((arguments.hr,), cache=arguments.out / "cache")
-                model = train(recipe, folders, RunOptions(out, seed=seed), say=_nothing)
-                network = load_model(model)
+                network = trained(candidate, recipe, images, seed)
+                out.mkdir(parents=True, exist_ok=True)
                 done.write_text(json.dumps([decibels(network, f) for f in arguments.test]))
             results[candidate].append(json.loads(done.read_text()))
             print(f"{candidate}, seed {seed}: {results[candidate][-1]}", flush=True)
-    networks = [build_generator(recipe_for(c, 1, 32), 0).eval() for c in CANDIDATES]
+    networks = [to_be_timed(candidate) for candidate in CANDIDATES]
     times = seconds(networks, arguments.side, arguments.rounds)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.steps} steps")
-    for candidate, network, taken in zip(CANDIDATES, networks, times, strict=True):
+    for candidate, taken in zip(CANDIDATES, times, strict=True):
+        network = build(candidate, recipe_for(candidate, 1, 32), 0)
         parameters = sum(p.numel() for p in network.parameters())
         row = [f"{parameters / 1e6:.2f} M", f"{taken / times[0]:.2f} times the first's time"]
         for folder, found in zip(
@@ -127,10 +234,6 @@ def main() -> None:
             mean, spread = statistics.mean(found), max(found) - min(found)
             row.append(f"{folder}: {mean:.2f} dB (within {spread:.2f})")
         print(f"{candidate}: {', '.join(row)}")
-
-
-def _nothing(line: str) -> None:
-    """The steps are not of interest."""
 
 
 if __name__ == "__main__":
