@@ -53,7 +53,7 @@ def objects(sources: Iterable[Path], flags: list[str], inputs: Iterable[Path]) -
 
 def _object(source: Path, flags: list[str], contents: str) -> Path:
     name = f"{source.name} {contents}".encode() + source.read_bytes()
-    target = _folder() / f"{source.stem}-{hashlib.sha256(name).hexdigest()[:24]}.o"
+    target = folder() / f"{source.stem}-{hashlib.sha256(name).hexdigest()[:24]}.o"
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.is_file():
@@ -88,11 +88,12 @@ def _digest(flags: list[str], inputs: tuple[Path, ...]) -> str:
 
 
 @cache
-def _folder() -> Path:
+def folder() -> Path:
+    """Where things are kept from run to run."""
     chosen = os.environ.get("ESRGAN_TEST_CACHE")
-    folder = Path(chosen) if chosen else user_cache_path("esrgan-ext", appauthor=False) / "tests"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+    found = Path(chosen) if chosen else user_cache_path("esrgan-ext", appauthor=False) / "tests"
+    found.mkdir(parents=True, exist_ok=True)
+    for path in found.iterdir():
+        if path.is_file() and time.time() - path.stat().st_mtime > _KEPT_SECONDS:
             path.unlink(missing_ok=True)
-    return folder
+    return found
