@@ -159,7 +159,7 @@ def test_no_picture_crosses_to_the_host(on_gpu, channels, dtype, options, change
 )
 @pytest.mark.parametrize("level", [0.0, 0.2])
 def test_noise_is_looked_at_there(on_gpu, model, options, level):
-    values = torch.stack([noisy((1, 26, 34), torch.float32, [level])] * 18)
+    values = torch.stack([noisy((1, 26, 34), torch.float32, [level])] * 17)
     up = on_gpu(model, **options)
     with PretendedCuda() as cuda:
         result = up(OnGpu(values))

@@ -371,8 +371,9 @@ def write_and_tell(source: Path, target: Path, model: Path, told: Connection) ->
 
 
 def test_twenty_kills_lose_nothing(tmp_path: Path, run, model_file: Path) -> None:
-    """SIGKILL after a random number of frames; once in a while before the first."""
-    source = make_clip(tmp_path / "in.mp4", [chart(240, 320, k) for k in range(75)])
+    """SIGKILL after a random number of frames; once in a while before the first. There are more
+    frames than the twenty numbers together, so that no run is done before its kill."""
+    source = make_clip(tmp_path / "in.mp4", [chart(96, 128, k) for k in range(105)])
     whole = run(source, tmp_path / "whole.mp4", segment_frames=3)
     target = tmp_path / "out.mp4"
     random = np.random.default_rng(7)
@@ -395,7 +396,7 @@ def test_twenty_kills_lose_nothing(tmp_path: Path, run, model_file: Path) -> Non
             break
         finished = len(list(tmp_path.glob("out.mp4.unfinished/*.segment")))
         process, told = started()
-        for _ in range(finished * 3 + int(random.integers(0, 8))):
+        for _ in range(finished * 3 + int(random.integers(0, 10))):
             try:
                 told.recv()
             except EOFError:
