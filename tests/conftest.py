@@ -55,17 +55,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         if item.nodeid.partition("[")[0] == function
     )
     if cases not in _alone:
-        options = ["-q", "-rA", "-p", "no:cacheprovider", "-p", "no:randomly"]
-        # Of pytest's plugins only those that the test uses: whatever is installed would bring napari
-        # and Qt in, for twice the time of torch.
+        # Only the plugins that are needed: all that are installed take longer to import than torch.
+        plugins = ["pytest_timeout", *(PLUGINS_FOR_NAPARI if "napari_esrgan" in function else [])]
+        options = ["-q", "-rA", "-p", "no:cacheprovider"]
+        options += [part for plugin in plugins for part in ("-p", plugin)]
         environment = {
-            **os.environ,
-            "ESRGAN_TEST_ALONE": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        }
-        options += ["-p", "pytest_timeout"]
-        if "napari_esrgan" in function:
-            options += [f"-p{name}" for name in PLUGINS_FOR_NAPARI]
+            **os.environ, "ESRGAN_TEST_ALONE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"
+        }  # fmt: skip
         _alone[cases] = subprocess.run(
             [sys.executable, "-m", "pytest", *options, *cases],
             cwd=ROOT,
