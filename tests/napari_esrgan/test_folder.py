@@ -323,7 +323,9 @@ def test_the_window_answers_while_a_folder_runs(widget, qtbot, tmp_path):
             dialog.start_button.click()
 
     run()  # imports, kernels
-    gaps = [largest_gap(qtbot, run) for _ in range(3)]
+    gaps = [largest_gap(qtbot, run)]
+    while gaps[-1] >= 0.25 and len(gaps) < 3:
+        gaps.append(largest_gap(qtbot, run))
     print(f"largest gaps: {', '.join(f'{gap:.3f}' for gap in gaps)} s")
     assert min(gaps) < 0.25
 

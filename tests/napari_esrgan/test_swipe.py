@@ -167,7 +167,9 @@ def test_starting_and_moving_take_less_than_a_tenth_of_a_second(compared, qtbot)
         widget.swipe.stop()
         qtbot.wait(100)
 
-    gaps = [largest_gap(qtbot, swipe) for _ in range(3)]
+    gaps: list[float] = []
+    while len(gaps) < 3 and not (gaps and max(min(starts), min(moves)) < 0.1 and min(gaps) < 0.25):
+        gaps.append(largest_gap(qtbot, swipe))
     print(f"start {min(starts):.3f} s, move {min(moves):.3f} s, gap {min(gaps):.3f} s")
     assert min(starts) < 0.1
     assert min(moves) < 0.1
