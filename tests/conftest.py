@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import random
 import re
@@ -20,6 +21,18 @@ import torch
 from esrgan_ext.models import RRDBNet, RRDBNetConfig
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without collecting garbage: what is made for thousands of them stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()  # and back, which makes them old without looking at them
+        gc.unfreeze()
+        gc.enable()
 
 
 def pytest_configure() -> None:
