@@ -57,16 +57,14 @@ __attribute__((no_sanitize("address", "undefined"))) inline Planes convolve(cons
       for (int ky = 0; ky < 3; ++ky)
         for (int kx = 0; kx < 3; ++kx) {
           const double weight = *weights++;
+          const int first = kx == 0 ? 1 : 0, end = kx == 2 ? width - 1 : width;
           for (int y = 0; y < height; ++y) {
             const int sy = y + ky - 1;
             if (sy < 0 || sy >= height) continue;
             const double* from =
                 in.values.data() + i * plane + static_cast<std::size_t>(sy) * width;
-            for (int x = 0; x < width; ++x) {
-              const int sx = x + kx - 1;
-              if (sx >= 0 && sx < width)
-                to[static_cast<std::size_t>(y) * width + x] += weight * from[sx];
-            }
+            double* row = to + static_cast<std::size_t>(y) * width;
+            for (int x = first; x < end; ++x) row[x] += weight * from[x + kx - 1];
           }
         }
     for (std::size_t p = 0; p < plane; ++p)
