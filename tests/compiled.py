@@ -34,8 +34,13 @@ def has_compiler() -> bool:
     return shutil.which(COMPILER[0]) is not None
 
 
-def objects(sources: Iterable[Path], flags: list[str], inputs: Iterable[Path]) -> list[Path]:
-    """Compile sources, two at a time.
+def objects(
+    sources: Iterable[Path],
+    flags: list[str],
+    inputs: Iterable[Path],
+    compiler: list[str] = COMPILER,
+) -> list[Path]:
+    """Compile sources, two at a time. What the compiler said lies beside each object, in `.log`.
 
     Parameters
     ----------
@@ -45,24 +50,35 @@ def objects(sources: Iterable[Path], flags: list[str], inputs: Iterable[Path]) -
     inputs : iterable of Path
         Every file that the objects may depend on, headers included; the compiler's and torch's
         own aside, whose versions count.
+    compiler : list of str
+        Another than the C++ compiler; it may run that one, whose version counts as well.
     """
-    contents = _digest(flags, tuple(inputs))
+    command = [*compiler, *flags]
+    contents = _digest(command, compiler, tuple(inputs))
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda source: _object(source, flags, contents), sources))
+        return list(pool.map(lambda source: _object(source, command, contents), sources))
 
 
-def _object(source: Path, flags: list[str], contents: str) -> Path:
+def _object(source: Path, command: list[str], contents: str) -> Path:
     name = f"{source.name} {contents}".encode() + source.read_bytes()
     target = folder() / f"{source.stem}-{hashlib.sha256(name).hexdigest()[:24]}.o"
+    log = target.with_suffix(".log")
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.is_file():
-            target.touch()  # used today
+        if target.is_file() and log.is_file():
+            for path in (target, log):
+                path.touch()  # used today
             return target
         made = target.with_suffix(".made")
-        command = [*COMPILER, *flags, "-c", str(source), "-o", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
-        assert done.returncode == 0, done.stderr
+        done = subprocess.run(
+            [*command, "-c", str(source), "-o", str(made)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT,
+        )
+        assert done.returncode == 0, done.stdout
+        log.write_text(done.stdout)
         made.rename(target)
     return target
 
@@ -76,14 +92,15 @@ def _digest_of_files(paths: tuple[Path, ...]) -> bytes:
 
 
 @cache
-def _compiler_version() -> str:
-    return subprocess.run([*COMPILER, "--version"], capture_output=True, text=True).stdout
+def _version(compiler: tuple[str, ...]) -> str:
+    return subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
 
 
-def _digest(flags: list[str], inputs: tuple[Path, ...]) -> str:
+def _digest(command: list[str], compiler: list[str], inputs: tuple[Path, ...]) -> str:
     # The same sources in another checkout are the same sources.
-    said = [flag.replace(str(ROOT), "ROOT") for flag in flags]
-    facts = "\0".join([*said, *COMPILER, _compiler_version(), torch.__version__])
+    said = [word.replace(str(ROOT), "ROOT") for word in command]
+    versions = [_version(tuple(words)) for words in (compiler, COMPILER)]
+    facts = "\0".join([*said, *COMPILER, *versions, torch.__version__])
     return hashlib.sha256(facts.encode() + _digest_of_files(inputs)).hexdigest()
 
 

@@ -7,14 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.compiled import objects
+from tests.conftest import ROOT
+
 CUDA = ROOT / "csrc" / "cuda"
 SOURCES = sorted(CUDA.glob("*.cu"))
 ARCHITECTURES = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120"]
@@ -37,23 +38,28 @@ class Resources:
     registers: int
 
 
-def compile_for_all(source: Path, folder: Path) -> list[Resources]:
-    """One compilation for all architectures: the front end is the larger part of its time."""
-    warnings = ["-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra,-Werror", "-Xptxas", "-v"]
-    command = ["nvcc", "-std=c++17", f"-I{ROOT / 'csrc'}", f"-I{CUDA}"]
+@pytest.fixture(scope="module")
+def compiled() -> list[Path]:
+    """An object file of each source for all architectures, kept by content.
+
+    One compilation for all: the front end is the larger part of its time.
+    """
+    flags = ["-std=c++17", f"-I{ROOT / 'csrc'}", f"-I{CUDA}"]
+    flags += ["-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra,-Werror", "-Xptxas", "-v"]
     for architecture in ARCHITECTURES:
         virtual = FAMILY.get(architecture, architecture).replace("sm", "compute")
-        command += ["-gencode", f"arch={virtual},code={architecture}"]
-    output = folder / f"{source.stem}.o"
-    result = subprocess.run(
-        [*command, *warnings, "-c", str(source), "-o", str(output)], capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+        flags += ["-gencode", f"arch={virtual},code={architecture}"]
+    inputs = [path for path in CUDA.iterdir() if path.is_file()]
+    return objects(SOURCES, flags, inputs, ["nvcc"])
+
+
+def resources(object_file: Path) -> list[Resources]:
+    """What the assembler said of its kernels."""
     report = re.findall(
         r"Compiling entry function '(\w+)' for '(\w+)'.*?"
         r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads.*?"
         r"Used (\d+) registers",
-        result.stdout + result.stderr,
+        object_file.with_suffix(".log").read_text(),
         re.DOTALL,
     )
     return [
@@ -63,16 +69,8 @@ def compile_for_all(source: Path, folder: Path) -> list[Resources]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cuda")
-
-
-@pytest.fixture(scope="module")
-def kernels(folder: Path) -> list[Resources]:
-    """Leaves an object file for each source in `folder`."""
-    with ThreadPoolExecutor(2) as pool:
-        reports = list(pool.map(lambda source: compile_for_all(source, folder), SOURCES))
-    return [kernel for report in reports for kernel in report]
+def kernels(compiled: list[Path]) -> list[Resources]:
+    return [kernel for object_file in compiled for kernel in resources(object_file)]
 
 
 @pytest.mark.timeout(1800)
@@ -167,13 +165,13 @@ def loads_used_early(code: list[str], window: int) -> tuple[int, list[tuple[str,
 @pytest.mark.parametrize("kind", ["mma", "wgmma"])
 @pytest.mark.parametrize("number", ["f16", "bf16"])
 def test_epilogues_ask_for_what_they_read_ahead_of_its_use(
-    kernels: list[Resources], folder: Path, number: str, kind: str, architecture: str
+    compiled: list[Path], number: str, kind: str, architecture: str
 ) -> None:
     """A load from global memory takes hundreds of cycles; one used at once is all of them lost."""
     if kind == "wgmma" and architecture != "sm_90a":
         pytest.skip("wgmma is of compute capability 9.0")
     name = {"mma": "convolution_kernel", "wgmma": "wgmma_kernel"}[kind]
-    code = machine_code(folder / f"{kind}_{number}.o", architecture)
+    code = machine_code(compiled[SOURCES.index(CUDA / f"{kind}_{number}.cu")], architecture)
     trunk = {kernel: lines for kernel, lines in code.items() if name in kernel}
     assert len(trunk) >= 2
     for kernel, lines in trunk.items():
