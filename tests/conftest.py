@@ -133,6 +133,7 @@ LONG = (
     "weights/test_zoo.py",
     "ops/test_cuda_emulated.py",
     "ops/test_csrc.py",
+    "ops/test_cuda_compile.py",
     "inference/test_packaged_models.py",
     "training/test_trainer.py",
     "napari_esrgan/test_viewer_alone.py",

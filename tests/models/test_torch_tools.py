@@ -11,7 +11,6 @@ import warnings
 
 import pytest
 import torch
-import torch._inductor
 from torch import nn
 
 from esrgan_ext.models import (
@@ -118,6 +117,8 @@ class Together(nn.Module):
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory):
     """The networks of `PACKAGED` by name, and their ahead-of-time package as a function."""
+    import torch._inductor  # 2 s, which no other process of the tests need take
+
     networks = {}
     for name in PACKAGED:
         torch.manual_seed(0)
