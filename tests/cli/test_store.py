@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from esrgan_ext.inference import Upscaler
-from esrgan_ext.inference.large.store import resume
+from esrgan_ext.inference.large.store import executors, resume
 from esrgan_ext.weights import load_model
 from tests.cli.conftest import process
 from tests.inference.large.conftest import finest, make_store, one_level_at_most
@@ -87,7 +87,8 @@ def test_options_of_stores_are_not_for_files(upscale, photos, tmp_path) -> None:
     assert "--scheduler is for results in OME-Zarr" in result.stderr
 
 
-def test_a_scheduler_that_does_not_answer(upscale, source, tmp_path) -> None:
+def test_a_scheduler_that_does_not_answer(upscale, source, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(executors, "_PATIENCE", 0.5)  # seconds; 5 for users
     result = upscale(source, tmp_path / "out.zarr", "--scheduler", "tcp://127.0.0.1:9")
     assert result.exit_code == 1
     assert "no dask scheduler answers" in result.stderr

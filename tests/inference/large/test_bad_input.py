@@ -12,6 +12,7 @@ import tifffile
 import zarr
 
 from esrgan_ext import EsrganError, ImageError, ImageFileError, OptionError, SchedulerError
+from esrgan_ext.inference.large.store import executors
 from esrgan_ext.inference.large.store.options import parse_region
 from esrgan_ext.inference.tiles import Rect
 from tests.inference.large.conftest import Recorder, finest, make_store, one_level_at_most
@@ -138,14 +139,16 @@ def test_the_result_does_not_take_the_place_of_its_source(run, slide):
     assert (slide / "zarr.json").exists()
 
 
-def test_a_scheduler_that_does_not_answer(run, tmp_path):
+def test_a_scheduler_that_does_not_answer(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "_PATIENCE", 0.5)  # seconds; 5 for users
     start = time.monotonic()
     with pytest.raises(SchedulerError, match="no dask scheduler answers"):
         run(tmp_path / "out.zarr", scheduler="tcp://127.0.0.1:9")
     assert time.monotonic() - start < 30
 
 
-def test_a_scheduler_without_workers(run, tmp_path):
+def test_a_scheduler_without_workers(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "_PATIENCE", 0.5)
     from distributed import LocalCluster
 
     with (
