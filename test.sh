@@ -16,14 +16,17 @@ install_torch "$venv" "$here/constraints.txt"
 "$venv/bin/python" -m pip install -q -c "$here/constraints.txt" numpy setuptools wheel ninja pybind11
 "$venv/bin/python" -m pip install -q -c "$here/constraints.txt" --no-build-isolation -e "$here[test]"
 cd "$here"
-# A process for each core, four at most for the memory; a file's tests stay together, because they
-# share what they compile. The cores are shared out among the processes: more threads than cores take
-# twice the time for the small images of tests. Threads that wait leave the cores to the others.
+# A process for each core and one more, because some tests wait (8:08 minutes on two cores, with one
+# for each 8:39); four at most for the memory. A file's tests stay together, because they share what
+# they compile. The cores are shared out among the processes: more threads than cores take twice the
+# time for the small images of tests. Threads that wait leave the cores to the others.
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-workers=$cores
+workers=$((cores + 1))
 if [ "$workers" -gt 4 ]; then workers=4; fi
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores / workers))}"
-if [ "$workers" = 1 ]; then workers=0; fi
+threads=$((cores / workers))
+if [ "$threads" = 0 ]; then threads=1; fi
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
+if [ "$cores" = 1 ]; then workers=0; fi
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 # The tests start hundreds of processes, each of which would compile the package.
 unset PYTHONDONTWRITEBYTECODE
